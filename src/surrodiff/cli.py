@@ -1,0 +1,220 @@
+"""The command line: parse, call one function, print one result. `import torch` comes late, so that --help is quick."""
+
+import argparse
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+from surrodiff import __version__, params, plan
+from surrodiff.errors import UserError
+
+EXAMPLES = """\
+Each command does one step of the workflow for one run, named by params.yaml; `snakemake --cores all` does them all in
+order. A finished run is found, not made again; an interrupted one goes on where it was.
+
+examples, in the folder that holds params.yaml:
+  surrodiff models --preset paper         what would be trained, and what it costs
+  surrodiff data digits                   the pictures (the data source's name)
+  surrodiff train Default                 a model of the preset
+  surrodiff sample Default_600            a model's samples after 600 steps; SNGAN_t25: Surrogate Diffusion
+  surrodiff score Default_600             their Frechet distance and Inception Score
+  surrodiff table table_4_1               a table from its scores
+"""
+
+STAGES = {
+    "data": ("data", "read, resize and split the pictures"),
+    "train": ("models", "train a model, or go on from its checkpoint"),
+    "sample": ("samples", "draw a model's samples"),
+    "reference": ("references", "features of the training split, and the calibration on real images"),
+    "score": ("scores", "score samples against the training split"),
+    "time": ("timings", "time a model's training step and sampling beside Default's"),
+}
+CALIBRATION = "calibration"
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: params.yaml)")
+    common.add_argument("--preset", help="preset to use (default: the file's `preset`)")
+    common.add_argument("--results", type=Path, help="folder of results (default: results/<preset>)")
+    parser = argparse.ArgumentParser(
+        prog="surrodiff",
+        description="Diffusion generative models on small images: train, sample with surrogates, score, tabulate.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command, (stage, text) in STAGES.items():
+        sub = commands.add_parser(command, parents=[common], help=text, description=text)
+        sub.add_argument("run", help=f"a run of results/<preset>/{stage}: its name or its whole id")
+        sub.add_argument("--config", metavar="JSON", help="the run's configuration, instead of params.yaml's")
+        sub.add_argument("--execution", metavar="JSON", help="the preset's `execution` block, instead of params.yaml's")
+        sub.add_argument(
+            "--device", choices=["auto", "cpu", "cuda"], help="where to run (default: the file's `device`)"
+        )
+        sub.add_argument("--threads", type=int, help="CPU threads (default: the preset's execution.threads)")
+    for command, text in (("table", "write a table as CSV and Markdown"), ("figure", "draw a figure as PNG and SVG")):
+        sub = commands.add_parser(command, parents=[common], help=text, description=text)
+        sub.add_argument("output", help=f"{command}_4_1 and so on" + (", or calibration" * (command == "table")))
+        sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
+    text = "list the preset's models: blocks, parameters, multiply-accumulates"
+    commands.add_parser("models", parents=[common], help=text, description=text)
+    return parser
+
+
+def _params(args) -> params.Params:
+    return params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
+
+
+def _json(text: str, option: str):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{option}: not valid JSON: {error}") from None
+
+
+def _find(args, stage: str) -> plan.Run:
+    """The run that the command line names: by --config, or among the runs of params.yaml."""
+    if args.config:
+        run = plan.Run(stage, args.run.rpartition("-")[0], _json(args.config, "--config"))
+        if run.id != args.run:
+            raise UserError(f"--config: is the configuration of {run.id}, not of {args.run}")
+        return run
+    runs = plan.build(_params(args)).runs.values()
+    found = [run for run in runs if run.stage == stage and args.run in (run.id, run.name)]
+    if not found:
+        names = ", ".join(run.name for run in runs if run.stage == stage)
+        raise UserError(f"{args.params}: the preset has no {args.run!r} to {args.command}; there are {names}")
+    return found[0]
+
+
+def _results(args) -> Path:
+    return args.results or Path("results") / _params(args).preset
+
+
+def _run_stage(args):
+    stage, _ = STAGES[args.command]
+    run = _find(args, stage)
+    execution = (
+        _json(args.execution, "--execution") if args.execution else _params(args).selected.execution.model_dump()
+    )
+    results = _results(args)
+    # Before the import: OpenMP reads it once.
+    threads = args.threads or execution["threads"]
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    import torch
+
+    from surrodiff import data, devices, runs, samples, scoring, timing, training
+
+    torch.set_num_threads(threads)
+    device = devices.resolve(args.device or _params(args).device)
+    match args.command:
+        case "data":
+            with runs.opened(results, run) as folder:
+                if folder.record is None:
+                    folder.finish(data.prepare(run.config, folder), ["images.safetensors"])
+                folder.mark_done()
+        case "train":
+            training.train(run, results, device, execution)
+        case "sample":
+            samples.sample(run, results, device, execution["sampling_batch"])
+        case "reference":
+            scoring.reference(run, results, device, execution["sampling_batch"])
+        case "score":
+            scoring.score(run, results, device, execution["sampling_batch"])
+        case "time":
+            timing.time_model(run, results, device, execution["micro_batch"])
+    print(results / stage / run.id)
+
+
+def _run_output(args):
+    from surrodiff import figures, tables
+
+    if args.recipe:
+        recipe = _json(args.recipe, "--recipe")
+    else:
+        made = plan.build(_params(args))
+        known = [*made.tables, CALIBRATION] if args.command == "table" else list(made.figures)
+        if args.output not in known:
+            raise UserError(f"there is no {args.command} {args.output!r}; there are {', '.join(known)}")
+        recipe = plan.recipe(made, args.output)
+    (tables if args.command == "table" else figures).write(recipe, _results(args))
+    print(_results(args) / f"{args.command}s" / args.output)
+
+
+def _list_models(args):
+    import pandas as pd
+    import torch
+
+    from surrodiff import networks
+
+    made = plan.build(_params(args))
+    rows = []
+    for run_id in made.of_stage("models"):
+        config = made.runs[run_id].config
+        if config["kind"] == "classifier":
+            continue
+        with torch.device("meta"):
+            parameters = networks.trainable_parameters(networks.build(config))
+        ddpm = config["kind"] == "ddpm"
+        network = config.get("network", {})
+        rows.append(
+            {
+                "model": made.runs[run_id].name,
+                "run": run_id,
+                "image": f"{config['channels']}x{config['image_size']}x{config['image_size']}",
+                "block": network.get("block", "SNGAN generator"),
+                "multipliers": str(network.get("channel_multipliers", "")),
+                "res blocks": network.get("num_res_blocks", ""),
+                "base channels": network.get("base_channels", config.get("generator_channels")),
+                "parameters": parameters,
+                "paper's count, M": f"{networks.parameters_by_paper(parameters, config):.2f}" if ddpm else "",
+                "MACs per image, M": f"{networks.macs_per_image(config) / 1e6:.1f}",
+                "steps": config["training"]["steps"],
+            }
+        )
+    print(pd.DataFrame(rows).to_string(index=False))
+    print("\nThe paper's count is in units of 2^20 and includes the frozen T x base-channels timestep table.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 1 for an error that is told in one line, 130 if interrupted."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.command in STAGES:
+            _run_stage(args)
+        elif args.command == "models":
+            _list_models(args)
+        else:
+            _run_output(args)
+    except UserError as error:
+        print(f"surrodiff: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        hint = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again: nothing finished is lost",
+            errno.EACCES: "no permission; make the folder writable",
+            errno.EROFS: "the file system is read-only",
+        }.get(error.errno, error.strerror or str(error))
+        print(f"surrodiff: {error.filename or args.command}: {hint}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("surrodiff: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        print(
+            "surrodiff: the GPU's memory is full; lower execution.micro_batch (training) or execution.sampling_batch "
+            "(sampling, scoring): neither changes the results",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The paper's figures from tables, loss logs and samples, as PNG and SVG."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from surrodiff.plan import canonical
+from surrodiff.runs import complete, replacing, verified, write_text
+from surrodiff.tables import paper_row, table
+
+# The same picture gives the same file: no dates, no random ids.
+_STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+
+
+def figure_4_2(recipe: dict, results: Path) -> Figure:
+    """FID against parameters, sampling speed and train time, ours beside the paper's; the dotted line is the least-squares
+    line through the standard blocks."""
+    rows = table({**recipe, "output": "table_4_3"}, results)
+    distance = next(column for column in rows if column.startswith(("fd_", "fid")))
+    panels = [
+        ("parameters_m_by_paper", "paper_parameters_m", "parameters, millions (of 2^20)"),
+        ("samples_per_second", "paper_samples_per_second", "sampling speed, samples/s"),
+        ("train_hours", "paper_train_hours", "train time, hours"),
+    ]
+    figure = Figure(figsize=(9, 10), layout="constrained")
+    axes = figure.subplots(3, 2)
+    for (ours, papers, label), (left, right) in zip(panels, axes, strict=True):
+        _scatter(left, rows, ours, distance, label)
+        _scatter(right, rows.dropna(subset=["paper_fid"]), papers, "paper_fid", label)
+        left.set_ylabel(distance)
+        right.set_ylabel("FID")
+    axes[0, 0].set_title(f"ours, preset {results.name}")
+    axes[0, 1].set_title("the paper, CIFAR-10, V100")
+    axes[0, 0].legend(loc="best", fontsize=8)
+    return figure
+
+
+def _scatter(axis, rows: pd.DataFrame, x: str, y: str, label: str):
+    for block, marker in (("standard", "o"), ("mbconv", "s")):
+        chosen = rows[rows["block"] == block]
+        axis.scatter(chosen[x], chosen[y], marker=marker, label=f"{block} blocks")
+    standard = rows[rows["block"] == "standard"]
+    if standard[x].nunique() > 1:
+        slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
+        ends = np.array([rows[x].min(), rows[x].max()], dtype=float)
+        axis.plot(ends, slope * ends + offset, ":", color="gray", label="line through standard blocks")
+    for _, row in rows.iterrows():
+        axis.annotate(row["architecture"], (row[x], row[y]), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    axis.margins(x=0.18, y=0.15)
+    axis.set_xlabel(label)
+
+
+def figure_4_3(recipe: dict, results: Path) -> Figure:
+    """Training loss at uniform t, without weights, over the first third of training (the paper: 50,000 of 150,000);
+    bold is the running mean of 20 logged values."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axis = figure.subplots()
+    top = 0.0
+    for row in recipe["rows"]:
+        path, _, _ = complete(results, "models", row["run"])
+        losses = pd.read_csv(path / "losses.csv")
+        losses = losses[losses["step"] <= max(row["of_steps"] / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
+        mean = losses["loss_uniform_t"].rolling(20, min_periods=1).mean()
+        (line,) = axis.plot(losses["step"], mean, linewidth=1.8, label=paper_row("table_4_4", row)["row"])
+        axis.plot(losses["step"], losses["loss_uniform_t"], linewidth=0.6, alpha=0.3, color=line.get_color())
+        top = max(top, float(mean.iloc[len(mean) // 4 :].max()))
+    axis.set_ylim(0, 1.3 * top)
+    axis.set_xlabel("training step")
+    axis.set_ylabel("loss at uniform t, mean over pixels")
+    axis.set_title(f"Training loss, preset {results.name}")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def figure_4_4(recipe: dict, results: Path, pairs: int = 32, columns: int = 8) -> Figure:
+    """The surrogate's samples and what the diffusion makes of them from t_mid on, side by side."""
+    images = []
+    for name in ("surrogate", "refined"):
+        path, _, record = complete(results, "samples", recipe[name])
+        images.append(np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:pairs])
+    figure = Figure(figsize=(9, 9 * (-(-len(images[0]) // columns)) / (2 * columns) + 0.9), layout="constrained")
+    axes = figure.subplots(-(-len(images[0]) // columns), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, before, after in zip(axes.flat, *images, strict=False):
+        gap = np.full((before.shape[0], before.shape[1], max(1, before.shape[2] // 16)), 255, np.uint8)
+        pair = np.concatenate([before, gap, after], 2).transpose(1, 2, 0)
+        axis.imshow(pair.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    figure.suptitle(
+        f"Pairs: SNGAN's sample on the left, refined from t_mid = {recipe['t_mid']} (T = {recipe['T']}) on the right; "
+        f"preset {results.name}",
+        fontsize=10,
+    )
+    return figure
+
+
+def write(recipe: dict, results: Path):
+    """Draw a recipe's figure as PNG and SVG, and write the recipe itself, into `results`/figures."""
+    folder, name = results / "figures", recipe["output"]
+    draw = {"figure_4_2": figure_4_2, "figure_4_3": figure_4_3, "figure_4_4": figure_4_4}[name]
+    with mpl.rc_context(_STYLE):
+        figure = draw(recipe, results)
+        with replacing(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+        with replacing(folder / f"{name}.svg") as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+    write_text(folder / f"{name}.json", canonical(recipe) + "\n")

@@ -1,0 +1,114 @@
+"""The building blocks of the UNet: residual blocks (Figure 4.1), MBConv blocks (section 4.4) and attention."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def initialise(module: nn.Module, gain: float = 1.0):
+    """Xavier-uniform weights and zero biases of every convolution and linear layer inside `module`."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class TimestepEmbedding(nn.Module):
+    """Sinusoidal position embedding (Vaswani et al., 2017) of t = 1, ..., T and two linear layers: (B,) -> (B, 4 ch)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.channels = channels
+        self.layers = nn.Sequential(nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels))
+
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        half = torch.arange(0, self.channels, 2, device=t.device, dtype=torch.float32) / self.channels
+        angle = t.float()[:, None] * torch.exp(-half * torch.log(torch.tensor(10000.0)).to(t.device))
+        return self.layers(torch.stack([angle.sin(), angle.cos()], -1).flatten(1))
+
+
+class ResBlock(nn.Module):
+    """Residual block of two 3x3 convolutions (Figure 4.1)."""
+
+    def __init__(self, c_in: int, c_out: int, temb_channels: int, groups: int, dropout: float):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.temb = nn.Linear(temb_channels, c_out)
+        self.norm2 = nn.GroupNorm(groups, c_out)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def initialise(self):
+        initialise(self)
+        initialise(self.conv2, gain=1e-5)
+
+    def forward(self, x: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(F.silu(self.norm1(x))) + self.temb(F.silu(temb))[:, :, None, None]
+        return self.shortcut(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel-wise gates from the channels' means (Hu et al., 2018)."""
+
+    def __init__(self, channels: int, bottleneck: int):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, bottleneck, bias=False)
+        self.excite = nn.Linear(bottleneck, channels, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = torch.sigmoid(self.excite(F.silu(self.squeeze(x.mean((2, 3))))))
+        return x * gate[:, :, None, None]
+
+
+class MBConvBlock(nn.Module):
+    """Inverted bottleneck with a depthwise 3x3 convolution and squeeze-excitation; expansion 4, SE ratio 0.25."""
+
+    def __init__(self, c_in: int, c_out: int, temb_channels: int, groups: int, dropout: float):
+        super().__init__()
+        hidden = 4 * c_in
+        self.norm1 = nn.GroupNorm(groups, c_in)
+        self.expand = nn.Conv2d(c_in, hidden, 1, bias=False)
+        self.temb = nn.Linear(temb_channels, hidden)
+        self.norm2 = nn.GroupNorm(groups, hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False)
+        self.norm3 = nn.GroupNorm(groups, hidden)
+        self.se = SqueezeExcitation(hidden, max(1, c_in // 4))
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Conv2d(hidden, c_out, 1, bias=False)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def initialise(self):
+        initialise(self)
+        initialise(self.project, gain=1e-5)
+
+    def forward(self, x: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
+        h = self.expand(F.silu(self.norm1(x))) + self.temb(F.silu(temb))[:, :, None, None]
+        h = self.depthwise(F.silu(self.norm2(h)))
+        h = self.se(F.silu(self.norm3(h)))
+        return self.shortcut(x) + self.project(self.dropout(h))
+
+
+class Attention(nn.Module):
+    """Single-head self-attention over the pixels, residual."""
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def initialise(self):
+        # Each of q, k and v is a layer of its own for Xavier's fan-in and fan-out.
+        for part in self.qkv.weight.chunk(3):
+            nn.init.xavier_uniform_(part)
+        nn.init.zeros_(self.qkv.bias)
+        initialise(self.out, gain=1e-5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, c, h * w).transpose(2, 3).unbind(1)  # (B, HW, C) each
+        a = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.out(a.transpose(1, 2).reshape(b, c, h, w))

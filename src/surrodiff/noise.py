@@ -1,0 +1,76 @@
+"""Counter-based random numbers: every (seed, stream, step, index) has its own, whatever the batch, process or device.
+
+Philox4x32-10 (Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3") in int64 tensor operations. Because a
+number depends on what it is for and not on what was drawn before, any split of the samples over batches and machines
+gives the same noise, and a resumed training draws what the uninterrupted one would have drawn.
+"""
+
+import math
+from enum import IntEnum
+
+import torch
+
+_MASK = 0xFFFFFFFF
+
+
+class Stream(IntEnum):
+    """What a random number is for; part of its key, so that no two uses share numbers."""
+
+    ORDER = 0
+    FLIP = 1
+    TIMESTEP = 2
+    EPS = 3
+    EXTRA_TIMESTEP = 4
+    EXTRA_EPS = 5
+    LOG_TIMESTEP = 6
+    LOG_EPS = 7
+    DROPOUT = 8
+    INIT = 9
+    DEQUANTISE = 10
+    Z = 11
+    Z_DISCRIMINATOR = 12
+    REVERSE = 13  # the prior x_T and the noise of each reverse step
+    FORWARD = 14  # q(x_tmid | x_0) of a surrogate's sample
+    LOW_RESOLUTION = 15  # the reverse process of a low-resolution surrogate
+    SPLIT = 16
+
+
+def philox4x32(counter, key, rounds: int = 10):
+    """Four words of 32 bits for a counter of four and a key of two such words (int64 tensors or ints, broadcast)."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(rounds):
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
+    return c0, c1, c2, c3
+
+
+def _words(seed: int, stream: Stream, step: int, index: torch.Tensor, n: int) -> torch.Tensor:
+    """(B, n rounded up to a multiple of 4) words; column j is a function of (seed, stream, step, index, j) alone."""
+    j = torch.arange((n + 3) // 4, device=index.device).expand(len(index), -1)
+    i = index[:, None].expand_as(j)
+    counter = (j, torch.full_like(j, step), i & _MASK, i >> 32)
+    return torch.stack(philox4x32(counter, (seed, int(stream))), -1).reshape(len(index), -1)
+
+
+def uniform(seed: int, stream: Stream, step: int, index: torch.Tensor, n: int = 1) -> torch.Tensor:
+    """(B, n) float32 in (0, 1) for int64 sample numbers index (B,)."""
+    # 23 bits and half a step up are exact in float32, which keeps 0 and 1 out.
+    return ((_words(seed, stream, step, index, n)[:, :n] >> 9).float() + 0.5) * 2.0**-23
+
+
+def normal(seed: int, stream: Stream, step: int, index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """(B, *shape) float32 standard normal for int64 sample numbers index (B,), by Box and Muller."""
+    n = math.prod(shape)
+    words = _words(seed, stream, step, index, n)
+    radius, angle = ((words.float() + 0.5) * 2.0**-32).reshape(len(index), -1, 2).unbind(-1)
+    radius, angle = torch.sqrt(-2 * torch.log(radius)), 2 * math.pi * angle
+    pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
+    return pairs.reshape(len(index), -1)[:, :n].reshape(len(index), *shape)
+
+
+def permutation(seed: int, stream: Stream, step: int, n: int, device=None) -> torch.Tensor:
+    """A random order of 0, ..., n - 1, int64 (n,)."""
+    words = _words(seed, stream, step, torch.arange(n, device=device), 2)
+    return torch.argsort((words[:, 0] << 31) ^ words[:, 1], stable=True)

@@ -1,0 +1,103 @@
+"""What a training step minimises: L_simple, importance-sampled timesteps, IWDiff and its control (section 4.4)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from surrodiff import noise
+from surrodiff.noise import Stream
+from surrodiff.params import Objective
+from surrodiff.schedule import Schedule
+from surrodiff.timesteps import Importance, Uniform
+
+Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x_t (B, C, H, W), t (B,) -> eps (B, C, H, W)
+
+
+def eps_losses(denoiser: Denoiser, schedule: Schedule, x_0: torch.Tensor, t: torch.Tensor, eps: torch.Tensor):
+    """Mean over pixels of ||eps - eps_theta(x_t, t)||^2 (equation 6) for k noises each: eps (k, B, C, H, W) -> (k, B)."""
+    k = len(eps)
+    eps, t = eps.flatten(0, 1), t.repeat(k)
+    predicted = denoiser(schedule.q_sample(x_0.repeat(k, 1, 1, 1), t, eps), t).float()
+    return (eps - predicted).square().flatten(1).mean(1).reshape(k, -1)
+
+
+def noise_weights(losses: torch.Tensor, weights: str, reduction: str, pixels: int) -> torch.Tensor:
+    """How the k losses of a sample are weighted: (k, B) mean-over-pixel losses to (k, B) weights that sum to 1 over k.
+
+    importance: Algorithm 3's softmax over the losses, where a loss is the mean over pixels (nearly even weights, the
+    author's code) or their sum (nearly one-hot, Algorithm 3 as printed), by `reduction`.
+    uniform: 1/k each, the control with the same compute.
+    """
+    if weights == "uniform":
+        return torch.full_like(losses, 1 / len(losses))
+    return torch.softmax(losses.detach() * (pixels if reduction == "sum" else 1), 0)
+
+
+class ObjectiveGradient:
+    """Accumulates the gradient of one step's objective; holds the history of importance-sampled timesteps.
+
+    The loss that is differentiated is always a mean over pixels, whatever `reduction` the weights see: a sum would be
+    3,072 times larger, and the clipping of the gradient's norm would turn it into another optimiser.
+    """
+
+    def __init__(self, objective: Objective, schedule: Schedule, seed: int, device):
+        self.objective, self.schedule, self.seed = objective, schedule, seed
+        sampler = {"uniform": Uniform, "importance": Importance}[objective.timesteps]
+        self.sampler = sampler(schedule.T, device)
+
+    def _timesteps(self, stream: Stream, step: int, index: torch.Tensor):
+        return self.sampler.draw(noise.uniform(self.seed, stream, step, index)[:, 0])
+
+    def _losses(self, denoiser: Denoiser, x_0, t, stream: Stream, step: int, index: torch.Tensor, batch: int):
+        """The loss (B,) of each sample, its k noises combined; `index` numbers the samples within the batch."""
+        k = self.objective.noises
+        draws = torch.cat([index + batch * j for j in range(k)])
+        eps = noise.normal(self.seed, stream, step, draws, x_0.shape[1:]).unflatten(0, (k, -1))
+        losses = eps_losses(denoiser, self.schedule, x_0, t, eps)
+        w = noise_weights(losses, self.objective.weights, self.objective.reduction, math.prod(x_0.shape[1:]))
+        return (w * losses).sum(0)
+
+    def accumulate(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
+        """Add the gradient of this step's objective on images x_0 (B, C, H, W) in [-1, 1]; returns the loss, detached.
+
+        With `micro_batch`, at most that many network evaluations are held at once. A sample's k noises stay together,
+        because their weights depend on each other, so splitting the batch leaves the gradient as it is.
+        """
+        batch = len(x_0)
+        index = torch.arange(batch, device=x_0.device)
+        t, weight = self._timesteps(Stream.TIMESTEP, step, index)
+        samples = batch if micro_batch is None else max(1, micro_batch // self.objective.noises)
+        combined = []
+        for part in index.split(samples):
+            losses = self._losses(denoiser, x_0[part], t[part], Stream.EPS, step, part, batch)
+            (weight[part] * losses).sum().div(batch).backward()
+            combined.append(losses.detach())
+        combined = torch.cat(combined)
+        self.sampler.update(t, combined)
+        for extra in range(self.objective.extra_timestep_batches):
+            self._extra(denoiser, x_0, step, index + batch * extra, samples)
+        return (weight * combined).mean()
+
+    @torch.no_grad()
+    def _extra(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, index: torch.Tensor, samples: int):
+        """One more batch of timesteps whose losses only enter the history ("Importance Sampling +2")."""
+        t, _ = self._timesteps(Stream.EXTRA_TIMESTEP, step, index)
+        batch = len(x_0) * self.objective.extra_timestep_batches
+        losses = [
+            self._losses(denoiser, x, t_part, Stream.EXTRA_EPS, step, part, batch)
+            for x, t_part, part in zip(x_0.split(samples), t.split(samples), index.split(samples), strict=True)
+        ]
+        self.sampler.update(t, torch.cat(losses))
+
+    @torch.no_grad()
+    def uniform_loss(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
+        """L_simple on x_0 at uniform t, the same noises for every objective: what Figure 4.3 compares."""
+        index = torch.arange(len(x_0), device=x_0.device)
+        t, _ = Uniform(self.schedule.T).draw(noise.uniform(self.seed, Stream.LOG_TIMESTEP, step, index)[:, 0])
+        eps = noise.normal(self.seed, Stream.LOG_EPS, step, index, x_0.shape[1:])
+        losses = [
+            eps_losses(denoiser, self.schedule, x_0[part], t[part], eps[None, part])
+            for part in index.split(micro_batch or len(x_0))
+        ]
+        return torch.cat(losses, 1).mean()

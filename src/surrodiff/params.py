@@ -1,0 +1,351 @@
+"""`params.yaml`, typed and validated: every key that the pipeline knows, its type and its range."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from surrodiff.errors import UserError
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Data(_Block):
+    """Where the pictures come from. `path` is the archive's folder (cifar10) or the picture folder (image_folder);
+    `held_out` is the part kept for calibration where the source has no test split of its own."""
+
+    source: Literal["digits", "cifar10", "image_folder"]
+    path: str | None
+    image_size: Count
+    channels: Literal[1, 3]
+    held_out: Fraction
+    seed: Seed
+    revision: Count
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.source != "digits" and not self.path:
+            raise ValueError(f"path: source {self.source} needs a folder")
+        if self.source == "digits" and self.channels != 1:
+            raise ValueError("channels: digits are greyscale; write 1")
+        return self
+
+
+class Network(_Block):
+    """The UNet of Ho et al. (2020) with standard or MBConv blocks; level 0 is the input's resolution."""
+
+    block: Literal["standard", "mbconv"]
+    base_channels: Count
+    channel_multipliers: Annotated[list[Count], Field(min_length=1)]
+    num_res_blocks: Count
+    attention_levels: list[Natural]
+    groups: Count
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _check(self):
+        if max(self.attention_levels, default=0) >= len(self.channel_multipliers):
+            raise ValueError(
+                f"attention_levels: levels are 0 to {len(self.channel_multipliers) - 1}, got {self.attention_levels}"
+            )
+        for channels in {self.base_channels * m for m in self.channel_multipliers}:
+            if channels % self.groups:
+                raise ValueError(f"groups: {self.groups} does not divide a level's {channels} channels")
+        if self.base_channels % 2:
+            raise ValueError("base_channels: must be even (pairs of sine and cosine in the timestep embedding)")
+        return self
+
+
+class Diffusion(_Block):
+    """A linear schedule: beta_1 at t = 1 to beta_T at t = T."""
+
+    T: Annotated[int, Field(ge=2)]
+    beta_1: Fraction
+    beta_T: Fraction
+
+
+class Objective(_Block):
+    """What one training step minimises (section 4.4): `noises` is k of IWDiff, `weights` how the k losses are
+    weighted, `reduction` whether those weights see a loss as the mean or the sum over pixels."""
+
+    timesteps: Literal["uniform", "importance"]
+    extra_timestep_batches: Natural
+    noises: Count
+    weights: Literal["importance", "uniform"]
+    reduction: Literal["mean", "sum"]
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.extra_timestep_batches and self.timesteps == "uniform":
+            raise ValueError("extra_timestep_batches: only `timesteps: importance` keeps a history to add to")
+        return self
+
+
+class _Steps(_Block):
+    steps: Count
+    snapshot_every: Count
+    batch_size: Count
+    learning_rate: Positive
+    horizontal_flip: bool
+    precision: Precision
+    seed: Seed
+    revision: Count
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.steps % self.snapshot_every:
+            raise ValueError(f"snapshot_every: {self.snapshot_every} does not divide the {self.steps} steps")
+        return self
+
+
+class Training(_Steps):
+    """Adam with linear warm-up, clipping of the gradient's norm and an exponential moving average of the weights."""
+
+    warmup_steps: Natural
+    grad_clip: Positive
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+
+
+class AdversarialTraining(_Steps):
+    """SNGAN's training; `steps` counts generator steps, each after `discriminator_steps` of the discriminator."""
+
+    discriminator_steps: Count
+
+
+class DDPM(_Block):
+    kind: Literal["ddpm"]
+    image_size: Count
+    network: Network
+    diffusion: Diffusion
+    objective: Objective
+    training: Training
+
+    @model_validator(mode="after")
+    def _check(self):
+        levels = len(self.network.channel_multipliers)
+        if self.image_size % 2 ** (levels - 1):
+            raise ValueError(f"image_size: {self.image_size} cannot be halved {levels - 1} times for {levels} levels")
+        return self
+
+
+class SNGAN(_Block):
+    kind: Literal["sngan"]
+    image_size: Count
+    z_dim: Count
+    generator_channels: Count
+    discriminator_channels: Count
+    training: AdversarialTraining
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.image_size < 8 or self.image_size & (self.image_size - 1):
+            raise ValueError(f"image_size: SNGAN needs a power of two from 8, got {self.image_size}")
+        return self
+
+
+class Sampling(_Block):
+    num_samples: Count
+    variance: Literal["fixed_large", "fixed_small"]
+    clip_x0: bool
+    precision: Precision
+    seed: Seed
+    revision: Count
+
+
+class Surrogate(_Block):
+    """Surrogate Diffusion (section 4.5): the timesteps at which Default takes over, and what a low-resolution DDPM
+    hands over: its estimate of x_0 (Algorithm 4) or its noisy x_t."""
+
+    t_mid: Annotated[list[Natural], Field(min_length=1)]
+    handover: Literal["x0", "x_t"]
+
+
+class Classifier(_Block):
+    channels: Count
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    seed: Seed
+    revision: Count
+
+
+class Scoring(_Block):
+    features: Literal["classifier", "inception"]
+    classifier: Classifier
+    is_splits: Count
+    revision: Count
+
+
+class Timing(_Block):
+    """Speeds are medians over `rounds`; in each, the model and Default take turns."""
+
+    rounds: Count
+    train_steps: Count
+    sampling_steps: Count
+    batch_size: Count
+    revision: Count
+
+
+class Execution(_Block):
+    """How the work is done. Nothing here changes what comes out, so nothing here is part of a run's identity."""
+
+    threads: Count
+    micro_batch: Count | None
+    sampling_batch: Count
+    checkpoint_every: Count
+    log_every: Count
+
+
+def _merged(base: dict, change: dict) -> dict:
+    out = dict(base)
+    for key, value in change.items():
+        out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
+class Preset(_Block):
+    data: Data
+    models: dict[Annotated[str, Field(pattern=r"^\w+$")], Annotated[DDPM | SNGAN, Field(discriminator="kind")]]
+    evaluated_steps: Annotated[list[Count], Field(min_length=1)]
+    sampling: Sampling
+    surrogate: Surrogate
+    scoring: Scoring
+    timing: Timing
+    execution: Execution
+
+    @model_validator(mode="before")
+    @classmethod
+    def _differences_from_default(cls, raw: Any):
+        models = raw.get("models") if isinstance(raw, dict) else None
+        if not isinstance(models, dict):
+            return raw
+        if not isinstance(models.get("Default"), dict):
+            raise ValueError("models.Default: missing; the other models are differences from it")
+        full = {
+            name: own if not isinstance(own, dict) or "kind" in own else _merged(models["Default"], own)
+            for name, own in models.items()
+        }
+        return {**raw, "models": full}
+
+    @model_validator(mode="after")
+    def _check(self):
+        default = self.models["Default"]
+        if default.kind != "ddpm":
+            raise ValueError("models.Default.kind: must be ddpm")
+        if default.image_size != self.data.image_size:
+            raise ValueError(f"models.Default.image_size: must be data.image_size ({self.data.image_size})")
+        for name, model in self.models.items():
+            if model.image_size > self.data.image_size:
+                raise ValueError(f"models.{name}.image_size: larger than data.image_size ({self.data.image_size})")
+        for t_mid in self.surrogate.t_mid:
+            if t_mid > default.diffusion.T:
+                raise ValueError(f"surrogate.t_mid: {t_mid} is beyond Default's T = {default.diffusion.T}")
+        if self.sampling.num_samples < self.scoring.is_splits:
+            raise ValueError(f"scoring.is_splits: more splits than the {self.sampling.num_samples} samples")
+        return self
+
+
+class Tables(_Block):
+    """The models of each table, in the order of its rows."""
+
+    table_4_1: list[str]
+    table_4_2: list[str]
+    table_4_3: list[str]
+    table_4_4: list[str]
+    table_4_5: list[str]
+
+
+class Params(_Block):
+    preset: str
+    device: Literal["auto", "cpu", "cuda"]
+    tables: Tables
+    presets: dict[str, Preset]
+
+    @property
+    def selected(self) -> Preset:
+        return self.presets[self.preset]
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.preset not in self.presets:
+            raise ValueError(f"preset: unknown {self.preset!r}; there are {', '.join(self.presets)}")
+        for preset_name, preset in self.presets.items():
+            where = f"presets.{preset_name}"
+            for table, names in self.tables:
+                for name in names:
+                    if name not in preset.models:
+                        raise ValueError(f"tables.{table}: {where}.models has no {name!r}")
+                    if table != "table_4_5" and preset.models[name].kind != "ddpm":
+                        raise ValueError(f"tables.{table}: {name} is no diffusion model; it belongs in table_4_5")
+            for table in ("table_4_1", "table_4_2"):
+                for name in getattr(self.tables, table):
+                    training = preset.models[name].training
+                    for step in preset.evaluated_steps:
+                        if step > training.steps or step % training.snapshot_every:
+                            raise ValueError(
+                                f"{where}.evaluated_steps: {step} is no multiple of models.{name}.training."
+                                f"snapshot_every ({training.snapshot_every}) up to {training.steps}"
+                            )
+            for name in self.tables.table_4_5:
+                model = preset.models[name]
+                if model.kind == "ddpm" and model.diffusion != preset.models["Default"].diffusion:
+                    raise ValueError(f"{where}.models.{name}.diffusion: a surrogate needs Default's schedule")
+        return self
+
+
+def _message(error: dict) -> str:
+    """One line for one of pydantic's errors: the key, what is wrong, what was found."""
+    # The tags of the union of models stand in pydantic's locations but not in the file.
+    keys = [str(k) for k in error["loc"] if k not in ("ddpm", "sngan", "[key]")]
+    found = error["input"]
+    text = {"extra_forbidden": "unknown key", "missing": "missing"}.get(error["type"], error["msg"])
+    text = text.removeprefix("Value error, ")
+    if error["type"] not in ("extra_forbidden", "missing") and not isinstance(found, dict | list | BaseModel):
+        text += f", got {found!r}"
+        if isinstance(found, str) and error["type"] in ("float_type", "int_type"):
+            text += " (YAML reads 2e-4 as text; write 2.0e-4)"
+    # Cross-checks say their key themselves, relative to the block in which they were found.
+    return ".".join(keys) + (".", ": ")[error["type"] != "value_error"] + text if keys else text
+
+
+def parse(raw: Any, source: str = "params.yaml") -> Params:
+    """The typed parameters of a loaded YAML document; `source` names the file in messages.
+
+    Raises UserError with one line for each wrong key, type or range.
+    """
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        # A wrong key of Default is wrong in every model that inherits it: say it once.
+        lines = [_message(e) for e in error.errors()]
+        inherited = {re.sub(r"models\.\w+", "models.Default", line): line for line in reversed(lines)}
+        raise UserError("\n".join(f"{source}: {line}" for line in reversed(inherited.values()))) from None
+
+
+def load(path: Path = Path("params.yaml"), **overrides: str | None) -> Params:
+    """Read and validate a params file; overrides (`preset`, `device`) replace its top-level keys where not None.
+
+    Raises UserError if the file is missing, is no YAML, or does not validate.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; run this in the folder that holds params.yaml, or pass --params"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if isinstance(raw, dict):
+        raw = {**raw, **{key: value for key, value in overrides.items() if value is not None}}
+    return parse(raw, str(path))

@@ -1,0 +1,124 @@
+"""A sample run: as many images as asked for, in one uint8 array, and a grid to look at."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.utils import make_grid, save_image
+
+from surrodiff import data, devices, provenance
+from surrodiff.noise import Stream
+from surrodiff.params import Diffusion
+from surrodiff.plan import Run
+from surrodiff.runs import RunFolder, complete, opened, replacing, verified
+from surrodiff.sampling import Ancestral, ReverseProcess, Sampler, SurrogateDiffusion
+from surrodiff.schedule import Schedule
+from surrodiff.surrogates import GAN, LowResolutionDiffusion
+from surrodiff.training import load_weights
+
+SAMPLES, GRID = "samples.npy", "grid.png"
+
+
+def _network(results: Path, made: dict, device: torch.device, precision: str):
+    network, config = load_weights(results, made["run"], made["step"], device)
+
+    def call(*inputs: torch.Tensor) -> torch.Tensor:
+        with devices.autocast(device, precision):
+            return network(*inputs)
+
+    return call, config
+
+
+def _reverse(denoiser, model: dict, config: dict, device, stream: Stream = Stream.REVERSE) -> ReverseProcess:
+    schedule = Schedule(Diffusion.model_validate(model["diffusion"]), config["variance"], device)
+    shape = (model["channels"], model["image_size"], model["image_size"])
+    return ReverseProcess(denoiser, schedule, shape, config["seed"], config["clip_x0"], stream)
+
+
+def sampler_of(config: dict, results: Path, device: torch.device) -> tuple[Sampler, tuple[int, int, int]]:
+    """The sampler of a sample run's configuration, from trained models under `results`; and the images' shape.
+
+    Raises UserError if a model is not trained or its weights are damaged.
+    """
+    precision = devices.resolve_precision(config["precision"], device)
+    made, surrogate = config["model"], config["surrogate"]
+    if made:
+        reverse = _reverse(*_network(results, made, device, precision), config, device)
+        if not surrogate:
+            return Ancestral(reverse), reverse.shape
+    network, model = _network(results, surrogate, device, precision)
+    _, data_config, _ = complete(results, "data", model["data"])
+    size, t_mid = data_config["image_size"], surrogate["t_mid"]
+    if model["kind"] == "sngan":
+        start = GAN(network, model["z_dim"], config["seed"])
+    else:
+        low = _reverse(network, model, config, device, Stream.LOW_RESOLUTION)
+        start = LowResolutionDiffusion(low, t_mid, size, surrogate["handover"])
+    shape = (model["channels"], size, size)
+    return (SurrogateDiffusion(start, t_mid, reverse) if made else start), shape
+
+
+def sample(run: Run, results: Path, device: torch.device, batch: int) -> dict:
+    """Make the samples of a run, or go on where it was interrupted, or find them made; returns its record.
+
+    Writes `samples.npy`, uint8 (N, C, S, S), and `grid.png`. `batch` images at once; it does not change them.
+    """
+    with opened(results, run) as folder:
+        if folder.record is None:
+            _make(run, folder, results, device, batch)
+        folder.mark_done()
+        return folder.record
+
+
+def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batch: int):
+    config = run.config
+    sampler, shape = sampler_of(config, results, device)
+    total, image_bytes = config["num_samples"], int(np.prod(shape))
+    # Finished images are appended to one file: what was cut off in the middle of an image is made again.
+    part = folder.path / "samples.part"
+    with open(part, "ab") as file:
+        start = file.tell() // image_bytes
+        file.truncate(start * image_bytes)
+        began = time.monotonic()
+        progress = devices.Progress(f"sample {run.id}", total, "images", start)
+
+        def advance(count: int):
+            progress.advance(count / sampler.evaluations)
+
+        for first in range(start, total, batch):
+            index = torch.arange(first, min(first + batch, total), device=device)
+            images = data.to_uint8(sampler(index, advance))
+            file.write(images.cpu().numpy().tobytes())
+            file.flush()
+        progress.close()
+        os.fsync(file.fileno())
+    images = np.fromfile(part, np.uint8).reshape(total, *shape)
+    with replacing(folder.path / SAMPLES) as temporary, open(temporary, "wb") as file:
+        np.save(file, images)
+    save_grid(folder.path / GRID, torch.from_numpy(images[:64]))
+    part.unlink()
+    record = {
+        "num_samples": total,
+        "evaluations_per_sample": sampler.evaluations,
+        "sampled_now": total - start,
+        "sample_seconds": time.monotonic() - began,
+        "batch": batch,
+        "provenance": provenance.describe(device, devices.resolve_precision(config["precision"], device)),
+    }
+    folder.finish(record, [SAMPLES, GRID])
+
+
+def save_grid(path: Path, images: torch.Tensor, columns: int = 8):
+    """A PNG of uint8 images (N, C, S, S), small ones enlarged without smoothing."""
+    scale = max(1, 32 // images.shape[-1])
+    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    with replacing(path) as temporary:
+        save_image(make_grid(images.float() / 255, nrow=columns, padding=2, pad_value=1.0), temporary, format="png")
+
+
+def load(results: Path, sample_id: str) -> tuple[np.ndarray, dict]:
+    """The images uint8 (N, C, S, S) of a sample run and its record, checksum verified."""
+    path, _, record = complete(results, "samples", sample_id)
+    return np.load(verified(path, record, SAMPLES), allow_pickle=False), record

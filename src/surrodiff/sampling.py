@@ -1,0 +1,115 @@
+"""Samplers: from sample numbers to images. All have one signature, and sample i depends on (seed, i) alone.
+
+A sampler takes `index`, int64 (B,) sample numbers, and returns float images (B, C, S, S) in about [-1, 1]; `advance`, if
+given, is called with the number of images after each of the `evaluations` of a network that the sampler makes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from surrodiff import noise
+from surrodiff.noise import Stream
+from surrodiff.objectives import Denoiser
+from surrodiff.schedule import Schedule
+
+Advance = Callable[[int], None]
+
+
+class Sampler(Protocol):
+    """What every sampler offers; `hands_over_x_t` says that its result is a noisy x_tmid and no image."""
+
+    evaluations: int
+    hands_over_x_t: bool
+
+    def __call__(self, index: torch.Tensor, advance: Advance = ...) -> torch.Tensor: ...
+
+
+def no_progress(count: int):
+    """Count nothing."""
+
+
+@dataclass(frozen=True)
+class ReverseProcess:
+    """A trained diffusion: its network, its schedule and how its steps are taken.
+
+    clip_x0: clip the predicted x_0 to [-1, 1] before each step's mean (the paper's code does not).
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    shape: tuple[int, int, int]
+    seed: int
+    clip_x0: bool = False
+    stream: Stream = Stream.REVERSE
+
+    def prior(self, index: torch.Tensor) -> torch.Tensor:
+        """x_T ~ N(0, I), (B, *shape)."""
+        # Step T + 1 of the stream; the reverse steps themselves draw at t = T, ..., 2.
+        return noise.normal(self.seed, self.stream, self.schedule.T + 1, index, self.shape)
+
+    def predict_eps(self, x_t: torch.Tensor, t: int) -> torch.Tensor:
+        """The network's noise at one timestep for the whole batch."""
+        return self.denoiser(x_t, torch.full((len(x_t),), t, device=x_t.device, dtype=torch.int64)).float()
+
+    def step(self, x_t: torch.Tensor, t: int, index: torch.Tensor) -> torch.Tensor:
+        """x_{t-1} from x_t (Algorithm 2, lines 3 and 4)."""
+        eps = self.predict_eps(x_t, t)
+        if self.clip_x0:
+            x_0 = self.schedule.predict_x0(x_t, t, eps).clamp(-1, 1)
+            mean = self.schedule.posterior_mean(x_0, x_t, t)
+        else:
+            mean = self.schedule.reverse_mean(x_t, t, eps)
+        if t == 1:
+            return mean
+        z = noise.normal(self.seed, self.stream, t, index, self.shape)
+        return mean + self.schedule.sigma[t].float() * z
+
+    @torch.inference_mode()
+    def run(
+        self, x_t, index: torch.Tensor, t_start: int, t_stop: int = 0, advance: Advance = no_progress
+    ) -> torch.Tensor:
+        """x_{t_stop} from x_{t_start}: steps t = t_start, ..., t_stop + 1; no step if they are equal."""
+        for t in range(t_start, t_stop, -1):
+            x_t = self.step(x_t, t, index)
+            advance(len(index))
+        return x_t
+
+
+class Ancestral:
+    """Algorithm 2: the whole reverse process."""
+
+    hands_over_x_t = False
+
+    def __init__(self, reverse: ReverseProcess):
+        self.reverse = reverse
+        self.evaluations = reverse.schedule.T
+
+    def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
+        return self.reverse.run(self.reverse.prior(index), index, self.reverse.schedule.T, 0, advance)
+
+
+class SurrogateDiffusion:
+    """Algorithm 4: noise the surrogate's sample to t_mid, then the reverse steps t = t_mid, ..., 1.
+
+    surrogate: any sampler of images of the same size, or one that hands over a noisy x_tmid itself.
+    """
+
+    hands_over_x_t = False
+
+    def __init__(self, surrogate: Sampler, t_mid: int, reverse: ReverseProcess):
+        self.surrogate, self.t_mid, self.reverse = surrogate, t_mid, reverse
+        self.evaluations = surrogate.evaluations + t_mid
+
+    def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
+        x = self.surrogate(index, advance)
+        if not self.surrogate.hands_over_x_t:
+            x = self.noised(x, index)
+        return self.reverse.run(x, index, self.t_mid, 0, advance)
+
+    def noised(self, x_0: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """x_tmid ~ q(x_tmid | x_0); x_0 itself where t_mid = 0."""
+        eps = noise.normal(self.reverse.seed, Stream.FORWARD, self.t_mid, index, self.reverse.shape)
+        return self.reverse.schedule.q_sample(x_0, self.t_mid, eps)

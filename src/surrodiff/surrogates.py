@@ -1,0 +1,49 @@
+"""The cheap models that Surrogate Diffusion starts from (section 4.5), as samplers (see sampling)."""
+
+import torch
+
+from surrodiff import noise
+from surrodiff.data import resize
+from surrodiff.noise import Stream
+from surrodiff.sampling import Advance, ReverseProcess, no_progress
+
+
+class GAN:
+    """Samples of a generator: z ~ N(0, I) to images in [-1, 1]."""
+
+    evaluations = 1
+    hands_over_x_t = False
+
+    def __init__(self, generator, z_dim: int, seed: int):
+        self.generator, self.z_dim, self.seed = generator, z_dim, seed
+
+    @torch.inference_mode()
+    def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
+        images = self.generator(noise.normal(self.seed, Stream.Z, 0, index, (self.z_dim,))).float()
+        advance(len(index))
+        return images
+
+
+class LowResolutionDiffusion:
+    """A DDPM at lower resolution that runs t = T, ..., t_mid + 1 and hands over, resized bilinearly to `image_size`.
+
+    handover x0: its estimate of x_0 at t_mid, clipped to [-1, 1], as Algorithm 4 asks for a sample (at t_mid = 0 the
+    finished sample). handover x_t: the noisy x_tmid itself, whose noise the resizing correlates and weakens (the
+    author's code).
+    """
+
+    def __init__(self, reverse: ReverseProcess, t_mid: int, image_size: int, handover: str):
+        self.reverse, self.t_mid, self.image_size = reverse, t_mid, image_size
+        self.hands_over_x_t = handover == "x_t"
+        self.estimates = handover == "x0" and t_mid > 0
+        self.evaluations = reverse.schedule.T - t_mid + self.estimates
+
+    @torch.inference_mode()
+    def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
+        x = self.reverse.run(self.reverse.prior(index), index, self.reverse.schedule.T, self.t_mid, advance)
+        if self.estimates:
+            x = self.reverse.schedule.predict_x0(x, self.t_mid, self.reverse.predict_eps(x, self.t_mid)).clamp(-1, 1)
+            advance(len(index))
+        elif self.t_mid == 0:
+            x = x.clamp(-1, 1)
+        return resize(x, self.image_size)

@@ -1,0 +1,214 @@
+"""The paper's tables from the records of runs: our value and the paper's side by side, as CSV and as Markdown."""
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+
+from surrodiff.plan import canonical
+from surrodiff.runs import complete, write_text
+
+TITLES = {
+    "table_4_1": "Table 4.1: quality against training steps",
+    "table_4_2": "Table 4.2: quality against training steps, short diffusion",
+    "table_4_3": "Table 4.3: architectures",
+    "table_4_4": "Table 4.4: objectives",
+    "table_4_5": "Table 4.5: Surrogate Diffusion",
+    "calibration": "Calibration: the scores of real images",
+}
+
+
+def _paper() -> list[dict[str, str]]:
+    with open(Path(__file__).with_name("paper.csv"), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def paper_row(table: str, row: dict) -> dict[str, str]:
+    """The paper's row that a row of the plan repeats: same model and the same share of the training steps (Tables 4.1
+    and 4.2) or of T (Table 4.5); a row of blanks with the model's name for a model of the user's own."""
+    share = None
+    if table in ("table_4_1", "table_4_2"):
+        share = row["step"] / row["of_steps"]
+    elif row.get("t_mid") is not None:
+        share = row["t_mid"] / row["default_T"]
+    for line in _paper():
+        if (line["table"], line["model"]) == (table, row["model"]):
+            if share is None or (line["share"] and abs(float(line["share"]) - share) < 1e-3):
+                return line
+    return dict.fromkeys(_paper()[0], "") | {"row": row["model"]}
+
+
+def score_columns(score: dict) -> tuple[str, str]:
+    """Names of the Frechet distance's and the Inception Score's columns: `fid` and `is` only for Inception features on
+    50,000 samples, else the features' name is part of them."""
+    if score["features"] == "inception":
+        return ("fid" if score["num_samples"] == 50000 else "fd_inception"), "is"
+    return f"fd_{score['features']}", f"is_{score['features']}"
+
+
+def _score_cells(score: dict, line: dict[str, str]) -> dict:
+    distance, inception_score = score_columns(score)
+    return {
+        f"{inception_score}_mean": score["is_mean"],
+        f"{inception_score}_std": score["is_std"],
+        "paper_is_mean": _number(line["is_mean"]),
+        "paper_is_std": _number(line["is_std"]),
+        distance: score["frechet_distance"],
+        "paper_fid": _number(line["fid"]),
+        "num_samples": score["num_samples"],
+    }
+
+
+def _seconds_per_sample(row: dict, timing: dict) -> tuple[float, float]:
+    """Of this row's sampler and of Default's whole chain, both measured in the same job."""
+    default = timing["baseline"]["evaluation_seconds_per_image"]
+    own = timing["model"]["evaluation_seconds_per_image"]
+    t_mid = row.get("t_mid")
+    if t_mid is None:
+        return own * row["T"], default * row.get("default_T", row["T"])
+    # A low-resolution surrogate runs the steps down to t_mid and estimates x_0 there; a generator runs once.
+    evaluations = row["T"] - t_mid + (t_mid > 0) if "T" in row else 1
+    return own * evaluations + default * t_mid, default * row["default_T"]
+
+
+def _cells(table: str, row: dict, results: Path) -> dict:
+    line = paper_row(table, row)
+    _, config, record = complete(results, "models", row["run"])
+    scores = _score_cells(complete(results, "scores", row["score"])[2], line)
+    timing = complete(results, "timings", row["timing"])[2] if "timing" in row else None
+    if timing:
+        own, default = _seconds_per_sample(row, timing)
+        speed = {
+            "samples_per_second": 1 / own,
+            "sampling_speed_ratio": default / own,
+            "paper_samples_per_second": _number(line["samples_per_second"]),
+        }
+        train_seconds = timing["model"]["train_step_seconds"]
+    match table:
+        case "table_4_1" | "table_4_2":
+            cells = {"train_iterations": line["row"], "train_steps": row["step"]}
+        case "table_4_3":
+            network = config["network"]
+            cells = {
+                "architecture": line["row"],
+                "block": network["block"],
+                "channel_multipliers": "(" + ", ".join(map(str, network["channel_multipliers"])) + ")",
+                "num_res_blocks": network["num_res_blocks"],
+                "base_channels": network["base_channels"],
+                "parameters": record["parameters"],
+                "parameters_m_by_paper": record["parameters_by_paper"],
+                "paper_parameters_m": _number(line["parameters_m"]),
+                **speed,
+                "train_hours": train_seconds * row["of_steps"] / 3600,
+                "paper_train_hours": _number(line["train_hours"]),
+            }
+        case "table_4_4":
+            cells = {
+                "setup": line["row"],
+                "train_time_ratio": train_seconds / timing["baseline"]["train_step_seconds"],
+                "paper_train_time_ratio": _number(line["train_time_ratio"]),
+            }
+        case "table_4_5":
+            cells = {
+                "surrogate": line["row"],
+                "surrogate_image_size": config["image_size"],
+                "t_mid": row["t_mid"],
+                "T": row["default_T"],
+                **speed,
+            }
+    return cells | scores | {"note": line["note"]}
+
+
+def _calibration(reference: dict) -> pd.DataFrame:
+    distance, inception_score = score_columns({"features": reference["features"], "num_samples": None})
+    found = reference["calibration"]
+    rows = [
+        {
+            "images": name,
+            "num_images": reference[f"{name}_images"],
+            distance: value,
+            f"{inception_score}_mean": found[f"is_{name}_mean"],
+            f"{inception_score}_std": found[f"is_{name}_std"],
+        }
+        for name, value in (("train", 0.0), ("held_out", found["frechet_distance_held_out"]))
+    ]
+    return pd.DataFrame(rows)
+
+
+def table(recipe: dict, results: Path) -> pd.DataFrame:
+    """The table of a recipe (see plan.recipe), one row for each row of the paper and of the parameters.
+
+    Raises UserError if a run that it needs is not complete.
+    """
+    name = recipe["output"]
+    if name == "calibration":
+        return _calibration(complete(results, "references", recipe["reference"])[2])
+    rows = [_cells(name, row, results) for row in recipe["rows"]]
+    for line in _paper():
+        if line["table"] == name and not line["model"]:
+            first = next(iter(rows[0]))
+            quoted = {"paper_is_mean": "is_mean", "paper_is_std": "is_std", "paper_fid": "fid"}
+            rows.append({first: line["row"], "note": line["note"]} | {k: float(line[v]) for k, v in quoted.items()})
+    frame = pd.DataFrame(rows)
+    whole = [column for column in ("train_steps", "t_mid", "num_samples") if column in frame]
+    return frame.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    """The frame with each mean and its standard deviation in one cell, four digits of each number."""
+    shown = frame.copy()
+    for column in [c for c in frame if c.endswith("_mean")]:
+        spread = column.replace("_mean", "_std")
+        pairs = zip(frame[column], frame[spread], strict=True)
+        shown[column] = ["" if pd.isna(m) else f"{m:.2f} ± {s:.2f}" for m, s in pairs]
+        shown = shown.drop(columns=spread).rename(columns={column: column.removesuffix("_mean")})
+    if not shown.get("note", pd.Series([""])).any():
+        shown = shown.drop(columns="note", errors="ignore")
+    for column in shown.select_dtypes("float"):
+        shown[column] = ["" if pd.isna(v) else f"{v:.4g}" if abs(v) < 1000 else f"{v:.0f}" for v in shown[column]]
+    return shown.astype(object).where(shown.notna(), "").to_markdown(index=False, disable_numparse=True)
+
+
+def _footnote(recipe: dict, results: Path) -> str:
+    """What the numbers of a table rest on."""
+    reference = complete(results, "references", recipe["reference"])[2]
+    found = reference["calibration"]
+    distance, _ = score_columns({"features": reference["features"], "num_samples": None})
+    scores = [complete(results, "scores", row["score"])[2] for row in recipe["rows"]]
+    lines = [
+        f"Preset `{results.name}`, data `{reference['data']}`. Scores rest on `{reference['features']}` features "
+        f"(weights' SHA-256 {reference['features_sha256'][:12]}), against {reference['train_images']} training images"
+        + (f", with {scores[0]['num_samples']} samples a row and {reference['is_splits']} splits" if scores else "")
+        + f". {reference['held_out_images']} held-out real images score {distance} "
+        f"{found['frechet_distance_held_out']:.2f} and {found['is_held_out_mean']:.2f} ± {found['is_held_out_std']:.2f}.",
+    ]
+    if scores and score_columns(scores[0])[0] != "fid":
+        lines.append(
+            "Columns `paper_...` are the paper's CIFAR-10 results; ours of this table do not compare with them."
+        )
+    timings = [complete(results, "timings", row["timing"])[2] for row in recipe["rows"] if "timing" in row]
+    if timings:
+        machines = sorted({t["provenance"]["device"] for t in timings})
+        lines.append(
+            "Speeds and train times are medians of jobs that had the machine to themselves, extrapolated from single "
+            f"steps; ratios are to Default, measured in turn within the same job. Measured on: {'; '.join(machines)}. "
+            "The paper's speeds are relative to its Default on one V100."
+        )
+    steps = sorted({row["of_steps"] for row in recipe["rows"]})
+    if steps:
+        lines.append(f"Training steps: {', '.join(map(str, steps))}.")
+    return "\n\n".join(lines)
+
+
+def write(recipe: dict, results: Path):
+    """Write a recipe's table as CSV and Markdown, and then the recipe itself, into `results`/tables."""
+    folder, name = results / "tables", recipe["output"]
+    frame = table(recipe, results)
+    write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    note = _footnote(recipe, results)
+    write_text(folder / f"{name}.md", f"# {TITLES[name]}\n\n{_markdown(frame)}\n\n{note}\n")
+    write_text(folder / f"{name}.json", canonical(recipe) + "\n")

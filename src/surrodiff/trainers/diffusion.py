@@ -1,0 +1,74 @@
+"""One step of training a DDPM (Algorithm 1, or 3 for IWDiff)."""
+
+import copy
+
+import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from surrodiff import networks
+from surrodiff.devices import autocast, resolve_precision
+from surrodiff.objectives import ObjectiveGradient
+from surrodiff.params import DDPM
+from surrodiff.schedule import Schedule
+from surrodiff.trainers.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
+
+
+class DiffusionTrainer:
+    """Adam with warm-up and clipping; the exponential moving average of the weights is what gets sampled."""
+
+    def __init__(self, config: dict, images, labels, device: torch.device, micro_batch: int | None):
+        model = DDPM.model_validate({key: config[key] for key in DDPM.model_fields})
+        self.training, self.device, self.micro_batch = model.training, device, micro_batch
+        seed = self.training.seed
+        flip = self.training.horizontal_flip
+        self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=seed, device=device)
+        torch.manual_seed(seed)
+        self.network = networks.build(config).to(device).train()
+        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.training.learning_rate)
+        self.objective = ObjectiveGradient(model.objective, Schedule(model.diffusion, device=device), seed, device)
+        self.precision = resolve_precision(self.training.precision, device)
+
+    def _denoise(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        with autocast(self.device, self.precision):
+            return self.network(x_t, t)
+
+    def step(self, step: int) -> dict[str, torch.Tensor]:
+        """Training step number `step` = 1, 2, ...; returns scalars on the device, without waiting for them."""
+        # Dropout is the one random thing that PyTorch draws itself: seeded by the step, it needs no state to resume.
+        torch.manual_seed((self.training.seed << 32) + step)
+        x_0, _ = self.batches.get(step - 1, self.training.batch_size)
+        rate = self.training.learning_rate * min(1.0, step / max(1, self.training.warmup_steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.objective.accumulate(self._denoise, x_0, step, self.micro_batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.grad_clip)
+        self.optimiser.step()
+        self.update_ema(list(self.ema.parameters()), list(self.network.parameters()), None)
+        return {"loss": loss, "grad_norm": norm}
+
+    def log(self, step: int) -> dict[str, torch.Tensor]:
+        """The loss at uniform t on the step's batch, without weights (Figure 4.3)."""
+        x_0, _ = self.batches.get(step - 1, self.training.batch_size)
+        return {"loss_uniform_t": self.objective.uniform_loss(self._denoise, x_0, step, self.micro_batch)}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {
+            **prefixed("model", self.network.state_dict()),
+            **prefixed("ema", self.ema.state_dict()),
+            **optimiser_state(self.optimiser, "adam"),
+            **prefixed("timesteps", self.objective.sampler.state()),
+        }
+
+    def load_state(self, tensors: dict[str, torch.Tensor]):
+        self.network.load_state_dict(without_prefix("model", tensors))
+        self.ema.load_state_dict(without_prefix("ema", tensors))
+        load_optimiser_state(self.optimiser, "adam", tensors)
+        self.objective.sampler.load_state(without_prefix("timesteps", tensors))
+
+    @property
+    def result(self) -> torch.nn.Module:
+        """The network to sample with: the moving average."""
+        return self.ema

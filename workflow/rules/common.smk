@@ -1,0 +1,57 @@
+"""The plan of the selected preset, and how rules refer to it."""
+
+import json
+import os
+import pathlib
+import shlex
+import sys
+
+sys.path.insert(0, os.path.join(workflow.basedir, "src"))
+
+from surrodiff import params as surrodiff_params
+from surrodiff import plan as surrodiff_plan
+from surrodiff.errors import UserError
+from surrodiff.plan import canonical
+
+try:
+    PARAMS = surrodiff_params.parse(config)
+except UserError as error:
+    sys.exit(str(error))
+
+PLAN = surrodiff_plan.build(PARAMS)
+RESULTS = f"results/{PARAMS.preset}"
+EXECUTION = PARAMS.selected.execution
+# A GPU is a resource only where jobs will use one; elsewhere jobs share the cores.
+GPUS_PER_JOB = int(
+    PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl"))
+)
+os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
+
+
+wildcard_constraints:
+    run=r"\w+-[0-9a-f]{8}",
+    table="|".join([*PLAN.tables, "calibration"]),
+    figure="|".join(PLAN.figures),
+
+
+def done(stage, run):
+    return f"{RESULTS}/{stage}/{run}/done.json"
+
+
+def needed(wildcards):
+    """Markers of the runs that a run reads. Existence is validity: a run's id says all that it was made from."""
+    return [ancient(done(*need)) for need in surrodiff_plan.needs(PLAN.runs[wildcards.run])]
+
+
+def step(command):
+    """The shell command of a stage's rule; Snakemake fills in the wildcards and threads."""
+    return (
+        f"{shlex.quote(sys.executable)} -m surrodiff.cli {command} {{wildcards.run}} --config {{params.config}}"
+        f" --execution {shlex.quote(canonical(EXECUTION.model_dump())).replace('{', '{{').replace('}', '}}')}"
+        f" --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > {{log}} 2>&1"
+    )
+
+
+def resolved(wildcards):
+    """A run's configuration as one shell word."""
+    return shlex.quote(canonical(PLAN.runs[wildcards.run].config))

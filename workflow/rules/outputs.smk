@@ -1,0 +1,57 @@
+# Tables and figures keep plain names. Beside each lies its recipe: the runs and the code that it was made from. While
+# the recipe is today's, its inputs count as ancient, whatever their times; else NOW, which is always newer, is one of
+# them. Without this, a number changed back would leave yesterday's table standing.
+NOW = ".snakemake/now"
+if workflow.is_main_process:
+    pathlib.Path(NOW).parent.mkdir(exist_ok=True)
+    pathlib.Path(NOW).touch()
+
+
+def made_from(output, sidecar):
+    recipe = surrodiff_plan.recipe(PLAN, output)
+    file = pathlib.Path(sidecar)
+    current = file.exists() and file.read_text().strip() == canonical(recipe)
+    found = [done(*source) for source in surrodiff_plan.sources(recipe)] + [NOW]
+    return [ancient(path) for path in found] if current else found
+
+
+def recipe(output):
+    return shlex.quote(canonical(surrodiff_plan.recipe(PLAN, output)))
+
+
+rule table:
+    message:
+        "table {wildcards.table}"
+    input:
+        lambda wc: made_from(wc.table, f"{RESULTS}/tables/{wc.table}.json"),
+    output:
+        multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".json"),
+    params:
+        recipe=lambda wc: recipe(wc.table),
+    log:
+        f"{RESULTS}/logs/tables/{{table}}.log",
+    shell:
+        f"{shlex.quote(sys.executable)} -m surrodiff.cli table {{wildcards.table}} --recipe {{params.recipe}}"
+        f" --results {RESULTS} > {{log}} 2>&1"
+
+
+rule figure:
+    message:
+        "figure {wildcards.figure}"
+    input:
+        lambda wc: made_from(wc.figure, f"{RESULTS}/figures/{wc.figure}.json"),
+    output:
+        multiext(f"{RESULTS}/figures/{{figure}}", ".png", ".svg", ".json"),
+    params:
+        recipe=lambda wc: recipe(wc.figure),
+    log:
+        f"{RESULTS}/logs/figures/{{figure}}.log",
+    shell:
+        f"{shlex.quote(sys.executable)} -m surrodiff.cli figure {{wildcards.figure}} --recipe {{params.recipe}}"
+        f" --results {RESULTS} > {{log}} 2>&1"
+
+
+OUTPUTS = [
+    *[f"{RESULTS}/tables/{t}.{e}" for t in [*PLAN.tables, "calibration"] for e in ("csv", "md", "json")],
+    *[f"{RESULTS}/figures/{f}.{e}" for f in PLAN.figures for e in ("png", "svg", "json")],
+]
