@@ -50,12 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     for command, (stage, text) in STAGES.items():
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
         sub.add_argument("run", help=f"a run of results/<preset>/{stage}: its name or its whole id")
-        sub.add_argument("--config", metavar="JSON", help="the run's configuration, instead of params.yaml's")
-        sub.add_argument("--execution", metavar="JSON", help="the preset's `execution` block, instead of params.yaml's")
-        sub.add_argument(
-            "--device", choices=["auto", "cpu", "cuda"], help="where to run (default: the file's `device`)"
-        )
-        sub.add_argument("--threads", type=int, help="CPU threads (default: the preset's execution.threads)")
+        _add_machine(sub)
+    text = "make runs that are given whole, in order (what the workflow calls)"
+    sub = commands.add_parser("make", parents=[common], help=text, description=text)
+    sub.add_argument("runs", metavar="RUNS", help="JSON: {runs: [{stage, name, config}, ...], execution: {...}}")
+    _add_machine(sub)
     for command, text in (("table", "write a table as CSV and Markdown"), ("figure", "draw a figure as PNG and SVG")):
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
         sub.add_argument("output", help=f"{command}_4_1 and so on" + (", or calibration" * (command == "table")))
@@ -63,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     text = "list the preset's models: blocks, parameters, multiply-accumulates"
     commands.add_parser("models", parents=[common], help=text, description=text)
     return parser
+
+
+def _add_machine(parser: argparse.ArgumentParser):
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to run (default: the file's `device`)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: the preset's execution.threads)")
 
 
 def _params(args) -> params.Params:
@@ -76,13 +80,9 @@ def _json(text: str, option: str):
         raise UserError(f"{option}: not valid JSON: {error}") from None
 
 
-def _find(args, stage: str) -> plan.Run:
-    """The run that the command line names: by --config, or among the runs of params.yaml."""
-    if args.config:
-        run = plan.Run(stage, args.run.rpartition("-")[0], _json(args.config, "--config"))
-        if run.id != args.run:
-            raise UserError(f"--config: is the configuration of {run.id}, not of {args.run}")
-        return run
+def _find(args) -> plan.Run:
+    """The run of params.yaml that the command line names."""
+    stage, _ = STAGES[args.command]
     runs = plan.build(_params(args)).runs.values()
     found = [run for run in runs if run.stage == stage and args.run in (run.id, run.name)]
     if not found:
@@ -95,39 +95,24 @@ def _results(args) -> Path:
     return args.results or Path("results") / _params(args).preset
 
 
-def _run_stage(args):
-    stage, _ = STAGES[args.command]
-    run = _find(args, stage)
-    execution = (
-        _json(args.execution, "--execution") if args.execution else _params(args).selected.execution.model_dump()
-    )
-    results = _results(args)
-    # Before the import: OpenMP reads it once.
+def _make(args):
+    if args.command == "make":
+        given = _json(args.runs, "RUNS")
+        runs, execution = [plan.Run(**run) for run in given["runs"]], given["execution"]
+    else:
+        runs, execution = [_find(args)], _params(args).selected.execution.model_dump()
     threads = args.threads or execution["threads"]
+    # OpenMP reads this once, at the import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch
 
-    from surrodiff import data, devices, runs, samples, scoring, timing, training
+    from surrodiff import devices, stages
 
     torch.set_num_threads(threads)
     device = devices.resolve(args.device or _params(args).device)
-    match args.command:
-        case "data":
-            with runs.opened(results, run) as folder:
-                if folder.record is None:
-                    folder.finish(data.prepare(run.config, folder), ["images.safetensors"])
-                folder.mark_done()
-        case "train":
-            training.train(run, results, device, execution)
-        case "sample":
-            samples.sample(run, results, device, execution["sampling_batch"])
-        case "reference":
-            scoring.reference(run, results, device, execution["sampling_batch"])
-        case "score":
-            scoring.score(run, results, device, execution["sampling_batch"])
-        case "time":
-            timing.time_model(run, results, device, execution["micro_batch"])
-    print(results / stage / run.id)
+    for run in runs:
+        stages.make(run, _results(args), device, execution)
+        print(_results(args) / run.stage / run.id, flush=True)
 
 
 def _run_output(args):
@@ -184,8 +169,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 for an error that is told in one line, 130 if interrupted."""
     args = _parser().parse_args(argv)
     try:
-        if args.command in STAGES:
-            _run_stage(args)
+        if args.command in STAGES or args.command == "make":
+            _make(args)
         elif args.command == "models":
             _list_models(args)
         else:

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from surrodiff import noise, tensors
+from surrodiff import noise, provenance, tensors
 from surrodiff.devices import Progress
 from surrodiff.errors import UserError
-from surrodiff.runs import RunFolder, complete, sha256, verified
+from surrodiff.plan import Run
+from surrodiff.runs import RunFolder, complete, opened, sha256, verified
 
+IMAGES = "images.safetensors"
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, S, S), labels int64 (N,)
 
@@ -130,8 +132,19 @@ def read_image_folder(folder: Path, size: int, channels: int) -> tuple[Split, Sp
     return _read_pictures(folder, size, channels), None
 
 
-def prepare(config: dict, folder: RunFolder) -> dict:
-    """Make a data run: read its source, write `images.safetensors`, return what is to be recorded."""
+def prepare(run: Run, results: Path) -> dict:
+    """Make a data run's `images.safetensors`, or find it made; returns its record.
+
+    Raises UserError if the source is missing, broken or not what the configuration says.
+    """
+    with opened(results, run) as folder:
+        if folder.record is None:
+            _read(run.config, folder)
+        folder.mark_done()
+        return folder.record
+
+
+def _read(config: dict, folder: RunFolder):
     size, held_out = config["image_size"], None
     path = Path(config["path"]).expanduser() if config["path"] else None
     match config["source"]:
@@ -156,17 +169,13 @@ def prepare(config: dict, folder: RunFolder) -> dict:
             raise UserError("presets.*.data.channels: CIFAR-10 is in colour; write 3")
         arrays[f"{name}_images"] = to_uint8(resize(to_float(images), size)) if images.shape[-1] != size else images
         arrays[f"{name}_labels"] = labels
-    tensors.save(folder.path / "images.safetensors", arrays)
-    return {
-        "source": config["source"],
-        "train_images": len(train[0]),
-        "held_out_images": len(held_out[0]),
-        "classes": int(train[1].max()) + 1,
-    }
+    tensors.save(folder.path / IMAGES, arrays)
+    record = {"source": config["source"], "train_images": len(train[0]), "held_out_images": len(held_out[0])}
+    folder.finish(record | {"revision": provenance.revision()}, [IMAGES])
 
 
 def load(results: Path, data_id: str) -> tuple[dict[str, torch.Tensor], dict]:
     """The arrays of a data run (`train_images`, `held_out_images`, `..._labels`) and its record, checksums verified."""
     path, _, record = complete(results, "data", data_id)
-    arrays, _ = tensors.load(verified(path, record, "images.safetensors"))
+    arrays, _ = tensors.load(verified(path, record, IMAGES))
     return arrays, record

@@ -79,7 +79,7 @@ def figure_4_4(recipe: dict, results: Path, pairs: int = 32, columns: int = 8) -
     """The surrogate's samples and what the diffusion makes of them from t_mid on, side by side."""
     images = []
     for name in ("surrogate", "refined"):
-        path, _, record = complete(results, "samples", recipe[name])
+        path, _, record = complete(results, "samples", recipe[name]["sample"])
         images.append(np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:pairs])
     figure = Figure(figsize=(9, 9 * (-(-len(images[0]) // columns)) / (2 * columns) + 0.9), layout="constrained")
     axes = figure.subplots(-(-len(images[0]) // columns), columns, squeeze=False)

@@ -126,40 +126,41 @@ def build(params: Params) -> Plan:
             for last in [preset.models[name].training.steps]
         ]
     plan.tables["table_4_5"] = []
+    default_T = preset.models["Default"].diffusion.T
     for name in params.tables.table_4_5:
         last = preset.models[name].training.steps
         for t_mid in [None] if name == "Default" else preset.surrogate.t_mid:
             made = row(name, last, score=score(sample(name, last, t_mid)), timing=timing(name))
-            plan.tables["table_4_5"].append(made | {"t_mid": t_mid, "default_T": preset.models["Default"].diffusion.T})
+            plan.tables["table_4_5"].append(made | {"t_mid": t_mid, "default_T": default_T})
     plan.figures["figure_4_2"] = {"rows": plan.tables["table_4_3"]}
     plan.figures["figure_4_3"] = {
         "rows": [{k: r[k] for k in ("model", "run", "of_steps")} for r in plan.tables["table_4_4"]]
     }
     pictures = {
-        row["t_mid"]: plan.runs[row["score"]].config["sample"]
+        row["t_mid"]: {"score": row["score"], "sample": plan.runs[row["score"]].config["sample"]}
         for row in plan.tables["table_4_5"]
         if preset.models[row["model"]].kind == "sngan"
     }
     later = sorted(t_mid for t_mid in pictures if t_mid)
     if 0 in pictures and later:
         found = {"surrogate": pictures[0], "refined": pictures[later[0]], "t_mid": later[0]}
-        plan.figures["figure_4_4"] = {**found, "T": preset.models["Default"].diffusion.T}
+        plan.figures["figure_4_4"] = {**found, "T": default_T}
     return plan
 
 
-def needs(run: Run) -> list[tuple[str, str]]:
-    """The (stage, id) of every run that this one reads."""
-    config = run.config
-    match run.stage:
+def needs(plan: Plan, run_id: str) -> list[tuple[str, str]]:
+    """The (stage, id) of every run that must be complete before this one is made; a score makes its sample itself."""
+    config = plan.runs[run_id].config
+    match plan.runs[run_id].stage:
         case "models":
             return [("data", config["data"])]
         case "references":
             features = config["features"]
             return [("data", config["data"])] + ([("models", features["run"])] if "run" in features else [])
-        case "samples":
-            return [("models", made["run"]) for made in (config["model"], config["surrogate"]) if made]
         case "scores":
-            return [("samples", config["sample"]), ("references", config["reference"])]
+            sample = plan.runs[config["sample"]].config
+            made = [("models", part["run"]) for part in (sample["model"], sample["surrogate"]) if part]
+            return [*made, ("references", config["reference"])]
         case _:
             return []
 
@@ -178,7 +179,7 @@ def recipe(plan: Plan, output: str) -> dict:
 def sources(output: dict) -> list[tuple[str, str]]:
     """The (stage, id) of every run that a recipe reads."""
     found = [("references", output["reference"])] if "reference" in output else []
-    found += [("samples", output[key]) for key in ("surrogate", "refined") if key in output]
+    found += [("scores", output[key]["score"]) for key in ("surrogate", "refined") if key in output]
     for row in output.get("rows", []):
         found += [(stage + "s", row[stage]) for stage in ("score", "timing") if stage in row]
         found.append(("models", row["run"]))

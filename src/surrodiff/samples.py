@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.utils import make_grid, save_image
+from PIL import Image
 
 from surrodiff import data, devices, provenance
 from surrodiff.noise import Stream
@@ -97,7 +97,7 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
     images = np.fromfile(part, np.uint8).reshape(total, *shape)
     with replacing(folder.path / SAMPLES) as temporary, open(temporary, "wb") as file:
         np.save(file, images)
-    save_grid(folder.path / GRID, torch.from_numpy(images[:64]))
+    save_grid(folder.path / GRID, images[:64])
     part.unlink()
     record = {
         "num_samples": total,
@@ -110,12 +110,17 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
     folder.finish(record, [SAMPLES, GRID])
 
 
-def save_grid(path: Path, images: torch.Tensor, columns: int = 8):
-    """A PNG of uint8 images (N, C, S, S), small ones enlarged without smoothing."""
+def save_grid(path: Path, images: np.ndarray, columns: int = 8):
+    """A PNG of uint8 images (N, C, S, S) in rows of `columns`, white between them, small ones enlarged unsmoothed."""
     scale = max(1, 32 // images.shape[-1])
-    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    images = np.pad(images.repeat(scale, 2).repeat(scale, 3), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    blank = np.full((rows * columns - n, channels, height, width), 255, np.uint8)
+    cells = np.concatenate([images, blank]).reshape(rows, columns, channels, height, width)
+    picture = cells.transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
     with replacing(path) as temporary:
-        save_image(make_grid(images.float() / 255, nrow=columns, padding=2, pad_value=1.0), temporary, format="png")
+        Image.fromarray(picture.squeeze()).save(temporary, format="png")
 
 
 def load(results: Path, sample_id: str) -> tuple[np.ndarray, dict]:

@@ -40,18 +40,18 @@ def done(stage, run):
 
 def needed(wildcards):
     """Markers of the runs that a run reads. Existence is validity: a run's id says all that it was made from."""
-    return [ancient(done(*need)) for need in surrodiff_plan.needs(PLAN.runs[wildcards.run])]
+    return [ancient(done(*need)) for need in surrodiff_plan.needs(PLAN, wildcards.run)]
 
 
-def step(command):
-    """The shell command of a stage's rule; Snakemake fills in the wildcards and threads."""
-    return (
-        f"{shlex.quote(sys.executable)} -m surrodiff.cli {command} {{wildcards.run}} --config {{params.config}}"
-        f" --execution {shlex.quote(canonical(EXECUTION.model_dump())).replace('{', '{{').replace('}', '}}')}"
-        f" --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > {{log}} 2>&1"
-    )
+def command(*run_ids):
+    """The runs to make, in order, as the command line's one JSON word."""
+    runs = [vars(PLAN.runs[run]) for run in run_ids]
+    return shlex.quote(canonical({"runs": runs, "execution": EXECUTION.model_dump()}))
 
 
-def resolved(wildcards):
-    """A run's configuration as one shell word."""
-    return shlex.quote(canonical(PLAN.runs[wildcards.run].config))
+def own_command(wildcards):
+    return command(wildcards.run)
+
+
+PYTHON = shlex.quote(sys.executable)
+MAKE = f"{PYTHON} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > {{log}} 2>&1"

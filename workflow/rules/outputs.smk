@@ -31,7 +31,7 @@ rule table:
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
     shell:
-        f"{shlex.quote(sys.executable)} -m surrodiff.cli table {{wildcards.table}} --recipe {{params.recipe}}"
+        f"{PYTHON} -m surrodiff.cli table {{wildcards.table}} --recipe {{params.recipe}}"
         f" --results {RESULTS} > {{log}} 2>&1"
 
 
@@ -47,7 +47,7 @@ rule figure:
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     shell:
-        f"{shlex.quote(sys.executable)} -m surrodiff.cli figure {{wildcards.figure}} --recipe {{params.recipe}}"
+        f"{PYTHON} -m surrodiff.cli figure {{wildcards.figure}} --recipe {{params.recipe}}"
         f" --results {RESULTS} > {{log}} 2>&1"
 
 

@@ -2,17 +2,17 @@
 # because Snakemake deletes the outputs of failed, killed and forced jobs.
 
 
-rule data_run:
+rule prepare_data:
     message:
         "data {wildcards.run}"
     output:
         f"{RESULTS}/data/{{run}}/done.json",
     params:
-        config=resolved,
+        runs=own_command,
     log:
         f"{RESULTS}/logs/data/{{run}}.log",
     shell:
-        step("data")
+        MAKE
 
 
 rule train:
@@ -23,32 +23,14 @@ rule train:
     output:
         f"{RESULTS}/models/{{run}}/done.json",
     params:
-        config=resolved,
+        runs=own_command,
     log:
         f"{RESULTS}/logs/models/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
     shell:
-        step("train")
-
-
-rule sample:
-    message:
-        "sample {wildcards.run}"
-    input:
-        needed,
-    output:
-        f"{RESULTS}/samples/{{run}}/done.json",
-    params:
-        config=resolved,
-    log:
-        f"{RESULTS}/logs/samples/{{run}}.log",
-    threads: EXECUTION.threads
-    resources:
-        gpu=GPUS_PER_JOB,
-    shell:
-        step("sample")
+        MAKE
 
 
 rule reference:
@@ -59,49 +41,50 @@ rule reference:
     output:
         f"{RESULTS}/references/{{run}}/done.json",
     params:
-        config=resolved,
+        runs=own_command,
     log:
         f"{RESULTS}/logs/references/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
     shell:
-        step("reference")
+        MAKE
 
 
-rule score:
+# Sampling and scoring are two runs but one process: starting PyTorch takes longer than scoring a few hundred images.
+rule sample_and_score:
     message:
-        "score {wildcards.run}"
+        "sample and score {wildcards.run}"
     input:
         needed,
     output:
         f"{RESULTS}/scores/{{run}}/done.json",
     params:
-        config=resolved,
+        runs=lambda wc: command(PLAN.runs[wc.run].config["sample"], wc.run),
     log:
         f"{RESULTS}/logs/scores/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
     shell:
-        step("score")
+        MAKE
 
 
-rule timing:
+# All timings in one job that has all cores, so that nothing runs beside them; those already made are found, not remade.
+rule time:
     message:
-        "time {wildcards.run}, alone on the machine"
+        "time training steps and sampling, alone on the machine"
     output:
-        f"{RESULTS}/timings/{{run}}/done.json",
+        [done("timings", run) for run in PLAN.of_stage("timings")],
     params:
-        config=resolved,
+        runs=command(*PLAN.of_stage("timings")),
     log:
-        f"{RESULTS}/logs/timings/{{run}}.log",
-    # All cores: no other job runs beside a timing.
+        f"{RESULTS}/logs/timings.log",
     threads: workflow.cores
     resources:
         gpu=GPUS_PER_JOB,
     shell:
-        step("time")
+        MAKE
 
 
 rule data:

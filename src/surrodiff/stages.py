@@ -1,0 +1,31 @@
+"""One function that makes any run, by its stage."""
+
+from pathlib import Path
+
+import torch
+
+from surrodiff import data, samples, scoring, timing, training
+from surrodiff.plan import Run
+
+
+def make(run: Run, results: Path, device: torch.device, execution: dict) -> dict:
+    """Make a run, go on with it, or find it made; returns its record.
+
+    execution: the preset's `execution` block. Raises UserError if a run that this one reads is not complete, or for
+    anything else that the user can mend.
+    """
+    match run.stage:
+        case "data":
+            return data.prepare(run, results)
+        case "models":
+            return training.train(run, results, device, execution)
+        case "references":
+            return scoring.reference(run, results, device, execution["sampling_batch"])
+        case "samples":
+            return samples.sample(run, results, device, execution["sampling_batch"])
+        case "scores":
+            return scoring.score(run, results, device, execution["sampling_batch"])
+        case "timings":
+            return timing.time_model(run, results, device, execution["micro_batch"])
+        case stage:
+            raise ValueError(f"no stage {stage!r}")
