@@ -55,7 +55,7 @@ def _scatter(axis, rows: pd.DataFrame, x: str, y: str, label: str):
 
 def figure_4_3(recipe: dict, results: Path) -> Figure:
     """Training loss at uniform t, without weights, over the first third of training (the paper: 50,000 of 150,000);
-    bold is the running mean of 20 logged values."""
+    bold is the running mean over a tenth of what is shown."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axis = figure.subplots()
     top = 0.0
@@ -63,7 +63,7 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
         path, _, _ = complete(results, "models", row["run"])
         losses = pd.read_csv(path / "losses.csv")
         losses = losses[losses["step"] <= max(row["of_steps"] / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
-        mean = losses["loss_uniform_t"].rolling(20, min_periods=1).mean()
+        mean = losses["loss_uniform_t"].rolling(max(1, len(losses) // 10), min_periods=1).mean()
         (line,) = axis.plot(losses["step"], mean, linewidth=1.8, label=paper_row("table_4_4", row)["row"])
         axis.plot(losses["step"], losses["loss_uniform_t"], linewidth=0.6, alpha=0.3, color=line.get_color())
         top = max(top, float(mean.iloc[len(mean) // 4 :].max()))

@@ -139,4 +139,4 @@ def load_weights(results: Path, model_id: str, step: int, device: torch.device):
     weights, _ = tensors.load(verified(path, record, snapshot_name(step)))
     network = networks.build({**record, **config})
     network.load_state_dict(weights)
-    return network.to(device).eval().requires_grad_(False), config
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False), config

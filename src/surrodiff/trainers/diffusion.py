@@ -23,10 +23,10 @@ class DiffusionTrainer:
         flip = self.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=seed, device=device)
         torch.manual_seed(seed)
-        self.network = networks.build(config).to(device).train()
+        self.network = networks.build(config).to(device, memory_format=torch.channels_last).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.training.learning_rate)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.training.learning_rate, fused=True)
         self.objective = ObjectiveGradient(model.objective, Schedule(model.diffusion, device=device), seed, device)
         self.precision = resolve_precision(self.training.precision, device)
 
