@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Something that the user can mend; the text is one clear message that names the file or key and says what to do."""
+    """Something that the user can mend; the text names the file or key and says what to do."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from surrodiff.pictures import tile
 from surrodiff.plan import canonical
 from surrodiff.runs import complete, replacing, verified, write_text
 from surrodiff.tables import paper_row, table
@@ -16,8 +17,8 @@ _STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "
 
 
 def figure_4_2(recipe: dict, results: Path) -> Figure:
-    """FID against parameters, sampling speed and train time, ours beside the paper's; the dotted line is the least-squares
-    line through the standard blocks."""
+    """FID against parameters, sampling speed and train time, ours beside the paper's; the dotted line is the
+    least-squares line through the standard blocks."""
     rows = table({**recipe, "output": "table_4_3"}, results)
     distance = next(column for column in rows if column.startswith(("fd_", "fid")))
     panels = [
@@ -28,29 +29,26 @@ def figure_4_2(recipe: dict, results: Path) -> Figure:
     figure = Figure(figsize=(9, 10), layout="constrained")
     axes = figure.subplots(3, 2)
     for (ours, papers, label), (left, right) in zip(panels, axes, strict=True):
-        _scatter(left, rows, ours, distance, label)
-        _scatter(right, rows.dropna(subset=["paper_fid"]), papers, "paper_fid", label)
-        left.set_ylabel(distance)
-        right.set_ylabel("FID")
+        _scatter(left, rows, ours, distance, label, distance)
+        _scatter(right, rows, papers, "paper_fid", label, "FID")
     axes[0, 0].set_title(f"ours, preset {results.name}")
     axes[0, 1].set_title("the paper, CIFAR-10, V100")
-    axes[0, 0].legend(loc="best", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
-def _scatter(axis, rows: pd.DataFrame, x: str, y: str, label: str):
-    for block, marker in (("standard", "o"), ("mbconv", "s")):
-        chosen = rows[rows["block"] == block]
-        axis.scatter(chosen[x], chosen[y], marker=marker, label=f"{block} blocks")
-    standard = rows[rows["block"] == "standard"]
+def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: str):
+    for number, row in rows.iterrows():
+        marker = "o" if row["block"] == "standard" else "s"
+        axis.scatter(row[x], row[y], s=60, marker=marker, color=f"C{number % 10}", label=row["architecture"])
+    standard = rows[rows["block"] == "standard"].dropna(subset=[x, y])
     if standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
-        ends = np.array([rows[x].min(), rows[x].max()], dtype=float)
-        axis.plot(ends, slope * ends + offset, ":", color="gray", label="line through standard blocks")
-    for _, row in rows.iterrows():
-        axis.annotate(row["architecture"], (row[x], row[y]), xytext=(4, 4), textcoords="offset points", fontsize=7)
-    axis.margins(x=0.18, y=0.15)
-    axis.set_xlabel(label)
+        ends = np.array([standard[x].min(), standard[x].max()], dtype=float)
+        axis.plot(ends, slope * ends + offset, ":", color="gray", label="fit over standard blocks")
+    axis.margins(0.12)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
 
 
 def figure_4_3(recipe: dict, results: Path) -> Figure:
@@ -77,22 +75,23 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
 
 def figure_4_4(recipe: dict, results: Path, pairs: int = 32, columns: int = 8) -> Figure:
     """The surrogate's samples and what the diffusion makes of them from t_mid on, side by side."""
-    images = []
+    halves = []
     for name in ("surrogate", "refined"):
         path, _, record = complete(results, "samples", recipe[name]["sample"])
-        images.append(np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:pairs])
-    figure = Figure(figsize=(9, 9 * (-(-len(images[0]) // columns)) / (2 * columns) + 0.9), layout="constrained")
-    axes = figure.subplots(-(-len(images[0]) // columns), columns, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, before, after in zip(axes.flat, *images, strict=False):
-        gap = np.full((before.shape[0], before.shape[1], max(1, before.shape[2] // 16)), 255, np.uint8)
-        pair = np.concatenate([before, gap, after], 2).transpose(1, 2, 0)
-        axis.imshow(pair.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    figure.suptitle(
+        images = np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:pairs]
+        scale = max(1, 64 // images.shape[-1])
+        halves.append(images.repeat(scale, 2).repeat(scale, 3))
+    halves[0] = np.pad(halves[0], ((0, 0), (0, 0), (0, 0), (0, 2)), constant_values=255)
+    together = np.pad(np.concatenate(halves, 3), ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=255)
+    picture = tile(together, columns)
+    figure = Figure(figsize=(9, 9 * picture.shape[0] / picture.shape[1] + 0.4), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.axis("off")
+    axis.set_title(
         f"Pairs: SNGAN's sample on the left, refined from t_mid = {recipe['t_mid']} (T = {recipe['T']}) on the right; "
         f"preset {results.name}",
-        fontsize=10,
+        fontsize=9,
     )
     return figure
 

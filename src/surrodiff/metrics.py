@@ -6,7 +6,7 @@ import torch
 
 
 class Moments:
-    """Mean and covariance of features (B, D) added batch by batch, in float64; memory does not grow with their number."""
+    """Mean and covariance of features (B, D) added batch by batch, in float64, in constant memory."""
 
     def __init__(self):
         self.count, self.shift, self.sum, self.products = 0, None, None, None

@@ -15,7 +15,7 @@ Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x_t (B, C, H,
 
 
 def eps_losses(denoiser: Denoiser, schedule: Schedule, x_0: torch.Tensor, t: torch.Tensor, eps: torch.Tensor):
-    """Mean over pixels of ||eps - eps_theta(x_t, t)||^2 (equation 6) for k noises each: eps (k, B, C, H, W) -> (k, B)."""
+    """Mean over pixels of ||eps - eps_theta(x_t, t)||^2 (equation 6) for k noises: eps (k, B, C, H, W) -> (k, B)."""
     k = len(eps)
     eps, t = eps.flatten(0, 1), t.repeat(k)
     predicted = denoiser(schedule.q_sample(x_0.repeat(k, 1, 1, 1), t, eps), t).float()

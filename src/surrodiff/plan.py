@@ -110,6 +110,7 @@ def build(params: Params) -> Plan:
 
     def row(name: str, step: int, **more) -> dict:
         own = preset.models[name]
+        more |= {"default_timing": timing("Default")} if "timing" in more else {}
         made = {"model": name, "run": model(name), "step": step, "of_steps": own.training.steps, **more}
         return made | ({"T": own.diffusion.T} if isinstance(own, DDPM) else {})
 
@@ -181,6 +182,7 @@ def sources(output: dict) -> list[tuple[str, str]]:
     found = [("references", output["reference"])] if "reference" in output else []
     found += [("scores", output[key]["score"]) for key in ("surrogate", "refined") if key in output]
     for row in output.get("rows", []):
-        found += [(stage + "s", row[stage]) for stage in ("score", "timing") if stage in row]
+        keys = {"score": "scores", "timing": "timings", "default_timing": "timings"}
+        found += [(stage, row[key]) for key, stage in keys.items() if key in row]
         found.append(("models", row["run"]))
     return list(dict.fromkeys(found))

@@ -1,7 +1,7 @@
 """Run folders: one writer at a time, one configuration for ever, complete or not there.
 
-`results/<preset>/<stage>/<run id>/` holds `config.json` (written first), the artefacts, `record.json` (written last: what
-was made, by what, with a SHA-256 of each file) and `done.json`, the workflow's marker. The workflow may delete the
+`results/<preset>/<stage>/<run id>/` holds `config.json` (written first), the artefacts, `record.json` (written last:
+what was made, by what, with a SHA-256 of each file) and `done.json`, the workflow's marker. The workflow may delete the
 marker, as Snakemake does with outputs of failed or forced jobs; what it stands for stays, and is never made twice.
 """
 

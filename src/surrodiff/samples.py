@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from surrodiff import data, devices, provenance
 from surrodiff.noise import Stream
 from surrodiff.params import Diffusion
+from surrodiff.pictures import save_grid
 from surrodiff.plan import Run
 from surrodiff.runs import RunFolder, complete, opened, replacing, verified
 from surrodiff.sampling import Ancestral, ReverseProcess, Sampler, SurrogateDiffusion
@@ -108,19 +108,6 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
         "provenance": provenance.describe(device, devices.resolve_precision(config["precision"], device)),
     }
     folder.finish(record, [SAMPLES, GRID])
-
-
-def save_grid(path: Path, images: np.ndarray, columns: int = 8):
-    """A PNG of uint8 images (N, C, S, S) in rows of `columns`, white between them, small ones enlarged unsmoothed."""
-    scale = max(1, 32 // images.shape[-1])
-    images = np.pad(images.repeat(scale, 2).repeat(scale, 3), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
-    n, channels, height, width = images.shape
-    rows = -(-n // columns)
-    blank = np.full((rows * columns - n, channels, height, width), 255, np.uint8)
-    cells = np.concatenate([images, blank]).reshape(rows, columns, channels, height, width)
-    picture = cells.transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    with replacing(path) as temporary:
-        Image.fromarray(picture.squeeze()).save(temporary, format="png")
 
 
 def load(results: Path, sample_id: str) -> tuple[np.ndarray, dict]:

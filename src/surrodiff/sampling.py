@@ -1,7 +1,7 @@
 """Samplers: from sample numbers to images. All have one signature, and sample i depends on (seed, i) alone.
 
-A sampler takes `index`, int64 (B,) sample numbers, and returns float images (B, C, S, S) in about [-1, 1]; `advance`, if
-given, is called with the number of images after each of the `evaluations` of a network that the sampler makes.
+A sampler takes `index`, int64 (B,) sample numbers, and returns float images (B, C, S, S) in about [-1, 1]; `advance`,
+if given, is called with the number of images after each of the `evaluations` of a network that the sampler makes.
 """
 
 from collections.abc import Callable

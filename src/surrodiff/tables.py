@@ -36,9 +36,9 @@ def paper_row(table: str, row: dict) -> dict[str, str]:
     elif row.get("t_mid") is not None:
         share = row["t_mid"] / row["default_T"]
     for line in _paper():
-        if (line["table"], line["model"]) == (table, row["model"]):
-            if share is None or (line["share"] and abs(float(line["share"]) - share) < 1e-3):
-                return line
+        same_share = share is None or (line["share"] and abs(float(line["share"]) - share) < 1e-3)
+        if (line["table"], line["model"]) == (table, row["model"]) and same_share:
+            return line
     return dict.fromkeys(_paper()[0], "") | {"row": row["model"]}
 
 
@@ -63,31 +63,32 @@ def _score_cells(score: dict, line: dict[str, str]) -> dict:
     }
 
 
-def _seconds_per_sample(row: dict, timing: dict) -> tuple[float, float]:
-    """Of this row's sampler and of Default's whole chain, both measured in the same job."""
-    default = timing["baseline"]["evaluation_seconds_per_image"]
-    own = timing["model"]["evaluation_seconds_per_image"]
-    t_mid = row.get("t_mid")
+def _relative_seconds_per_sample(row: dict, timing: dict) -> float:
+    """Seconds of this row's sampler over those of Default's whole chain, both measured in the same job."""
+    evaluation = timing["to_baseline"]["evaluation_seconds_per_image"]
+    t_mid, default_evaluations = row.get("t_mid"), row.get("default_T", row.get("T"))
     if t_mid is None:
-        return own * row["T"], default * row.get("default_T", row["T"])
+        return evaluation * row["T"] / default_evaluations
     # A low-resolution surrogate runs the steps down to t_mid and estimates x_0 there; a generator runs once.
     evaluations = row["T"] - t_mid + (t_mid > 0) if "T" in row else 1
-    return own * evaluations + default * t_mid, default * row["default_T"]
+    return (evaluation * evaluations + t_mid) / default_evaluations
 
 
 def _cells(table: str, row: dict, results: Path) -> dict:
     line = paper_row(table, row)
     _, config, record = complete(results, "models", row["run"])
     scores = _score_cells(complete(results, "scores", row["score"])[2], line)
-    timing = complete(results, "timings", row["timing"])[2] if "timing" in row else None
-    if timing:
-        own, default = _seconds_per_sample(row, timing)
+    if "timing" in row:
+        timing = complete(results, "timings", row["timing"])[2]
+        default = complete(results, "timings", row["default_timing"])[2]["model"]
+        relative = _relative_seconds_per_sample(row, timing)
+        default_speed = 1 / (default["evaluation_seconds_per_image"] * row.get("default_T", row.get("T")))
         speed = {
-            "samples_per_second": 1 / own,
-            "sampling_speed_ratio": default / own,
+            "samples_per_second": default_speed / relative,
+            "sampling_speed_ratio": 1 / relative,
             "paper_samples_per_second": _number(line["samples_per_second"]),
         }
-        train_seconds = timing["model"]["train_step_seconds"]
+        train_ratio = timing["to_baseline"]["train_step_seconds"]
     match table:
         case "table_4_1" | "table_4_2":
             cells = {"train_iterations": line["row"], "train_steps": row["step"]}
@@ -103,13 +104,13 @@ def _cells(table: str, row: dict, results: Path) -> dict:
                 "parameters_m_by_paper": record["parameters_by_paper"],
                 "paper_parameters_m": _number(line["parameters_m"]),
                 **speed,
-                "train_hours": train_seconds * row["of_steps"] / 3600,
+                "train_hours": train_ratio * default["train_step_seconds"] * row["of_steps"] / 3600,
                 "paper_train_hours": _number(line["train_hours"]),
             }
         case "table_4_4":
             cells = {
                 "setup": line["row"],
-                "train_time_ratio": train_seconds / timing["baseline"]["train_step_seconds"],
+                "train_time_ratio": train_ratio,
                 "paper_train_time_ratio": _number(line["train_time_ratio"]),
             }
         case "table_4_5":
@@ -184,12 +185,11 @@ def _footnote(recipe: dict, results: Path) -> str:
         f"(weights' SHA-256 {reference['features_sha256'][:12]}), against {reference['train_images']} training images"
         + (f", with {scores[0]['num_samples']} samples a row and {reference['is_splits']} splits" if scores else "")
         + f". {reference['held_out_images']} held-out real images score {distance} "
-        f"{found['frechet_distance_held_out']:.2f} and {found['is_held_out_mean']:.2f} ± {found['is_held_out_std']:.2f}.",
+        f"{found['frechet_distance_held_out']:.2f} and IS {found['is_held_out_mean']:.2f} ± "
+        f"{found['is_held_out_std']:.2f}.",
     ]
     if scores and score_columns(scores[0])[0] != "fid":
-        lines.append(
-            "Columns `paper_...` are the paper's CIFAR-10 results; ours of this table do not compare with them."
-        )
+        lines.append("Columns `paper_...` are the paper's CIFAR-10 results; ours here do not compare with them.")
     timings = [complete(results, "timings", row["timing"])[2] for row in recipe["rows"] if "timing" in row]
     if timings:
         machines = sorted({t["provenance"]["device"] for t in timings})

@@ -26,8 +26,8 @@ class Uniform:
 class Importance:
     """p_t proportional to sqrt(mean(L_t^2)) over the last `length` losses of each t (Nichol & Dhariwal, 2021).
 
-    Uniform until every t has `length` losses; then mixed with `uniform_share` of the uniform distribution. A loss weighs
-    1 / (T p_t), so the objective's mean stays. Everything lives on the device; no call waits for it.
+    Uniform until every t has `length` losses; then mixed with `uniform_share` of the uniform distribution. A loss
+    weighs 1 / (T p_t), so the objective's mean stays. Everything lives on the device; no call waits for it.
     """
 
     def __init__(self, T: int, device=None, length: int = 10, uniform_share: float = 0.001):

@@ -1,7 +1,7 @@
 """How long a model's training step and a network evaluation of its sampling take, beside Default's, in one job.
 
-The model and Default take turns within the job, so their ratio does not depend on how busy the machine was; the workflow
-gives the job the whole machine.
+The model and Default take turns within the job, so their ratio does not depend on how busy the machine was; the
+workflow gives the job the whole machine.
 """
 
 import copy
@@ -80,7 +80,8 @@ def _seconds(step: Callable[[], None], times: int, device: torch.device) -> floa
 
 
 def measure(config: dict, device: torch.device, micro_batch: int | None) -> dict:
-    """Median seconds of a training step and of an evaluation per image, and their spread, for `model` and `baseline`.
+    """Median seconds of a training step and of an evaluation per image, and their spread, for `model` and `baseline`,
+    and their ratios `to_baseline`.
 
     Each round times both in turn after one round of warm-up; the spread is (largest - smallest) / median.
     """
@@ -105,12 +106,19 @@ def measure(config: dict, device: torch.device, micro_batch: int | None) -> dict
         if number:
             progress.advance(1)
     progress.close()
-    measured: dict[str, dict] = {}
+    measured: dict = {name: {"parameters": parameters[name]} for name in contestants}
     for (name, what), values in times.items():
         middle = statistics.median(values)
-        of = measured.setdefault(name, {"parameters": parameters[name]})
-        of[what], of[f"{what}_spread"] = middle, (max(values) - min(values)) / middle
+        measured[name] |= {what: middle, f"{what}_spread": (max(values) - min(values)) / middle}
     measured.setdefault("baseline", measured["model"])
+    # The median of each round's ratio: what slows a whole round down does not touch it.
+    measured["to_baseline"] = {
+        what: statistics.median(
+            a / b
+            for a, b in zip(times["model", what], times.get(("baseline", what), times["model", what]), strict=True)
+        )
+        for what in ("train_step_seconds", "evaluation_seconds_per_image")
+    }
     return measured
 
 

@@ -15,7 +15,7 @@ def initialise(module: nn.Module, gain: float = 1.0):
 
 
 class TimestepEmbedding(nn.Module):
-    """Sinusoidal position embedding (Vaswani et al., 2017) of t = 1, ..., T and two linear layers: (B,) -> (B, 4 ch)."""
+    """Sinusoidal position embedding (Vaswani et al., 2017) of t in 1..T and two linear layers: (B,) -> (B, 4 ch)."""
 
     def __init__(self, channels: int):
         super().__init__()

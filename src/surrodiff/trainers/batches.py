@@ -10,7 +10,7 @@ from surrodiff.noise import Stream
 class Batches:
     """Batches of training images: every epoch in a new random order, flipped at random if asked for.
 
-    images: uint8 (N, C, H, W), kept on the device; labels: int64 (N,). Images larger than `image_size` are resized once.
+    images: uint8 (N, C, H, W), kept on the device; labels: int64 (N,). Larger ones are resized once.
     """
 
     def __init__(self, images, labels, *, image_size: int, flip: bool, seed: int, device):
