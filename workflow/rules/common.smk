@@ -22,9 +22,7 @@ PLAN = surrodiff_plan.build(PARAMS)
 RESULTS = f"results/{PARAMS.preset}"
 EXECUTION = PARAMS.selected.execution
 # A GPU is a resource only where jobs will use one; elsewhere jobs share the cores.
-GPUS_PER_JOB = int(
-    PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl"))
-)
+GPUS_PER_JOB = int(PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl")))
 os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
 
 

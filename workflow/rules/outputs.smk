@@ -20,32 +20,32 @@ def recipe(output):
 
 
 rule table:
-    message:
-        "table {wildcards.table}"
     input:
         lambda wc: made_from(wc.table, f"{RESULTS}/tables/{wc.table}.json"),
     output:
         multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".json"),
-    params:
-        recipe=lambda wc: recipe(wc.table),
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
+    params:
+        recipe=lambda wc: recipe(wc.table),
+    message:
+        "table {wildcards.table}"
     shell:
         f"{PYTHON} -m surrodiff.cli table {{wildcards.table}} --recipe {{params.recipe}}"
         f" --results {RESULTS} > {{log}} 2>&1"
 
 
 rule figure:
-    message:
-        "figure {wildcards.figure}"
     input:
         lambda wc: made_from(wc.figure, f"{RESULTS}/figures/{wc.figure}.json"),
     output:
         multiext(f"{RESULTS}/figures/{{figure}}", ".png", ".svg", ".json"),
-    params:
-        recipe=lambda wc: recipe(wc.figure),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
+    params:
+        recipe=lambda wc: recipe(wc.figure),
+    message:
+        "figure {wildcards.figure}"
     shell:
         f"{PYTHON} -m surrodiff.cli figure {{wildcards.figure}} --recipe {{params.recipe}}"
         f" --results {RESULTS} > {{log}} 2>&1"

@@ -3,86 +3,86 @@
 
 
 rule prepare_data:
-    message:
-        "data {wildcards.run}"
     output:
         f"{RESULTS}/data/{{run}}/done.json",
-    params:
-        runs=own_command,
     log:
         f"{RESULTS}/logs/data/{{run}}.log",
+    params:
+        runs=own_command,
+    message:
+        "data {wildcards.run}"
     shell:
         MAKE
 
 
 rule train:
-    message:
-        "train {wildcards.run}"
     input:
         needed,
     output:
         f"{RESULTS}/models/{{run}}/done.json",
-    params:
-        runs=own_command,
     log:
         f"{RESULTS}/logs/models/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
+    params:
+        runs=own_command,
+    message:
+        "train {wildcards.run}"
     shell:
         MAKE
 
 
 rule reference:
-    message:
-        "reference statistics and calibration {wildcards.run}"
     input:
         needed,
     output:
         f"{RESULTS}/references/{{run}}/done.json",
-    params:
-        runs=own_command,
     log:
         f"{RESULTS}/logs/references/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
+    params:
+        runs=own_command,
+    message:
+        "reference statistics and calibration {wildcards.run}"
     shell:
         MAKE
 
 
 # Sampling and scoring are two runs but one process: starting PyTorch takes longer than scoring a few hundred images.
 rule sample_and_score:
-    message:
-        "sample and score {wildcards.run}"
     input:
         needed,
     output:
         f"{RESULTS}/scores/{{run}}/done.json",
-    params:
-        runs=lambda wc: command(PLAN.runs[wc.run].config["sample"], wc.run),
     log:
         f"{RESULTS}/logs/scores/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
+    params:
+        runs=lambda wc: command(PLAN.runs[wc.run].config["sample"], wc.run),
+    message:
+        "sample and score {wildcards.run}"
     shell:
         MAKE
 
 
 # All timings in one job that has all cores, so that nothing runs beside them; those already made are found, not remade.
 rule time:
-    message:
-        "time training steps and sampling, alone on the machine"
     output:
         [done("timings", run) for run in PLAN.of_stage("timings")],
-    params:
-        runs=command(*PLAN.of_stage("timings")),
     log:
         f"{RESULTS}/logs/timings.log",
     threads: workflow.cores
     resources:
         gpu=GPUS_PER_JOB,
+    params:
+        runs=command(*PLAN.of_stage("timings")),
+    message:
+        "time training steps and sampling, alone on the machine"
     shell:
         MAKE
 

@@ -52,10 +52,14 @@ def optimiser_state(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, 
 def load_optimiser_state(optimiser: torch.optim.Optimizer, prefix: str, tensors: dict[str, torch.Tensor]):
     """Put back what optimiser_state took."""
     whole = optimiser.state_dict()
-    for name, value in tensors.items():
-        if name.startswith(prefix + "."):
-            number, key = name.removeprefix(prefix + ".").split(".")
-            whole["state"].setdefault(int(number), {})[key] = value
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for name, value in without_prefix(prefix, tensors).items():
+        number, _, key = name.partition(".")
+        parameter = parameters[int(number)]
+        if value.shape == parameter.shape:
+            # Fused Adam walks memory in order: a parameter's moments must lie in memory as it does (channels last).
+            value = torch.empty_like(parameter).copy_(value)
+        whole["state"].setdefault(int(number), {})[key] = value
     optimiser.load_state_dict(whole)
 
 

@@ -1,0 +1,101 @@
+"""What the tests share: the `test` preset, its plan, and a small results folder that is made once."""
+
+import copy
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, settings
+
+from surrodiff import params as params_module
+from surrodiff import plan as plan_module
+from surrodiff import stages
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile(
+    "surrodiff",
+    deadline=None,
+    max_examples=30,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("surrodiff")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def _read_once() -> dict:
+    return yaml.safe_load((ROOT / "params.yaml").read_text()) | {"preset": "test", "device": "cpu"}
+
+
+@pytest.fixture
+def raw(_read_once) -> dict:
+    """params.yaml as loaded, preset `test` on the CPU; a copy to change at will."""
+    return copy.deepcopy(_read_once)
+
+
+@pytest.fixture(scope="session")
+def params(_read_once):
+    """The validated parameters, preset `test`."""
+    return params_module.parse(_read_once)
+
+
+@pytest.fixture(scope="session")
+def plan(params):
+    """The plan of the preset `test`."""
+    return plan_module.build(params)
+
+
+@pytest.fixture(scope="session")
+def execution(params) -> dict:
+    return params.selected.execution.model_dump()
+
+
+@pytest.fixture(scope="session")
+def cpu() -> torch.device:
+    return torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def run_named(plan):
+    """The run of the plan with a stage and a name."""
+
+    def find(stage: str, name: str) -> plan_module.Run:
+        return next(run for run in plan.runs.values() if (run.stage, run.name) == (stage, name))
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory, run_named, execution, cpu) -> Path:
+    """A results folder with digits, Default, SNGAN, the classifier, the reference, and Default's scored samples.
+
+    For reading only: a test that changes it takes `own_results`.
+    """
+    folder = tmp_path_factory.mktemp("shared") / "test"
+    for stage, name in (
+        ("data", "digits"),
+        ("models", "Default"),
+        ("models", "SNGAN"),
+        ("models", "classifier"),
+        ("references", "classifier"),
+        ("samples", "Default_6"),
+        ("scores", "Default_6"),
+    ):
+        stages.make(run_named(stage, name), folder, cpu, execution)
+    return folder
+
+
+@pytest.fixture
+def own_results(results, tmp_path) -> Path:
+    """A copy of the results folder, to damage at will."""
+    return Path(shutil.copytree(results, tmp_path / "results" / "test"))

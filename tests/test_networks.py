@@ -1,0 +1,223 @@
+"""The networks: sizes as published, shapes, initial outputs, costs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from surrodiff import networks, params, plan
+from surrodiff.networks.blocks import Attention, MBConvBlock, ResBlock, TimestepEmbedding
+from surrodiff.networks.classifier import Classifier
+from surrodiff.networks.sngan import Discriminator, Generator, hinge_discriminator
+
+ROOT = Path(__file__).parents[1]
+PRESETS = ["test", "demo", "quick", "paper"]
+# Trainable parameters and Table 4.3's "Parameters, M" (facts of the paper).
+PAPER = {
+    "Default": (35_746_307, 34.21),
+    "DeepRes1": (24_275_587, 23.27),
+    "ShallowRes2": (25_838_595, 24.76),
+    "ShallowRes1": (17_714_563, 17.02),
+    "MBConv64": (12_001_859, 11.51),
+    "MBConv96": (26_831_715, 25.68),
+}
+
+
+def configs(preset: str) -> dict[str, dict]:
+    made = plan.build(params.load(ROOT / "params.yaml", preset=preset))
+    return {made.runs[run].name: made.runs[run].config for run in made.of_stage("models")}
+
+
+def shapes_of(config: dict) -> tuple:
+    """Everything about a configuration that a network's shapes depend on."""
+    return (config["image_size"], str(config.get("network", config["kind"])))
+
+
+@pytest.fixture(scope="module")
+def paper() -> dict[str, dict]:
+    return configs("paper")
+
+
+def on_meta(config: dict) -> torch.nn.Module:
+    with torch.device("meta"):
+        return networks.build(config)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_parameters_are_those_of_the_paper(paper, name):
+    count, published = PAPER[name]
+    found = networks.trainable_parameters(on_meta(paper[name]))
+    assert found == count
+    assert round(networks.parameters_by_paper(found, paper[name]), 2) == published
+
+
+def test_rows_that_change_no_architecture_have_the_parameters_of_default(paper):
+    same = [n for n, c in paper.items() if c["kind"] == "ddpm" and c["network"] == paper["Default"]["network"]]
+    assert {"DDPMHalf", "ShortDiffusion", "IWDiff", "ImportanceSampling"} <= set(same)
+    for name in ("DDPMHalf", "ShortDiffusion"):
+        assert networks.trainable_parameters(on_meta(paper[name])) == PAPER["Default"][0]
+
+
+def test_sngan_has_the_published_parameters(paper):
+    config = paper["SNGAN"]
+    assert networks.trainable_parameters(on_meta(config)) == 4_276_739
+    with torch.device("meta"):
+        discriminator = Discriminator(config["image_size"], 3, config["discriminator_channels"])
+    assert networks.trainable_parameters(discriminator) == 1_053_824
+
+
+def test_operations_of_default_and_of_half_the_resolution(paper):
+    default = networks.macs_per_image(paper["Default"])
+    assert default == pytest.approx(6.22e9, rel=0.01)
+    # From the paper's own sampling speeds, 16x16 costs 1/2.53 of 32x32 on a GPU; by operations it is about a quarter.
+    assert networks.macs_per_image(paper["DDPMHalf"]) == pytest.approx(default / 4, rel=0.05)
+    assert networks.macs_per_image(paper["DeepRes1"]) < 0.7 * default
+    assert networks.macs_per_image(paper["MBConv64"]) < 0.25 * default
+
+
+def test_operations_of_a_known_network_are_counted_exactly():
+    network = {"block": "standard", "base_channels": 2, "channel_multipliers": [1], "num_res_blocks": 1}
+    network |= {"attention_levels": [0], "groups": 1, "dropout": 0.0}
+    found = networks.macs_per_image({"kind": "ddpm", "network": network, "channels": 1, "image_size": 4})
+    pixels, ch = 16, 2
+    conv = lambda c_in, c_out, k=3: pixels * k * k * c_in * c_out  # noqa: E731
+    block = lambda c_in: conv(c_in, ch) + conv(ch, ch) + 4 * ch * ch + (conv(c_in, ch, 1) if c_in != ch else 0)  # noqa: E731
+    attention = conv(ch, 3 * ch, 1) + conv(ch, ch, 1) + 2 * pixels * pixels * ch
+    expected = 4 * ch * ch + 16 * ch * ch + conv(1, ch) + conv(ch, 1)
+    expected += 3 * block(ch) + 2 * block(2 * ch) + 4 * attention
+    assert found == expected
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_output_shapes_of_every_network_of_every_preset(preset):
+    made = {shapes_of(config): config for config in configs(preset).values()}
+    assert len(made) >= 6
+    for config in made.values():
+        size = config["image_size"]
+        if config["kind"] == "classifier":
+            with torch.device("meta"):
+                network = Classifier(size, config["channels_in"], config["channels"], 10)
+                features, logits = network(torch.empty(3, config["channels_in"], size, size))
+            assert features.shape == (3, 2 * config["channels"])
+            assert logits.shape == (3, 10)
+            continue
+        network, shape = on_meta(config), (3, config["channels"], size, size)
+        with torch.device("meta"):
+            if config["kind"] == "ddpm":
+                assert network(torch.empty(shape), torch.ones(3, dtype=torch.long)).shape == shape
+            else:
+                assert network(torch.empty(3, config["z_dim"])).shape == shape
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_an_untrained_network_predicts_almost_nothing(name):
+    config = configs("test")[name]
+    torch.manual_seed(0)
+    network = networks.build(config)
+    x = torch.randn(4, 1, 8, 8)
+    out = network(x, torch.tensor([1, 2, 5, 8]))
+    assert out.shape == x.shape
+    assert out.abs().max() < 1e-3
+    out.square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("block", [ResBlock, MBConvBlock])
+def test_an_untrained_block_is_its_shortcut(block):
+    torch.manual_seed(0)
+    made = block(8, 8, 16, 4, 0.0)
+    made.initialise()
+    x = torch.randn(2, 8, 4, 4)
+    assert torch.allclose(made(x, torch.randn(2, 16)), x, atol=1e-3)
+    other = block(8, 12, 16, 4, 0.0)
+    assert other(x, torch.randn(2, 16)).shape == (2, 12, 4, 4)
+
+
+def test_attention_agrees_with_the_formula():
+    torch.manual_seed(0)
+    made = Attention(6, 2)
+    torch.nn.init.normal_(made.out.weight)
+    x = torch.randn(2, 6, 3, 5)
+    h = made.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = (h @ made.qkv.weight[:, :, 0, 0].T + made.qkv.bias).split(6, -1)
+    mixed = torch.softmax(q @ k.transpose(1, 2) / 6**0.5, -1) @ v
+    out = (mixed @ made.out.weight[:, :, 0, 0].T + made.out.bias).transpose(1, 2).reshape(x.shape)
+    assert torch.allclose(made(x), x + out, atol=1e-5)
+    made.initialise()
+    assert torch.allclose(made(x), x, atol=1e-3)
+
+
+def test_timesteps_are_told_apart():
+    torch.manual_seed(0)
+    embedding = TimestepEmbedding(32)
+    assert embedding(torch.tensor([1])).shape == (1, 128)
+    embedding.layers = torch.nn.Identity()
+    vectors = embedding(torch.arange(1, 1001))
+    assert vectors.shape == (1000, 32)
+    assert (torch.cdist(vectors, vectors) + 10 * torch.eye(1000)).min() > 0.1
+    t, half = 37.0, torch.arange(16) * 2 / 32
+    angle = t / 10000**half
+    assert torch.allclose(vectors[36].reshape(16, 2), torch.stack([angle.sin(), angle.cos()], 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Default", "MBConv64"])
+def test_the_output_depends_on_t_and_each_image_on_its_own_t(name):
+    torch.manual_seed(0)
+    network = networks.build(configs("test")[name]).eval()
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    x = torch.randn(1, 1, 8, 8).expand(3, -1, -1, -1)
+    with torch.no_grad():
+        out = network(x, torch.tensor([1, 2, 8]))
+        alone = network(x[:1], torch.tensor([8]))
+    assert not torch.allclose(out[0], out[1], atol=1e-3)
+    assert not torch.allclose(out[1], out[2], atol=1e-3)
+    assert torch.allclose(out[2:], alone, atol=1e-4)
+
+
+def test_dropout_acts_in_training_alone():
+    torch.manual_seed(0)
+    network = networks.build(configs("test")["Default"])
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([1, 5])
+    assert not torch.equal(network.train()(x, t), network(x, t))
+    assert torch.equal(network.eval()(x, t), network(x, t))
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_generator_and_discriminator_of_every_size(size, channels):
+    torch.manual_seed(0)
+    images = Generator(size, channels, 5, 8)(torch.randn(4, 5))
+    assert images.shape == (4, channels, size, size)
+    assert images.abs().max() <= 1
+    discriminator = Discriminator(size, channels, 8)
+    scores = discriminator(images)
+    assert scores.shape == (4,)
+    seen = []
+    discriminator.blocks.register_forward_hook(lambda module, inputs, out: seen.append(out.shape))
+    discriminator(images)
+    assert seen == [(4, 8, max(4, size // 4), max(4, size // 4))]
+
+
+def test_weights_of_the_discriminator_have_a_spectral_norm_of_one():
+    torch.manual_seed(0)
+    discriminator = Discriminator(8, 3, 6).train()
+    with torch.no_grad():
+        for _ in range(200):
+            discriminator(torch.randn(1, 3, 8, 8))
+    layers = [m for m in discriminator.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) == 4 * 2 + 2 + 1  # two convolutions a block, two shortcuts, the last layer
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+def test_hinge_loss_of_the_discriminator():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
+    assert hinge_discriminator(real, fake).item() == pytest.approx(0.25 + 0.5)
+
+
+def test_an_unknown_kind_of_network_is_refused():
+    with pytest.raises(ValueError, match="vae"):
+        networks.build({"kind": "vae"})

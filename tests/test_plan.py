@@ -1,0 +1,338 @@
+"""From parameters to runs: identities that change with exactly what they depend on, and the tables' rows."""
+
+import copy
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from surrodiff import params, plan
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+BLOCKS = st.dictionaries(st.text(max_size=5), JSON, max_size=5)
+
+
+def reordered(value):
+    """The same value with the keys of every block in the opposite order."""
+    if isinstance(value, dict):
+        return {key: reordered(inner) for key, inner in reversed(value.items())}
+    return [reordered(inner) for inner in value] if isinstance(value, list) else value
+
+
+def numbers(value, path=()):
+    """Paths of all numbers inside."""
+    if isinstance(value, dict):
+        return [found for key, inner in value.items() for found in numbers(inner, (*path, key))]
+    if isinstance(value, list):
+        return [found for key, inner in enumerate(value) for found in numbers(inner, (*path, key))]
+    return [path] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def changed_plan(raw: dict, key: str, value) -> plan.Plan:
+    """The plan after setting one dotted key of the preset `test`."""
+    block = raw = copy.deepcopy(raw)
+    *parents, last = ("presets.test." + key).split(".")
+    for parent in parents:
+        block = block.setdefault(parent, {})
+    assert block.get(last) != value
+    block[last] = value
+    return plan.build(params.parse(raw))
+
+
+def named(made: plan.Plan, ids) -> set[tuple[str, str]]:
+    return {(made.runs[run].stage, made.runs[run].name) for run in ids}
+
+
+def changes(before: plan.Plan, after: plan.Plan) -> set[tuple[str, str]]:
+    """Stage and name of every run whose id is not as before."""
+    return named(before, before.runs.keys() - after.runs.keys()) | named(after, after.runs.keys() - before.runs.keys())
+
+
+def all_of(made: plan.Plan, *stages: str) -> set[tuple[str, str]]:
+    return {(run.stage, run.name) for run in made.runs.values() if run.stage in stages}
+
+
+@given(BLOCKS)
+def test_an_id_does_not_depend_on_the_order_of_keys(config):
+    assert plan.Run("models", "Mine", reordered(config)).id == plan.Run("models", "Mine", config).id
+
+
+@given(BLOCKS)
+def test_canonical_text_has_one_form_and_loses_nothing(config):
+    text = plan.canonical(config)
+    assert json.loads(text) == config
+    assert plan.canonical(json.loads(text)) == text
+    assert "\n" not in text
+
+
+@given(data=st.data(), delta=st.integers(1, 10**6))
+def test_any_changed_number_changes_the_id(plan, data, delta):
+    run = data.draw(st.sampled_from([r for r in plan.runs.values() if numbers(r.config)]))
+    path = data.draw(st.sampled_from(numbers(run.config)))
+    config = copy.deepcopy(run.config)
+    block = config
+    for key in path[:-1]:
+        block = block[key]
+    block[path[-1]] += delta
+    assert type(run)(run.stage, run.name, config).id != run.id
+
+
+def test_an_id_is_the_name_and_the_checksum_of_the_configuration(plan):
+    for run_id, run in plan.runs.items():
+        text = json.dumps(run.config, sort_keys=True, separators=(",", ":"))
+        assert run_id == run.id == f"{run.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def test_not_a_number_has_no_identity():
+    with pytest.raises(ValueError, match="JSON"):
+        plan.canonical({"a": float("nan")})
+
+
+def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemake(root, plan):
+    script = (
+        "import pathlib, sys\n"
+        "from surrodiff import params, plan\n"
+        "made = plan.build(params.load(pathlib.Path('params.yaml'), preset='test'))\n"
+        "plan.recipe(made, 'table_4_1')\n"
+        "print(*made.runs)\n"
+        "print([name for name in ('torch', 'snakemake', 'pandas', 'numpy') if name in sys.modules])\n"
+    )
+    env = {"PYTHONPATH": str(root / "src"), "PYTHONHASHSEED": "7"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, env=env, capture_output=True, text=True, check=True)
+    ids, imported = done.stdout.splitlines()
+    assert ids.split() == list(plan.runs)
+    assert imported == "[]"
+
+
+def test_a_model_s_number_changes_its_own_runs_and_no_other(raw, plan):
+    after = changed_plan(raw, "models.DeepRes1.training", {"learning_rate": 0.001})
+    assert changes(plan, after) == {("models", "DeepRes1"), ("samples", "DeepRes1_6"), ("scores", "DeepRes1_6")}
+
+
+def test_what_a_model_s_speed_depends_on_changes_its_timing_too(raw, plan):
+    after = changed_plan(raw, "models.DeepRes1.network.num_res_blocks", 3)
+    own = {("models", "DeepRes1"), ("samples", "DeepRes1_6"), ("scores", "DeepRes1_6"), ("timings", "DeepRes1")}
+    assert changes(plan, after) == own
+
+
+def test_a_surrogate_s_number_changes_its_samples_at_every_t_mid(raw, plan):
+    after = changed_plan(raw, "models.SNGAN.training.learning_rate", 0.5)
+    own = {(stage, f"SNGAN_t{t_mid}") for stage in ("samples", "scores") for t_mid in (0, 2, 4, 6)}
+    assert changes(plan, after) == {("models", "SNGAN"), *own}
+
+
+def test_default_s_number_changes_all_that_inherit_it_and_nothing_else(raw, plan):
+    after = changed_plan(raw, "models.Default.training.learning_rate", 0.001)
+    kept = {("models", "SNGAN"), ("models", "classifier"), ("samples", "SNGAN_t0"), ("scores", "SNGAN_t0")}
+    assert changes(plan, after) == all_of(plan, "models", "samples", "scores") - kept
+
+
+def test_samples_at_t_mid_0_do_not_depend_on_default(raw, plan, run_named):
+    for name in ("SNGAN", "DDPMHalf"):
+        assert run_named("samples", f"{name}_t0").config["model"] is None
+        assert run_named("samples", f"{name}_t2").config["model"]["run"] == run_named("models", "Default").id
+    own = raw["presets"]["test"]["models"]
+    own["DDPMHalf"]["training"] = {"learning_rate": 0.002}
+    after = changed_plan(raw, "models.Default.training.learning_rate", 0.001)
+    assert ("samples", "DDPMHalf_t0") not in changes(plan, after)
+    assert ("samples", "DDPMHalf_t2") in changes(plan, after)
+
+
+def test_the_sampling_seed_changes_samples_and_scores_only(raw, plan):
+    assert changes(plan, changed_plan(raw, "sampling.seed", 1)) == all_of(plan, "samples", "scores")
+
+
+def test_the_handover_changes_only_what_is_handed_over_by_a_diffusion_model(raw, plan):
+    after = changed_plan(raw, "surrogate.handover", "x_t")
+    assert all(name.startswith("DDPMHalf_t") for _, name in changes(plan, after))
+    assert ("samples", "DDPMHalf_t2") in changes(plan, after)
+
+
+def test_the_classifier_changes_scores_and_no_samples(raw, plan):
+    after = changed_plan(raw, "scoring.classifier.steps", 21)
+    models = {("models", "classifier"), ("references", "classifier")}
+    assert changes(plan, after) == models | all_of(plan, "scores")
+
+
+def test_data_changes_everything_but_timings(raw, plan):
+    everything = all_of(plan, "data", "models", "samples", "scores", "references")
+    assert changes(plan, changed_plan(raw, "data.seed", 1)) == everything
+
+
+def test_timings_rest_on_their_own_numbers(raw, plan):
+    assert changes(plan, changed_plan(raw, "timing.rounds", 3)) == all_of(plan, "timings")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("execution.threads", 2),
+        ("execution.micro_batch", 4),
+        ("execution.sampling_batch", 5),
+        ("execution.checkpoint_every", 1),
+        ("execution.log_every", 1),
+    ],
+)
+def test_execution_changes_no_run(raw, plan, key, value):
+    assert changes(plan, changed_plan(raw, key, value)) == set()
+
+
+def test_the_device_changes_no_run(raw, plan):
+    assert changes(plan, type(plan)()) == all_of(plan, "data", "models", "references", "samples", "scores", "timings")
+    raw["device"] = "cuda"
+    assert changes(plan, build(raw)) == set()
+
+
+def build(raw: dict) -> plan.Plan:
+    return plan.build(params.parse(raw))
+
+
+@pytest.mark.parametrize(
+    ("key", "first"),
+    [
+        ("data.revision", ("data", "digits")),
+        ("models.Default.training.revision", ("models", "Default")),
+        ("models.SNGAN.training.revision", ("models", "SNGAN")),
+        ("sampling.revision", ("samples", "Default_6")),
+        ("scoring.classifier.revision", ("models", "classifier")),
+        ("scoring.revision", ("references", "classifier")),
+        ("timing.revision", ("timings", "Default")),
+    ],
+)
+def test_a_revision_makes_runs_anew(raw, plan, key, first):
+    assert first in changes(plan, changed_plan(raw, key, 2))
+
+
+def test_a_whole_number_written_as_a_float_is_the_same_number(raw, plan):
+    assert raw["presets"]["test"]["models"]["Default"]["training"]["grad_clip"] == 1.0
+    raw["presets"]["test"]["models"]["Default"]["training"]["grad_clip"] = 1
+    assert list(build(raw).runs) == list(plan.runs)
+
+
+def test_rows_stand_in_the_paper_s_order(plan):
+    assert [(r["model"], r["step"]) for r in plan.tables["table_4_1"]] == [("Default", s) for s in (2, 4, 6)]
+    assert [(r["model"], r["step"]) for r in plan.tables["table_4_2"]] == [("ShortDiffusion", s) for s in (2, 4, 6)]
+    assert [r["model"] for r in plan.tables["table_4_3"]] == [
+        "Default",
+        "DeepRes1",
+        "ShallowRes2",
+        "ShallowRes1",
+        "MBConv64",
+        "MBConv96",
+    ]
+    assert [r["model"] for r in plan.tables["table_4_4"]] == [
+        "Default",
+        "ImportanceSampling",
+        "ImportanceSamplingPlus2",
+        "IWDiff",
+        "IWDiffImportanceSampling",
+        "UniformNoises",
+    ]
+    assert [(r["model"], r["t_mid"]) for r in plan.tables["table_4_5"]] == [
+        *[("DDPMHalf", t) for t in (0, 2, 4, 6)],
+        *[("SNGAN", t) for t in (0, 2, 4, 6)],
+        ("Default", None),
+    ]
+
+
+@pytest.mark.parametrize("preset", ["test", "demo", "quick", "paper"])
+def test_every_preset_plans(raw, preset):
+    raw["preset"] = preset
+    made = build(raw)
+    assert set(made.tables) == {f"table_4_{n}" for n in range(1, 6)}
+    assert set(made.figures) == {"figure_4_2", "figure_4_3", "figure_4_4"}
+    assert made.runs[made.data].stage == "data"
+    assert made.runs[made.reference].stage == "references"
+    uses_classifier = raw["presets"][preset]["scoring"]["features"] == "classifier"
+    assert any(run.name == "classifier" for run in made.runs.values()) == uses_classifier
+    for run_id, run in made.runs.items():
+        for stage, needed in plan.needs(made, run_id):
+            assert made.runs[needed].stage == stage
+        if run.stage == "scores":
+            assert made.runs[run.config["sample"]].stage == "samples"
+    for output in [*made.tables, *made.figures, "calibration"]:
+        for stage, source in plan.sources(plan.recipe(made, output)):
+            assert made.runs[source].stage == stage
+
+
+def test_presets_share_no_run_but_what_is_the_same(raw, plan):
+    raw["preset"] = "demo"
+    assert named(plan, build(raw).runs.keys() & plan.runs.keys()) == {("data", "digits")}
+
+
+def test_needs_of_every_stage(plan, run_named):
+    default, reference = run_named("models", "Default"), run_named("references", "classifier")
+    classifier, data, gan = run_named("models", "classifier"), run_named("data", "digits"), run_named("models", "SNGAN")
+
+    def needs(run):
+        from surrodiff.plan import needs
+
+        return set(needs(plan, run.id))
+
+    assert needs(data) == set()
+    assert needs(default) == {("data", data.id)}
+    assert needs(reference) == {("data", data.id), ("models", classifier.id)}
+    assert needs(run_named("scores", "Default_6")) == {("models", default.id), ("references", reference.id)}
+    assert needs(run_named("scores", "SNGAN_t0")) == {("models", gan.id), ("references", reference.id)}
+    both = {("models", gan.id), ("models", default.id), ("references", reference.id)}
+    assert needs(run_named("scores", "SNGAN_t2")) == both
+    assert needs(run_named("timings", "Default")) == set()
+
+
+def recipes(made: plan.Plan) -> dict[str, str]:
+    outputs = [*made.tables, *made.figures, "calibration"]
+    return {output: plan.canonical(plan.recipe(made, output)) for output in outputs}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "outputs"),
+    [
+        ("models.DeepRes1.training", {"learning_rate": 0.001}, {"table_4_3", "figure_4_2"}),
+        ("models.ShortDiffusion.diffusion.beta_T", 0.8, {"table_4_2"}),
+        ("models.IWDiff.objective.noises", 3, {"table_4_4", "figure_4_3"}),
+        ("models.SNGAN.training.learning_rate", 0.5, {"table_4_5", "figure_4_4"}),
+        ("models.DDPMHalf.training", {"learning_rate": 0.001}, {"table_4_5"}),
+        ("timing.rounds", 3, {"table_4_3", "table_4_4", "table_4_5", "figure_4_2"}),
+        ("execution.threads", 2, set()),
+        ("data.seed", 1, {*[f"table_4_{n}" for n in range(1, 6)], *[f"figure_4_{n}" for n in (2, 3, 4)], "calibration"}),
+    ],
+)
+def test_a_recipe_changes_with_the_runs_of_its_output_and_only_then(raw, plan, key, value, outputs):
+    before, after = recipes(plan), recipes(changed_plan(raw, key, value))
+    assert {output for output in before if before[output] != after[output]} == outputs
+
+
+def test_a_recipe_says_which_code_makes_the_output(plan):
+    from surrodiff.plan import recipe
+
+    assert set(recipe(plan, "table_4_1")["code"]) == {"tables.py", "paper.csv"}
+    assert set(recipe(plan, "figure_4_2")["code"]) == {"tables.py", "paper.csv", "figures.py"}
+
+
+def test_the_figure_of_pairs_is_drawn_from_one_generator(plan, run_named):
+    found = plan.figures["figure_4_4"]
+    assert (found["t_mid"], found["T"]) == (2, 8)
+    assert found["surrogate"]["sample"] == run_named("samples", "SNGAN_t0").id
+    assert found["refined"]["sample"] == run_named("samples", "SNGAN_t2").id
+
+
+def test_without_a_generator_there_is_no_figure_of_pairs(raw):
+    raw["tables"]["table_4_5"] = ["DDPMHalf", "Default"]
+    assert "figure_4_4" not in build(raw).figures
+
+
+def test_a_model_in_no_table_is_not_made(raw, plan):
+    raw["tables"]["table_4_3"].remove("DeepRes1")
+    assert changes(plan, build(raw)) == {
+        (stage, name)
+        for stage, name in all_of(plan, "models", "samples", "scores", "timings")
+        if name.startswith("DeepRes1")
+    }

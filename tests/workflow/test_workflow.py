@@ -1,0 +1,122 @@
+"""The real workflow at the test preset: everything is made once, and only what changes is made again."""
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def finished(project):
+    """The project after one whole run, and the markers of what it made."""
+    project.snakemake()
+    return project
+
+
+def test_every_table_and_figure_is_made(finished):
+    tables = {n: pd.read_csv(finished.results / f"tables/table_4_{n}.csv") for n in range(1, 6)}
+    assert [len(table) for table in tables.values()] == [4, 3, 6, 6, 9]
+    for table in tables.values():
+        ours = table[table["num_samples"].notna()]
+        assert ours["fd_classifier"].gt(0).all()
+        assert ours["is_classifier_mean"].ge(1).all()
+        assert "fid" not in table.columns
+    assert tables[1]["note"].iloc[-1].endswith("not run")
+    assert tables[3].loc[0, "sampling_speed_ratio"] == 1
+    assert list(tables[5]["surrogate"]) == ["DDPM-16"] * 4 + ["SNGAN-ResNet-32"] * 4 + ["DDPM"]
+    calibration = pd.read_csv(finished.results / "tables/calibration.csv", index_col="images")
+    assert calibration.loc["held_out", "num_images"] == 360
+    for n in (2, 3, 4):
+        assert min(Image.open(finished.results / f"figures/figure_4_{n}.png").size) > 300
+        assert (finished.results / f"figures/figure_4_{n}.svg").read_text().startswith("<?xml")
+
+
+def test_a_second_run_finds_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.snakemake()
+
+
+def test_scrambled_times_change_nothing(finished):
+    import os
+    import random
+
+    order = random.Random(0)
+    for file in finished.results.rglob("*"):
+        # The recipes decide about tables and figures; the expensive runs' markers are valid because they exist.
+        if file.is_file():
+            time = order.randrange(1_500_000_000, 1_600_000_000)
+            os.utime(file, (time, time))
+    assert "Nothing to be done" in finished.snakemake()
+
+
+def test_forcing_everything_trains_nothing_again(finished):
+    before = {stage: finished.made(stage) for stage in ("models", "samples", "scores", "timings")}
+    finished.snakemake("--forceall", "results/test/tables/table_4_1.csv")
+    assert {stage: finished.made(stage) for stage in before} == before
+
+
+def test_a_changed_number_remakes_what_depends_on_it_and_changing_back_restores(finished):
+    before, outputs = {s: finished.made(s) for s in ("models", "samples", "timings")}, finished.outputs()
+    keys = ("presets", "test", "models", "DeepRes1")
+    old = finished.change(*keys, value={"network": {"num_res_blocks": 1}, "training": {"learning_rate": 0.003}})
+    finished.snakemake()
+    after = {s: finished.made(s) for s in before}
+    assert {k: v for k, v in after["models"].items() if k in before["models"]} == before["models"]
+    assert [k.split("-")[0] for k in after["models"].keys() - before["models"]] == ["DeepRes1"]
+    assert [k.split("-")[0] for k in after["samples"].keys() - before["samples"]] == ["DeepRes1_6"]
+    assert after["timings"] == before["timings"]
+    changed = {name for name, content in finished.outputs().items() if content != outputs[name]}
+    assert {"table_4_3.csv", "table_4_3.md", "figure_4_2.png", "figure_4_2.svg"} <= changed
+    assert not any("4_1" in name or "4_2.c" in name or "4_4" in name or "4_5" in name for name in changed)
+
+    finished.change(*keys, value=old)
+    finished.snakemake()
+    assert finished.made("models") == after["models"]
+    assert finished.outputs() == outputs
+
+
+def test_a_deleted_table_is_made_again_the_same(finished):
+    outputs = finished.outputs()
+    (finished.results / "tables/table_4_4.csv").unlink()
+    finished.snakemake()
+    assert finished.outputs() == outputs
+
+
+def test_a_changed_sampling_number_retrains_nothing(finished):
+    models = finished.made("models")
+    old = finished.change("presets", "test", "sampling", "seed", value=1)
+    finished.snakemake("results/test/tables/table_4_1.csv")
+    assert finished.made("models") == models
+    finished.change("presets", "test", "sampling", "seed", value=old)
+
+
+def test_wrong_params_end_in_one_line(finished):
+    old = finished.change("presets", "test", "surrogate", "t_mid", value=[0, 99])
+    done = finished.run("snakemake", "--cores", "2", "--config", "preset=test")
+    finished.change("presets", "test", "surrogate", "t_mid", value=old)
+    assert done.returncode != 0
+    assert "presets.test.surrogate.t_mid: 99 is beyond Default's T = 8" in done.stdout
+    assert "Traceback" not in done.stdout
+    unknown = finished.run("snakemake", "--cores", "2", "--config", "preset=papr")
+    assert unknown.returncode != 0
+    assert "unknown 'papr'; there are test, demo, quick, paper" in unknown.stdout
+    assert "Traceback" not in unknown.stdout
+
+
+def test_own_pictures_in_class_folders_and_a_broken_one(project, tmp_path):
+    """Pictures of odd sizes are read and resized; a broken one stops the workflow with its name."""
+    pictures = tmp_path / "my pictures"
+    for number in range(60):
+        file = pictures / f"class {number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9 + number % 5, 12), color=4 * number).save(file)
+    old = project.change("presets", "test", "data", "source", value="image_folder")
+    project.change("presets", "test", "data", "path", value=str(pictures))
+    project.snakemake("models", "--until", "prepare_data")
+    (pictures / "class 1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    project.change("presets", "test", "data", "revision", value=2)
+    done = project.run("snakemake", "--cores", "2", "data", "--config", "preset=test")
+    project.change("presets", "test", "data", "source", value=old)
+    project.change("presets", "test", "data", "path", value=None)
+    project.change("presets", "test", "data", "revision", value=1)
+    assert done.returncode != 0
+    assert "broken.png: cannot be read as a picture" in done.stdout
+    assert "Traceback" not in done.stdout
