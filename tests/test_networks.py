@@ -170,9 +170,9 @@ def test_the_output_depends_on_t_and_each_image_on_its_own_t(name):
     with torch.no_grad():
         out = network(x, torch.tensor([1, 2, 8]))
         alone = network(x[:1], torch.tensor([8]))
-    assert not torch.allclose(out[0], out[1], atol=1e-3)
-    assert not torch.allclose(out[1], out[2], atol=1e-3)
-    assert torch.allclose(out[2:], alone, atol=1e-4)
+    assert torch.allclose(out[2:], alone, atol=1e-5)
+    assert (out[0] - out[1]).abs().max() > 1e-4
+    assert (out[1] - out[2]).abs().max() > 1e-4
 
 
 def test_dropout_acts_in_training_alone():
@@ -201,16 +201,17 @@ def test_generator_and_discriminator_of_every_size(size, channels):
     assert seen == [(4, 8, max(4, size // 4), max(4, size // 4))]
 
 
-def test_weights_of_the_discriminator_have_a_spectral_norm_of_one():
+@pytest.mark.parametrize(("size", "shortcuts"), [(8, 1), (16, 2), (32, 2)])
+def test_weights_of_the_discriminator_have_a_spectral_norm_of_one(size, shortcuts):
     torch.manual_seed(0)
-    discriminator = Discriminator(8, 3, 6).train()
+    discriminator = Discriminator(size, 3, 6).train()
     with torch.no_grad():
-        for _ in range(200):
-            discriminator(torch.randn(1, 3, 8, 8))
+        for _ in range(60):
+            discriminator(torch.randn(1, 3, size, size))
     layers = [m for m in discriminator.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    assert len(layers) == 4 * 2 + 2 + 1  # two convolutions a block, two shortcuts, the last layer
+    assert len(layers) == 4 * 2 + shortcuts + 1  # two convolutions a block, and the last layer
     for layer in layers:
-        assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+        assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, abs=0.03)
 
 
 def test_hinge_loss_of_the_discriminator():

@@ -1,5 +1,7 @@
 """Counter-based random numbers: known answers, independence of the batch, and the right distributions."""
 
+from itertools import pairwise
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -40,7 +42,7 @@ def test_the_first_numbers_come_from_the_first_words():
 
 def splits_of(cuts: list[int]) -> list[torch.Tensor]:
     bounds = [0, *sorted(cuts), len(INDEX)]
-    return [INDEX[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+    return [INDEX[a:b] for a, b in pairwise(bounds) if b > a]
 
 
 @settings(max_examples=40, deadline=None)

@@ -228,6 +228,19 @@ def test_the_history_takes_the_combined_losses_without_their_weights(k):
         assert torch.allclose(rings[step - 1, : len(expected)], expected, rtol=1e-5)
 
 
+def test_a_full_history_goes_on_taking_losses_without_their_weights():
+    made = objective(timesteps="importance")
+    warm(made)
+    u = noise.uniform(SEED, Stream.TIMESTEP, 1, torch.arange(BATCH))[:, 0]
+    t, weight = made.sampler.draw(u)
+    assert (weight - 1).abs().min() > 0.05
+    losses = direct_losses(Network(), images(), t, drawn(1, 1)[1])[0].detach()
+    gradient(made)
+    rings = made.sampler.history[:-1].reshape(T, 10)
+    for step in range(1, T + 1):
+        assert torch.allclose(rings[step - 1, : int((t == step).sum())], losses[t == step], rtol=1e-5)
+
+
 def test_two_more_batches_enter_the_history_and_leave_the_gradient_as_it_is():
     plain, more = (objective(timesteps="importance", extra_timestep_batches=extra) for extra in (0, 2))
     grad, loss = gradient(plain)
@@ -237,8 +250,9 @@ def test_two_more_batches_enter_the_history_and_leave_the_gradient_as_it_is():
     assert plain.sampler.counts.sum() == BATCH
     assert more.sampler.counts.sum() == 3 * BATCH
     network, x_0 = Network(), images()
-    u = noise.uniform(SEED, Stream.EXTRA_TIMESTEP, 1, torch.arange(2 * BATCH))[:, 0]
-    eps = noise.normal(SEED, Stream.EXTRA_EPS, 1, torch.arange(2 * BATCH), SHAPE)
+    numbers, index = (2, 3), torch.arange(BATCH)  # of the extra batches of step 1
+    u = torch.cat([noise.uniform(SEED, Stream.EXTRA_TIMESTEP, number, index)[:, 0] for number in numbers])
+    eps = torch.cat([noise.normal(SEED, Stream.EXTRA_EPS, number, index, SHAPE) for number in numbers])
     t = 1 + (u * T).long()
     assert torch.equal(more.sampler.counts - plain.sampler.counts, torch.bincount(t - 1, minlength=T))
     for batch in range(2):

@@ -1,5 +1,7 @@
 """Samplers: independence of the batch, the steps that they take, and known distributions."""
 
+from itertools import pairwise
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -99,7 +101,7 @@ ALL = EXACT | ROUNDED
 
 def split(cuts: list[int]) -> list[torch.Tensor]:
     bounds = [0, *sorted(set(cuts) - {0, len(INDEX)}), len(INDEX)]
-    return [INDEX[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [INDEX[a:b] for a, b in pairwise(bounds)]
 
 
 cuts = st.lists(st.integers(1, len(INDEX) - 1), max_size=4)
@@ -202,6 +204,15 @@ def test_the_forward_noise_is_not_that_of_the_reverse_process():
         assert (forward * other).mean().abs() < 5 / forward.numel() ** 0.5
 
 
+def test_the_prior_is_standard_normal_and_not_the_noise_of_a_step():
+    index = torch.arange(400)
+    prior = optimal().prior(index)
+    assert moments(prior) == (pytest.approx(0, abs=0.03), pytest.approx(1, abs=0.04))
+    for t in range(2, T + 1):
+        other = noise.normal(SEED, Stream.REVERSE, t, index, SHAPE)
+        assert (prior * other).mean().abs() < 5 / prior.numel() ** 0.5
+
+
 def moments(images: torch.Tensor) -> tuple[float, float]:
     return images.double().mean().item(), images.double().var().item()
 
@@ -255,7 +266,7 @@ def test_clipping_keeps_the_predicted_x0_within_the_range_of_images(t):
         z = noise.normal(SEED, Stream.REVERSE, t, INDEX, SHAPE) * schedule.sigma[t].float() if t > 1 else 0
         means.append((reverse.step(x_t, t, INDEX) - z).double())
     implied = [(mean - schedule.posterior_xt[t] * x_t) / schedule.posterior_x0[t] for mean in means]
-    predicted = (x_t + schedule.noise[t] * 0.5 * x_t) / schedule.signal[t]
+    predicted = (1 + 0.5 * schedule.noise[t]) / schedule.signal[t] * x_t.double()
     assert implied[0].abs().max() <= 1 + 1e-4
     assert torch.allclose(implied[0], predicted.clamp(-1, 1), atol=1e-4)
     assert torch.allclose(implied[1], predicted, rtol=1e-4, atol=1e-4)

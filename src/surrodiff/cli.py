@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from surrodiff import __version__, params, plan
+from surrodiff import __version__, params, plan, recipes
 from surrodiff.errors import UserError
 
 EXAMPLES = """\
@@ -125,7 +125,7 @@ def _run_output(args):
         known = [*made.tables, CALIBRATION] if args.command == "table" else list(made.figures)
         if args.output not in known:
             raise UserError(f"there is no {args.command} {args.output!r}; there are {', '.join(known)}")
-        recipe = plan.recipe(made, args.output)
+        recipe = recipes.recipe(made, args.output)
     (tables if args.command == "table" else figures).write(recipe, _results(args))
     print(_results(args) / f"{args.command}s" / args.output)
 

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from surrodiff.pictures import tile
-from surrodiff.plan import canonical
+from surrodiff.recipes import sidecar
 from surrodiff.runs import complete, replacing, verified, write_text
 from surrodiff.tables import paper_row, table
 
-# The same picture gives the same file: no dates, no random ids.
+# The same numbers give the same file: no dates, no random ids, and margins set by hand: a solved layout can differ.
 _STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 
 
@@ -26,14 +26,15 @@ def figure_4_2(recipe: dict, results: Path) -> Figure:
         ("samples_per_second", "paper_samples_per_second", "sampling speed, samples/s"),
         ("train_hours", "paper_train_hours", "train time, hours"),
     ]
-    figure = Figure(figsize=(9, 10), layout="constrained")
+    figure = Figure(figsize=(9, 10))
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.96, wspace=0.22, hspace=0.3)
     axes = figure.subplots(3, 2)
     for (ours, papers, label), (left, right) in zip(panels, axes, strict=True):
         _scatter(left, rows, ours, distance, label, distance)
         _scatter(right, rows, papers, "paper_fid", label, "FID")
     axes[0, 0].set_title(f"ours, preset {results.name}")
     axes[0, 1].set_title("the paper, CIFAR-10, V100")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4)
     return figure
 
 
@@ -54,7 +55,8 @@ def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: st
 def figure_4_3(recipe: dict, results: Path) -> Figure:
     """Training loss at uniform t, without weights, over the first third of training (the paper: 50,000 of 150,000);
     bold is the running mean over a tenth of what is shown."""
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=(9, 5.5))
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.1, top=0.93)
     axis = figure.subplots()
     top = 0.0
     for row in recipe["rows"]:
@@ -84,8 +86,9 @@ def figure_4_4(recipe: dict, results: Path, pairs: int = 32, columns: int = 8) -
     halves[0] = np.pad(halves[0], ((0, 0), (0, 0), (0, 0), (0, 2)), constant_values=255)
     together = np.pad(np.concatenate(halves, 3), ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=255)
     picture = tile(together, columns)
-    figure = Figure(figsize=(9, 9 * picture.shape[0] / picture.shape[1] + 0.4), layout="constrained")
-    axis = figure.subplots()
+    height = 9 * picture.shape[0] / picture.shape[1]
+    figure = Figure(figsize=(9, height + 0.4))
+    axis = figure.add_axes((0, 0, 1, height / (height + 0.4)))
     axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axis.axis("off")
     axis.set_title(
@@ -106,4 +109,4 @@ def write(recipe: dict, results: Path):
             figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
         with replacing(folder / f"{name}.svg") as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
-    write_text(folder / f"{name}.json", canonical(recipe) + "\n")
+    write_text(folder / f"{name}.json", sidecar(recipe, results))

@@ -12,6 +12,12 @@ from surrodiff.schedule import Schedule
 from surrodiff.timesteps import Importance, Uniform
 
 Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x_t (B, C, H, W), t (B,) -> eps (B, C, H, W)
+# Told before every evaluation which rows, int64, of which whole batch it is for: (stream, number, rows, total).
+Announce = Callable[[Stream, int, torch.Tensor, int], None]
+
+
+def _announce_nothing(stream: Stream, number: int, rows: torch.Tensor, total: int):
+    pass
 
 
 def eps_losses(denoiser: Denoiser, schedule: Schedule, x_0: torch.Tensor, t: torch.Tensor, eps: torch.Tensor):
@@ -41,19 +47,22 @@ class ObjectiveGradient:
     3,072 times larger, and the clipping of the gradient's norm would turn it into another optimiser.
     """
 
-    def __init__(self, objective: Objective, schedule: Schedule, seed: int, device):
-        self.objective, self.schedule, self.seed = objective, schedule, seed
+    def __init__(
+        self, objective: Objective, schedule: Schedule, seed: int, device, announce: Announce = _announce_nothing
+    ):
+        self.objective, self.schedule, self.seed, self.announce = objective, schedule, seed, announce
         sampler = {"uniform": Uniform, "importance": Importance}[objective.timesteps]
         self.sampler = sampler(schedule.T, device)
 
     def _timesteps(self, stream: Stream, step: int, index: torch.Tensor):
         return self.sampler.draw(noise.uniform(self.seed, stream, step, index)[:, 0])
 
-    def _losses(self, denoiser: Denoiser, x_0, t, stream: Stream, step: int, index: torch.Tensor, batch: int):
-        """The loss (B,) of each sample, its k noises combined; `index` numbers the samples within the batch."""
+    def _losses(self, denoiser: Denoiser, x_0, t, stream: Stream, number: int, index: torch.Tensor, batch: int):
+        """The loss (B,) of each sample, its k noises combined; `index` numbers the samples within their batch."""
         k = self.objective.noises
         draws = torch.cat([index + batch * j for j in range(k)])
-        eps = noise.normal(self.seed, stream, step, draws, x_0.shape[1:]).unflatten(0, (k, -1))
+        eps = noise.normal(self.seed, stream, number, draws, x_0.shape[1:]).unflatten(0, (k, -1))
+        self.announce(stream, number, draws, k * batch)
         losses = eps_losses(denoiser, self.schedule, x_0, t, eps)
         w = noise_weights(losses, self.objective.weights, self.objective.reduction, math.prod(x_0.shape[1:]))
         return (w * losses).sum(0)
@@ -76,17 +85,16 @@ class ObjectiveGradient:
         combined = torch.cat(combined)
         self.sampler.update(t, combined)
         for extra in range(self.objective.extra_timestep_batches):
-            self._extra(denoiser, x_0, step, index + batch * extra, samples)
+            self._extra(denoiser, x_0, self.objective.extra_timestep_batches * step + extra, index, samples)
         return (weight * combined).mean()
 
     @torch.no_grad()
-    def _extra(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, index: torch.Tensor, samples: int):
+    def _extra(self, denoiser: Denoiser, x_0: torch.Tensor, number: int, index: torch.Tensor, samples: int):
         """One more batch of timesteps whose losses only enter the history ("Importance Sampling +2")."""
-        t, _ = self._timesteps(Stream.EXTRA_TIMESTEP, step, index)
-        batch = len(x_0) * self.objective.extra_timestep_batches
+        t, _ = self._timesteps(Stream.EXTRA_TIMESTEP, number, index)
         losses = [
-            self._losses(denoiser, x, t_part, Stream.EXTRA_EPS, step, part, batch)
-            for x, t_part, part in zip(x_0.split(samples), t.split(samples), index.split(samples), strict=True)
+            self._losses(denoiser, x_0[part], t[part], Stream.EXTRA_EPS, number, part, len(x_0))
+            for part in index.split(samples)
         ]
         self.sampler.update(t, torch.cat(losses))
 
@@ -96,8 +104,8 @@ class ObjectiveGradient:
         index = torch.arange(len(x_0), device=x_0.device)
         t, _ = Uniform(self.schedule.T).draw(noise.uniform(self.seed, Stream.LOG_TIMESTEP, step, index)[:, 0])
         eps = noise.normal(self.seed, Stream.LOG_EPS, step, index, x_0.shape[1:])
-        losses = [
-            eps_losses(denoiser, self.schedule, x_0[part], t[part], eps[None, part])
-            for part in index.split(micro_batch or len(x_0))
-        ]
+        losses = []
+        for part in index.split(micro_batch or len(x_0)):
+            self.announce(Stream.LOG_EPS, step, part, len(x_0))
+            losses.append(eps_losses(denoiser, self.schedule, x_0[part], t[part], eps[None, part]))
         return torch.cat(losses, 1).mean()

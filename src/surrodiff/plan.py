@@ -8,7 +8,6 @@ module touches no file and imports neither torch nor Snakemake.
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from surrodiff.params import DDPM, Params, Preset
@@ -164,25 +163,3 @@ def needs(plan: Plan, run_id: str) -> list[tuple[str, str]]:
             return [*made, ("references", config["reference"])]
         case _:
             return []
-
-
-def recipe(plan: Plan, output: str) -> dict:
-    """What a table or figure is made from: runs by their ids, code by its checksum. Cheap outputs keep plain names, so
-    this, written beside them, tells whether they are still what the parameters ask for."""
-    folder = Path(__file__).parent
-    code = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()[:16] for name in ("tables.py", "paper.csv")}
-    if output in plan.figures:
-        code["figures.py"] = hashlib.sha256((folder / "figures.py").read_bytes()).hexdigest()[:16]
-        return {"output": output, "code": code, **plan.figures[output]}
-    return {"output": output, "code": code, "reference": plan.reference, "rows": plan.tables.get(output, [])}
-
-
-def sources(output: dict) -> list[tuple[str, str]]:
-    """The (stage, id) of every run that a recipe reads."""
-    found = [("references", output["reference"])] if "reference" in output else []
-    found += [("scores", output[key]["score"]) for key in ("surrogate", "refined") if key in output]
-    for row in output.get("rows", []):
-        keys = {"score": "scores", "timing": "timings", "default_timing": "timings"}
-        found += [(stage, row[key]) for key, stage in keys.items() if key in row]
-        found.append(("models", row["run"]))
-    return list(dict.fromkeys(found))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from surrodiff.plan import canonical
+from surrodiff.recipes import sidecar
 from surrodiff.runs import complete, write_text
 
 TITLES = {
@@ -141,7 +141,7 @@ def _calibration(reference: dict) -> pd.DataFrame:
 
 
 def table(recipe: dict, results: Path) -> pd.DataFrame:
-    """The table of a recipe (see plan.recipe), one row for each row of the paper and of the parameters.
+    """The table of a recipe (see recipes.recipe), one row for each row of the paper and of the parameters.
 
     Raises UserError if a run that it needs is not complete.
     """
@@ -211,4 +211,4 @@ def write(recipe: dict, results: Path):
     write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     note = _footnote(recipe, results)
     write_text(folder / f"{name}.md", f"# {TITLES[name]}\n\n{_markdown(frame)}\n\n{note}\n")
-    write_text(folder / f"{name}.json", canonical(recipe) + "\n")
+    write_text(folder / f"{name}.json", sidecar(recipe, results))

@@ -1,6 +1,7 @@
 """Files of named tensors: safetensors, with a checksum of the contents, written in one step, read without pickle."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import safetensors
@@ -8,6 +9,7 @@ import safetensors.torch
 import torch
 
 from surrodiff.errors import UserError
+from surrodiff.plan import canonical
 from surrodiff.runs import replacing
 
 
@@ -23,7 +25,9 @@ def save(path: Path, tensors: dict[str, torch.Tensor], **metadata: str):
     """Write tensors and text metadata to `path` (see runs.replacing)."""
     # clone: copies on the CPU that share no storage with what goes on being trained
     tensors = {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
-    blob = safetensors.torch.save(tensors, {**metadata, "digest": _digest(tensors)})
+    # One entry: the order of several in the header is random, and equal contents should make equal files.
+    header = {"surrodiff": canonical({**metadata, "digest": _digest(tensors)})}
+    blob = safetensors.torch.save(tensors, header)
     with replacing(path) as temporary:
         temporary.write_bytes(blob)
 
@@ -35,7 +39,7 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get("surrodiff", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None

@@ -80,6 +80,21 @@ def test_a_deleted_table_is_made_again_the_same(finished):
     assert finished.outputs() == outputs
 
 
+def test_a_model_that_is_deleted_is_trained_again_and_its_tables_follow(finished):
+    import shutil
+
+    (folder,) = (finished.results / "models").glob("MBConv64-*")
+    weights = (folder / "weights-6.safetensors").read_bytes()
+    before = finished.made("models")
+    table = (finished.results / "tables/table_4_3.json").read_text()
+    shutil.rmtree(folder)
+    finished.snakemake()
+    after = finished.made("models")
+    assert [k.split("-")[0] for k in before if after[k] != before[k]] == ["MBConv64"]
+    assert (folder / "weights-6.safetensors").read_bytes() == weights
+    assert (finished.results / "tables/table_4_3.json").read_text() != table
+
+
 def test_a_changed_sampling_number_retrains_nothing(finished):
     models = finished.made("models")
     old = finished.change("presets", "test", "sampling", "seed", value=1)

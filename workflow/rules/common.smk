@@ -5,11 +5,13 @@ import os
 import pathlib
 import shlex
 import sys
+import time
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
 from surrodiff import params as surrodiff_params
 from surrodiff import plan as surrodiff_plan
+from surrodiff import recipes
 from surrodiff.errors import UserError
 from surrodiff.plan import canonical
 

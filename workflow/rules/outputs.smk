@@ -1,22 +1,22 @@
-# Tables and figures keep plain names. Beside each lies its recipe: the runs and the code that it was made from. While
-# the recipe is today's, its inputs count as ancient, whatever their times; else NOW, which is always newer, is one of
-# them. Without this, a number changed back would leave yesterday's table standing.
+# Tables and figures keep plain names. Beside each lies what it was made from (see surrodiff.recipes). While that is
+# today's, its inputs count as ancient, whatever their times; else NOW, which is always newer, is one of them. Without
+# this, a number changed back would leave yesterday's table standing.
 NOW = ".snakemake/now"
 if workflow.is_main_process:
     pathlib.Path(NOW).parent.mkdir(exist_ok=True)
-    pathlib.Path(NOW).touch()
+    # A new content too: Snakemake takes a newer file of the same checksum for unchanged.
+    pathlib.Path(NOW).write_text(str(time.time_ns()))
 
 
-def made_from(output, sidecar):
-    recipe = surrodiff_plan.recipe(PLAN, output)
-    file = pathlib.Path(sidecar)
-    current = file.exists() and file.read_text().strip() == canonical(recipe)
-    found = [done(*source) for source in surrodiff_plan.sources(recipe)] + [NOW]
+def made_from(output, beside):
+    recipe = recipes.recipe(PLAN, output)
+    current = os.path.exists(beside) and open(beside).read() == recipes.sidecar(recipe, pathlib.Path(RESULTS))
+    found = [done(*source) for source in recipes.sources(recipe)] + [NOW]
     return [ancient(path) for path in found] if current else found
 
 
-def recipe(output):
-    return shlex.quote(canonical(surrodiff_plan.recipe(PLAN, output)))
+def recipe_of(output):
+    return shlex.quote(canonical(recipes.recipe(PLAN, output)))
 
 
 rule table:
@@ -27,7 +27,7 @@ rule table:
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
     params:
-        recipe=lambda wc: recipe(wc.table),
+        recipe=lambda wc: recipe_of(wc.table),
     message:
         "table {wildcards.table}"
     shell:
@@ -43,7 +43,7 @@ rule figure:
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     params:
-        recipe=lambda wc: recipe(wc.figure),
+        recipe=lambda wc: recipe_of(wc.figure),
     message:
         "figure {wildcards.figure}"
     shell:

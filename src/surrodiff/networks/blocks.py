@@ -28,6 +28,26 @@ class TimestepEmbedding(nn.Module):
         return self.layers(torch.stack([angle.sin(), angle.cos()], -1).flatten(1))
 
 
+class Dropout(nn.Dropout):
+    """Dropout whose masks do not depend on how a batch is split.
+
+    part: None, or (rows, total) where the input is those rows, int64 (B,), of a batch of `total`: the mask is then that
+    of the whole batch, of which the rows are taken. With the generator seeded before each pass, all splits drop alike.
+    """
+
+    part: tuple[torch.Tensor, int] | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.part is None or not self.training:
+            return super().forward(x)
+        rows, total = self.part
+        # The generator fills memory in order, so the mask must lie in memory as the whole batch would.
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        ones = torch.ones((total, *x.shape[1:]), dtype=x.dtype, device=x.device).contiguous(memory_format=layout)
+        return x * super().forward(ones)[rows]
+
+
 class ResBlock(nn.Module):
     """Residual block of two 3x3 convolutions (Figure 4.1)."""
 
@@ -37,7 +57,7 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.temb = nn.Linear(temb_channels, c_out)
         self.norm2 = nn.GroupNorm(groups, c_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
@@ -76,7 +96,7 @@ class MBConvBlock(nn.Module):
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False)
         self.norm3 = nn.GroupNorm(groups, hidden)
         self.se = SqueezeExcitation(hidden, max(1, c_in // 4))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.project = nn.Conv2d(hidden, c_out, 1, bias=False)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 

@@ -5,8 +5,10 @@ import copy
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from surrodiff import networks
+from surrodiff import networks, noise
 from surrodiff.devices import autocast, resolve_precision
+from surrodiff.networks.blocks import Dropout
+from surrodiff.noise import Stream
 from surrodiff.objectives import ObjectiveGradient
 from surrodiff.params import DDPM
 from surrodiff.schedule import Schedule
@@ -27,8 +29,18 @@ class DiffusionTrainer:
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.training.learning_rate, fused=True)
-        self.objective = ObjectiveGradient(model.objective, Schedule(model.diffusion, device=device), seed, device)
+        schedule = Schedule(model.diffusion, device=device)
+        self.objective = ObjectiveGradient(model.objective, schedule, seed, device, self._seed_dropout)
         self.precision = resolve_precision(self.training.precision, device)
+
+    def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):
+        """Make the next evaluation's dropout a function of the seed, the pass and the row alone, so that neither a
+        resumption nor a split of the batch changes it."""
+        (word, *_) = noise.philox4x32((number, int(stream), 0, 0), (self.training.seed, int(Stream.DROPOUT)))
+        torch.manual_seed(word)
+        for module in self.network.modules():
+            if isinstance(module, Dropout):
+                module.part = None if len(rows) == total else (rows, total)
 
     def _denoise(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         with autocast(self.device, self.precision):
@@ -36,8 +48,6 @@ class DiffusionTrainer:
 
     def step(self, step: int) -> dict[str, torch.Tensor]:
         """Training step number `step` = 1, 2, ...; returns scalars on the device, without waiting for them."""
-        # Dropout is the one random thing that PyTorch draws itself: seeded by the step, it needs no state to resume.
-        torch.manual_seed((self.training.seed << 32) + step)
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
         rate = self.training.learning_rate * min(1.0, step / max(1, self.training.warmup_steps))
         for group in self.optimiser.param_groups:
