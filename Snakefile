@@ -25,3 +25,5 @@ rule all:
         rules.models.input,
         rules.scores.input,
         OUTPUTS,
+    message:
+        f"{RESULTS}: tables and figures are up to date"
