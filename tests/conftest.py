@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,13 @@ def results(tmp_path_factory, run_named, execution, cpu) -> Path:
 def own_results(results, tmp_path) -> Path:
     """A copy of the results folder, to damage at will."""
     return Path(shutil.copytree(results, tmp_path / "results" / "test"))
+
+
+@pytest.fixture
+def no_network():
+    """Every download fails at once, whether or not there is a network."""
+    nowhere = "http://127.0.0.1:9"
+    proxies = urllib.request.ProxyHandler({"http": nowhere, "https": nowhere})
+    urllib.request.install_opener(urllib.request.build_opener(proxies))
+    yield
+    urllib.request.install_opener(None)

@@ -94,7 +94,12 @@ def leaves(value, key: str):
         (f"{DEFAULT}.training.seed", 2**32, f"{DEFAULT}.training.seed", "4294967296"),
         (f"{DEFAULT}.diffusion.T", 1, f"{DEFAULT}.diffusion.T", "1"),
         (f"{DEFAULT}.diffusion.beta_1", 0.0, f"{DEFAULT}.diffusion.beta_1", "0.0"),
-        (f"{TEST}.models.ShortDiffusion.diffusion.beta_T", 1.0, f"{TEST}.models.ShortDiffusion.diffusion.beta_T", "1.0"),
+        (
+            f"{TEST}.models.ShortDiffusion.diffusion.beta_T",
+            1.0,
+            f"{TEST}.models.ShortDiffusion.diffusion.beta_T",
+            "1.0",
+        ),
         (f"{DEFAULT}.network.groups", 3, f"{DEFAULT}.network.groups", "8"),
         (f"{DEFAULT}.network.dropout", 1.0, f"{DEFAULT}.network.dropout", "1.0"),
         (f"{TEST}.models.DeepRes1.network.attention_levels", [3], f"{TEST}.models.DeepRes1.network", "0 to 2"),

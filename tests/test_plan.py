@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff import params, plan
+from surrodiff import params
+from surrodiff.plan import Plan, Run, build, canonical, needs
+from surrodiff.recipes import recipe, sidecar, sources
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
@@ -36,7 +38,11 @@ def numbers(value, path=()):
     return [path] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def changed_plan(raw: dict, key: str, value) -> plan.Plan:
+def plan_of(raw: dict) -> Plan:
+    return build(params.parse(raw))
+
+
+def changed_plan(raw: dict, key: str, value) -> Plan:
     """The plan after setting one dotted key of the preset `test`."""
     block = raw = copy.deepcopy(raw)
     *parents, last = ("presets.test." + key).split(".")
@@ -44,32 +50,32 @@ def changed_plan(raw: dict, key: str, value) -> plan.Plan:
         block = block.setdefault(parent, {})
     assert block.get(last) != value
     block[last] = value
-    return plan.build(params.parse(raw))
+    return plan_of(raw)
 
 
-def named(made: plan.Plan, ids) -> set[tuple[str, str]]:
+def named(made: Plan, ids) -> set[tuple[str, str]]:
     return {(made.runs[run].stage, made.runs[run].name) for run in ids}
 
 
-def changes(before: plan.Plan, after: plan.Plan) -> set[tuple[str, str]]:
+def changes(before: Plan, after: Plan) -> set[tuple[str, str]]:
     """Stage and name of every run whose id is not as before."""
     return named(before, before.runs.keys() - after.runs.keys()) | named(after, after.runs.keys() - before.runs.keys())
 
 
-def all_of(made: plan.Plan, *stages: str) -> set[tuple[str, str]]:
+def all_of(made: Plan, *stages: str) -> set[tuple[str, str]]:
     return {(run.stage, run.name) for run in made.runs.values() if run.stage in stages}
 
 
 @given(BLOCKS)
 def test_an_id_does_not_depend_on_the_order_of_keys(config):
-    assert plan.Run("models", "Mine", reordered(config)).id == plan.Run("models", "Mine", config).id
+    assert Run("models", "Mine", reordered(config)).id == Run("models", "Mine", config).id
 
 
 @given(BLOCKS)
 def test_canonical_text_has_one_form_and_loses_nothing(config):
-    text = plan.canonical(config)
+    text = canonical(config)
     assert json.loads(text) == config
-    assert plan.canonical(json.loads(text)) == text
+    assert canonical(json.loads(text)) == text
     assert "\n" not in text
 
 
@@ -82,7 +88,7 @@ def test_any_changed_number_changes_the_id(plan, data, delta):
     for key in path[:-1]:
         block = block[key]
     block[path[-1]] += delta
-    assert type(run)(run.stage, run.name, config).id != run.id
+    assert Run(run.stage, run.name, config).id != run.id
 
 
 def test_an_id_is_the_name_and_the_checksum_of_the_configuration(plan):
@@ -93,15 +99,15 @@ def test_an_id_is_the_name_and_the_checksum_of_the_configuration(plan):
 
 def test_not_a_number_has_no_identity():
     with pytest.raises(ValueError, match="JSON"):
-        plan.canonical({"a": float("nan")})
+        canonical({"a": float("nan")})
 
 
 def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemake(root, plan):
     script = (
         "import pathlib, sys\n"
-        "from surrodiff import params, plan\n"
+        "from surrodiff import params, plan, recipes\n"
         "made = plan.build(params.load(pathlib.Path('params.yaml'), preset='test'))\n"
-        "plan.recipe(made, 'table_4_1')\n"
+        "recipes.recipe(made, 'table_4_1')\n"
         "print(*made.runs)\n"
         "print([name for name in ('torch', 'snakemake', 'pandas', 'numpy') if name in sys.modules])\n"
     )
@@ -186,13 +192,8 @@ def test_execution_changes_no_run(raw, plan, key, value):
 
 
 def test_the_device_changes_no_run(raw, plan):
-    assert changes(plan, type(plan)()) == all_of(plan, "data", "models", "references", "samples", "scores", "timings")
     raw["device"] = "cuda"
-    assert changes(plan, build(raw)) == set()
-
-
-def build(raw: dict) -> plan.Plan:
-    return plan.build(params.parse(raw))
+    assert changes(plan, plan_of(raw)) == set()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_a_revision_makes_runs_anew(raw, plan, key, first):
 def test_a_whole_number_written_as_a_float_is_the_same_number(raw, plan):
     assert raw["presets"]["test"]["models"]["Default"]["training"]["grad_clip"] == 1.0
     raw["presets"]["test"]["models"]["Default"]["training"]["grad_clip"] = 1
-    assert list(build(raw).runs) == list(plan.runs)
+    assert list(plan_of(raw).runs) == list(plan.runs)
 
 
 def test_rows_stand_in_the_paper_s_order(plan):
@@ -246,7 +247,7 @@ def test_rows_stand_in_the_paper_s_order(plan):
 @pytest.mark.parametrize("preset", ["test", "demo", "quick", "paper"])
 def test_every_preset_plans(raw, preset):
     raw["preset"] = preset
-    made = build(raw)
+    made = plan_of(raw)
     assert set(made.tables) == {f"table_4_{n}" for n in range(1, 6)}
     assert set(made.figures) == {"figure_4_2", "figure_4_3", "figure_4_4"}
     assert made.runs[made.data].stage == "data"
@@ -254,42 +255,40 @@ def test_every_preset_plans(raw, preset):
     uses_classifier = raw["presets"][preset]["scoring"]["features"] == "classifier"
     assert any(run.name == "classifier" for run in made.runs.values()) == uses_classifier
     for run_id, run in made.runs.items():
-        for stage, needed in plan.needs(made, run_id):
+        for stage, needed in needs(made, run_id):
             assert made.runs[needed].stage == stage
         if run.stage == "scores":
             assert made.runs[run.config["sample"]].stage == "samples"
     for output in [*made.tables, *made.figures, "calibration"]:
-        for stage, source in plan.sources(plan.recipe(made, output)):
+        for stage, source in sources(recipe(made, output)):
             assert made.runs[source].stage == stage
 
 
 def test_presets_share_no_run_but_what_is_the_same(raw, plan):
     raw["preset"] = "demo"
-    assert named(plan, build(raw).runs.keys() & plan.runs.keys()) == {("data", "digits")}
+    assert named(plan, plan_of(raw).runs.keys() & plan.runs.keys()) == {("data", "digits")}
 
 
 def test_needs_of_every_stage(plan, run_named):
     default, reference = run_named("models", "Default"), run_named("references", "classifier")
     classifier, data, gan = run_named("models", "classifier"), run_named("data", "digits"), run_named("models", "SNGAN")
 
-    def needs(run):
-        from surrodiff.plan import needs
-
+    def found(run):
         return set(needs(plan, run.id))
 
-    assert needs(data) == set()
-    assert needs(default) == {("data", data.id)}
-    assert needs(reference) == {("data", data.id), ("models", classifier.id)}
-    assert needs(run_named("scores", "Default_6")) == {("models", default.id), ("references", reference.id)}
-    assert needs(run_named("scores", "SNGAN_t0")) == {("models", gan.id), ("references", reference.id)}
+    assert found(data) == set()
+    assert found(default) == {("data", data.id)}
+    assert found(reference) == {("data", data.id), ("models", classifier.id)}
+    assert found(run_named("scores", "Default_6")) == {("models", default.id), ("references", reference.id)}
+    assert found(run_named("scores", "SNGAN_t0")) == {("models", gan.id), ("references", reference.id)}
     both = {("models", gan.id), ("models", default.id), ("references", reference.id)}
-    assert needs(run_named("scores", "SNGAN_t2")) == both
-    assert needs(run_named("timings", "Default")) == set()
+    assert found(run_named("scores", "SNGAN_t2")) == both
+    assert found(run_named("timings", "Default")) == set()
 
 
-def recipes(made: plan.Plan) -> dict[str, str]:
+def recipes(made: Plan) -> dict[str, str]:
     outputs = [*made.tables, *made.figures, "calibration"]
-    return {output: plan.canonical(plan.recipe(made, output)) for output in outputs}
+    return {output: canonical(recipe(made, output)) for output in outputs}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +301,11 @@ def recipes(made: plan.Plan) -> dict[str, str]:
         ("models.DDPMHalf.training", {"learning_rate": 0.001}, {"table_4_5"}),
         ("timing.rounds", 3, {"table_4_3", "table_4_4", "table_4_5", "figure_4_2"}),
         ("execution.threads", 2, set()),
-        ("data.seed", 1, {*[f"table_4_{n}" for n in range(1, 6)], *[f"figure_4_{n}" for n in (2, 3, 4)], "calibration"}),
+        (
+            "data.seed",
+            1,
+            {*[f"table_4_{n}" for n in range(1, 6)], *[f"figure_4_{n}" for n in (2, 3, 4)], "calibration"},
+        ),
     ],
 )
 def test_a_recipe_changes_with_the_runs_of_its_output_and_only_then(raw, plan, key, value, outputs):
@@ -311,8 +314,6 @@ def test_a_recipe_changes_with_the_runs_of_its_output_and_only_then(raw, plan, k
 
 
 def test_a_recipe_says_which_code_makes_the_output(plan):
-    from surrodiff.plan import recipe
-
     assert set(recipe(plan, "table_4_1")["code"]) == {"tables.py", "paper.csv"}
     assert set(recipe(plan, "figure_4_2")["code"]) == {"tables.py", "paper.csv", "figures.py"}
 
@@ -326,13 +327,32 @@ def test_the_figure_of_pairs_is_drawn_from_one_generator(plan, run_named):
 
 def test_without_a_generator_there_is_no_figure_of_pairs(raw):
     raw["tables"]["table_4_5"] = ["DDPMHalf", "Default"]
-    assert "figure_4_4" not in build(raw).figures
+    assert "figure_4_4" not in plan_of(raw).figures
 
 
 def test_a_model_in_no_table_is_not_made(raw, plan):
     raw["tables"]["table_4_3"].remove("DeepRes1")
-    assert changes(plan, build(raw)) == {
+    assert changes(plan, plan_of(raw)) == {
         (stage, name)
         for stage, name in all_of(plan, "models", "samples", "scores", "timings")
         if name.startswith("DeepRes1")
     }
+
+
+def test_what_lies_beside_an_output_changes_with_any_record_that_it_rests_on(plan, tmp_path):
+    made = recipe(plan, "table_4_1")
+    assert sidecar(made, tmp_path) is None
+    for stage, run_id in sources(made):
+        path = tmp_path / stage / run_id / "record.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    before = sidecar(made, tmp_path)
+    assert sidecar(made, tmp_path) == before
+    for stage, run_id in sources(made):
+        path = tmp_path / stage / run_id / "record.json"
+        path.write_text('{"made": "anew"}')
+        assert sidecar(made, tmp_path) != before
+        path.write_text("{}")
+    assert sidecar(made, tmp_path) == before
+    (tmp_path / "scores" / made["rows"][0]["score"] / "record.json").unlink()
+    assert sidecar(made, tmp_path) is None

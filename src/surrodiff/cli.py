@@ -64,9 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
 def _add_machine(parser: argparse.ArgumentParser):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to run (default: the file's `device`)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: the preset's execution.threads)")
+    parser.add_argument("--threads", type=_count, help="CPU threads (default: the preset's execution.threads)")
 
 
 def _params(args) -> params.Params:
@@ -98,7 +104,12 @@ def _results(args) -> Path:
 def _make(args):
     if args.command == "make":
         given = _json(args.runs, "RUNS")
-        runs, execution = [plan.Run(**run) for run in given["runs"]], given["execution"]
+        try:
+            runs, execution = [plan.Run(**run) for run in given["runs"]], given["execution"]
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"RUNS: not what the workflow writes ({error}); name a run, as in `train Default`"
+            ) from None
     else:
         runs, execution = [_find(args)], _params(args).selected.execution.model_dump()
     threads = args.threads or execution["threads"]
@@ -190,10 +201,10 @@ def main(argv: list[str] | None = None) -> int:
         print("surrodiff: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
             raise
         print(
-            "surrodiff: the GPU's memory is full; lower execution.micro_batch (training) or execution.sampling_batch "
+            "surrodiff: the memory is full; lower execution.micro_batch (training) or execution.sampling_batch "
             "(sampling, scoring): neither changes the results",
             file=sys.stderr,
         )

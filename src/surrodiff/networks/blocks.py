@@ -1,5 +1,7 @@
 """The building blocks of the UNet: residual blocks (Figure 4.1), MBConv blocks (section 4.4) and attention."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -24,7 +26,7 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
         half = torch.arange(0, self.channels, 2, device=t.device, dtype=torch.float32) / self.channels
-        angle = t.float()[:, None] * torch.exp(-half * torch.log(torch.tensor(10000.0)).to(t.device))
+        angle = t.float()[:, None] * torch.exp(-half * math.log(10000))
         return self.layers(torch.stack([angle.sin(), angle.cos()], -1).flatten(1))
 
 
