@@ -165,8 +165,6 @@ def _read(config: dict, folder: RunFolder):
         raise UserError(f"{config['source']}: {len(train[0])} training pictures; at least two of each split are needed")
     arrays = {}
     for name, (images, labels) in {"train": train, "held_out": held_out}.items():
-        if config["source"] == "cifar10" and config["channels"] == 1:
-            raise UserError("presets.*.data.channels: CIFAR-10 is in colour; write 3")
         arrays[f"{name}_images"] = to_uint8(resize(to_float(images), size)) if images.shape[-1] != size else images
         arrays[f"{name}_labels"] = labels
     tensors.save(folder.path / IMAGES, arrays)

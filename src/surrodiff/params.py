@@ -39,6 +39,8 @@ class Data(_Block):
             raise ValueError(f"path: source {self.source} needs a folder")
         if self.source == "digits" and self.channels != 1:
             raise ValueError("channels: digits are greyscale; write 1")
+        if self.source == "cifar10" and self.channels != 3:
+            raise ValueError("channels: CIFAR-10 is in colour; write 3")
         return self
 
 

@@ -30,8 +30,9 @@ class LossLog:
         self.path = path
         if path.exists():  # rows after the checkpoint will come again
             lines = path.read_text().splitlines()
-            kept = [line for line in lines[1:] if int(line.split(",")[0]) <= resumed_step]
-            write_text(path, "\n".join(lines[:1] + kept) + "\n")
+            whole = [line for line in lines if line.count(",") == lines[0].count(",")]  # no row cut by a power failure
+            kept = [line for line in whole[1:] if int(line.split(",")[0]) <= resumed_step]
+            write_text(path, "\n".join(whole[:1] + kept) + "\n")
 
     def add(self, row: dict):
         first = not self.path.exists()
