@@ -68,7 +68,7 @@ class Progress:
         elif time.monotonic() - self.printed >= self.every or self.done > self.total - 1e-6:
             self.printed = time.monotonic()
             rate = (self.done - self.start) / max(self.printed - self.began, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
+            left = max(0.0, self.total - self.done) / max(rate, 1e-9)
             print(
                 f"{self.what}: {self.done:.0f}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left:.0f} s left"
                 + (f", {note}" if note else ""),
