@@ -173,6 +173,12 @@ def test_data_changes_everything_but_timings(raw, plan):
     assert changes(plan, changed_plan(raw, "data.seed", 1)) == everything
 
 
+def test_the_schedule_changes_no_timing(raw, plan):
+    found = changes(plan, changed_plan(raw, "models.Default.diffusion.beta_T", 0.5))
+    assert ("models", "Default") in found
+    assert not found & all_of(plan, "timings")
+
+
 def test_timings_rest_on_their_own_numbers(raw, plan):
     assert changes(plan, changed_plan(raw, "timing.rounds", 3)) == all_of(plan, "timings")
 

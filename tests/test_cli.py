@@ -1,0 +1,196 @@
+"""The command line as users meet it: one result on success, one line on failure, never a traceback."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from surrodiff.cli import STAGES
+from surrodiff.runs import read_json
+
+COMMANDS = [*STAGES, "make", "table", "figure", "models"]
+
+
+@pytest.fixture
+def surrodiff(tmp_path, root):
+    """Run a command in a folder that holds params.yaml, preset `test` on the CPU unless told otherwise."""
+    shutil.copy(root / "params.yaml", tmp_path)
+    text = (tmp_path / "params.yaml").read_text()
+    text = re.sub(r"(?m)^device: \w+", "device: cpu", re.sub(r"(?m)^preset: \w+", "preset: test", text))
+    (tmp_path / "params.yaml").write_text(text)
+
+    def run(*arguments: str, file_size: int | None = None, **options) -> subprocess.CompletedProcess:
+        def limit():
+            if file_size is not None:  # as good as a full disk: writing more fails
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+        done = subprocess.run(
+            [sys.executable, "-m", "surrodiff.cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(root / "src"), "COLUMNS": "100"},
+            text=True,
+            check=False,
+            preexec_fn=limit,
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
+        )
+        assert "Traceback" not in (done.stdout or "") + (done.stderr or "")
+        return done
+
+    return run
+
+
+def error_line(done: subprocess.CompletedProcess) -> str:
+    """The one line of a failed command, among the lines of its progress."""
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = [
+        line for line in done.stderr.splitlines() if not re.match(r"(train|sample|time|classifier features) ", line)
+    ]
+    assert len(lines) == 1
+    assert lines[0].startswith("surrodiff: ")
+    return lines[0]
+
+
+def test_help_lists_every_command(surrodiff):
+    done = surrodiff("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert re.search(rf"(?m)^ +{command}\s", done.stdout)
+    assert "surrodiff train Default" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(surrodiff, command):
+    done = surrodiff(command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: surrodiff {command} ")
+    for option in ("--params", "--preset", "--results"):
+        assert option in done.stdout
+
+
+def test_a_wrong_command_or_option_is_told(surrodiff):
+    for arguments in (("paint",), (), ("train",), ("train", "Default", "--device", "tpu")):
+        done = surrodiff(*arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith("usage: surrodiff")
+
+
+def test_models_lists_what_the_paper_counts(surrodiff):
+    done = surrodiff("models", "--preset", "paper")
+    assert done.returncode == 0
+    rows = {line.split()[0]: line.replace(",", "").split() for line in done.stdout.splitlines() if line.strip()}
+    assert "35746307" in rows["Default"]
+    assert "34.21" in rows["Default"]
+    for name, count in {"DeepRes1": "23.27", "ShallowRes1": "17.02", "MBConv64": "11.51", "MBConv96": "25.68"}.items():
+        assert count in rows[name]
+    assert "SNGAN" in rows
+
+
+def test_an_unknown_run_is_answered_with_those_there_are(surrodiff):
+    line = error_line(surrodiff("train", "Defualt"))
+    assert "params.yaml: the preset has no 'Defualt' to train" in line
+    for name in ("Default", "DeepRes1", "SNGAN", "classifier"):
+        assert name in line
+
+
+def test_an_unknown_preset_and_a_missing_file_are_told(surrodiff):
+    assert "preset: unknown 'huge'" in error_line(surrodiff("train", "Default", "--preset", "huge"))
+    assert "no.yaml: No such file" in error_line(surrodiff("train", "Default", "--params", "no.yaml"))
+
+
+def test_an_unknown_table_is_answered_with_those_there_are(surrodiff):
+    assert "table_4_1, table_4_2" in error_line(surrodiff("table", "table_4_9"))
+
+
+def test_training_without_data_says_what_is_missing(surrodiff, tmp_path):
+    line = error_line(surrodiff("train", "Default"))
+    assert "data/digits-" in line
+    assert "missing; run the step that makes it" in line
+    assert not list(tmp_path.rglob("done.json"))
+
+
+def test_a_gpu_that_is_not_there_is_told(surrodiff, tmp_path):
+    done = surrodiff("data", "digits", "--device", "cuda")
+    if torch.cuda.is_available():
+        assert done.returncode == 0
+        assert list(tmp_path.glob("results/test/data/digits-*/done.json"))
+    else:
+        assert "no GPU" in error_line(done)
+        assert "device: auto or cpu" in error_line(done)
+        assert not (tmp_path / "results").exists()
+
+
+def test_a_finished_run_is_found_by_name_or_id_and_printed(surrodiff, own_results, run_named, tmp_path):
+    run = run_named("models", "Default")
+    record = own_results / "models" / run.id / "record.json"
+    before = record.stat().st_mtime_ns
+    for name in (run.name, run.id):
+        done = surrodiff("train", name)
+        assert done.returncode == 0
+        assert done.stdout == f"results/test/models/{run.id}\n"
+    assert record.stat().st_mtime_ns == before
+
+
+def test_truncated_samples_are_told_when_they_are_scored(surrodiff, own_results, run_named):
+    run = run_named("scores", "Default_6")
+    shutil.rmtree(own_results / "scores")
+    file = own_results / "samples" / run.config["sample"] / "samples.npy"
+    file.write_bytes(file.read_bytes()[:-100])
+    line = error_line(surrodiff("score", "Default_6"))
+    assert f"samples/{run.config['sample']}/samples.npy: truncated or altered" in line
+    assert not list(own_results.glob("scores/*/record.json"))
+
+
+def test_truncated_weights_are_told_when_they_are_sampled(surrodiff, own_results, run_named):
+    run = run_named("models", "Default")
+    shutil.rmtree(own_results / "samples")
+    file = own_results / "models" / run.id / "weights-6.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    line = error_line(surrodiff("sample", "Default_6"))
+    assert f"models/{run.id}/weights-6.safetensors: truncated or altered" in line
+    assert not list(own_results.glob("samples/*/samples.npy"))
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_results, run_named):
+    """First the data, then a model's weights, do not fit."""
+    model = run_named("models", "Default")
+    data, kept = own_results / "data" / model.config["data"], own_results / "kept"
+    data.rename(kept)
+    line = error_line(surrodiff("data", "digits", file_size=50_000))
+    assert "too large" in line
+    assert {file.name for file in data.iterdir()} <= {"config.json", ".lock"}
+    shutil.rmtree(data)
+    kept.rename(data)
+
+    folder = own_results / "models" / model.id
+    shutil.rmtree(folder)
+    line = error_line(surrodiff("train", "Default", file_size=200_000))
+    assert "too large" in line
+    assert {file.name for file in folder.iterdir()} <= {"config.json", "losses.csv", ".lock"}
+    done = surrodiff("train", "Default")
+    assert done.returncode == 0
+    assert read_json(folder / "record.json")["step"] == 6
+
+
+def test_a_table_says_which_run_it_misses(surrodiff):
+    line = error_line(surrodiff("table", "table_4_1"))
+    assert "models/Default-" in line
+    assert "missing; run the step that makes it" in line
+
+
+def test_runs_given_whole_are_made_without_a_params_file(surrodiff, own_results, run_named, execution, tmp_path):
+    (tmp_path / "params.yaml").unlink()
+    names = [("data", "digits"), ("references", "classifier"), ("scores", "Default_6")]
+    runs = [run_named(*name) for name in names]
+    (own_results / "scores" / runs[2].id / "done.json").unlink()
+    given = json.dumps({"runs": [vars(run) for run in runs], "execution": execution})
+    done = surrodiff("make", given, "--results", "results/test", "--device", "cpu")
+    assert done.stdout.splitlines() == [f"results/test/{run.stage}/{run.id}" for run in runs]
+    assert (own_results / "scores" / runs[2].id / "done.json").exists()
+    assert "RUNS: not valid JSON" in error_line(surrodiff("make", "{", "--results", "results/test"))

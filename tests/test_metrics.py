@@ -1,0 +1,228 @@
+"""Frechet distance and Inception Score against other implementations, closed forms, and their own properties."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_fidelity.metric_fid import fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from surrodiff.metrics import InceptionScore, Moments, Statistics, frechet_distance
+
+SEEDS = st.integers(0, 2**31)
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def statistics(features: torch.Tensor, cuts=()) -> Statistics:
+    """Through Moments, in the batches between the cuts."""
+    moments = Moments()
+    for part in features.tensor_split(sorted(cuts)):
+        if len(part):
+            moments.add(part)
+    return Statistics(moments.mean, moments.covariance, moments.count)
+
+
+def other_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """torch-fidelity's, from features."""
+    stats = [{"mu": x.numpy().mean(0), "sigma": np.cov(x.numpy(), rowvar=False)} for x in (a, b)]
+    return fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
+
+
+def diagonal(mean, variances) -> Statistics:
+    mean, variances = (torch.tensor(x, dtype=torch.float64) for x in (mean, variances))
+    return Statistics(mean, variances.diag(), 100)
+
+
+# --- Frechet distance
+
+
+@pytest.mark.parametrize("dimensions", [2, 16, 64, 200])
+def test_the_distance_is_torch_fidelity_s(dimensions):
+    a = normal(0, 1000, dimensions) @ normal(1, dimensions, dimensions) / dimensions**0.5
+    b = normal(2, 1000, dimensions) @ normal(3, dimensions, dimensions) / dimensions**0.5 + 0.3
+    assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(other_distance(a, b), rel=1e-8)
+
+
+@pytest.mark.parametrize(("rank_a", "rank_b"), [(5, 5), (5, 32), (32, 5), (1, 1)])
+def test_the_distance_is_torch_fidelity_s_for_features_in_few_dimensions(rank_a, rank_b):
+    a = normal(0, 500, rank_a) @ normal(1, rank_a, 32)
+    b = normal(2, 500, rank_b) @ normal(3, rank_b, 32)
+    # Square roots of eigenvalues that should be 0 cost the other one its last digits.
+    assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(other_distance(a, b), rel=1e-6)
+
+
+def test_the_distance_is_right_with_fewer_samples_than_dimensions():
+    a, b = normal(0, 10, 64), normal(1, 12, 64) + 1
+    assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(other_distance(a, b), rel=1e-6)
+
+
+@given(st.lists(st.tuples(*[st.floats(-10, 10), st.floats(0, 100)] * 2), min_size=1, max_size=8))
+def test_the_distance_of_independent_features_is_the_sum_of_their_distances(features):
+    means_a, variances_a, means_b, variances_b = zip(*features, strict=True)
+    expected = sum((m - n) ** 2 + (math.sqrt(u) - math.sqrt(v)) ** 2 for m, u, n, v in features)
+    found = frechet_distance(diagonal(means_a, variances_a), diagonal(means_b, variances_b))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@given(SEEDS, st.integers(1, 6))
+def test_the_distance_of_commuting_covariances_has_a_closed_form_whatever_their_rank(seed, rank):
+    turn, _ = torch.linalg.qr(normal(seed, 12, 12))
+    u, v = normal(seed + 1, 12).square(), normal(seed + 2, 12).square()
+    u[rank:], v[: rank - 1] = 0, 0
+    a = Statistics(torch.zeros(12).double(), turn @ u.diag() @ turn.T, 100)
+    b = Statistics(torch.ones(12).double(), turn @ v.diag() @ turn.T, 100)
+    expected = 12 + float((u.sqrt() - v.sqrt()).square().sum())
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_distance_of_constant_features_is_that_of_their_means():
+    a, b = torch.zeros(10, 3), torch.tensor([3.0, 4.0, 0.0]).expand(10, 3)
+    assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(25)
+
+
+@given(SEEDS, st.integers(1, 20), st.integers(2, 40))
+def test_equal_statistics_have_no_distance(seed, dimensions, count):
+    a = statistics(normal(seed, count, dimensions))
+    found = frechet_distance(a, a)
+    assert 0 <= found < 1e-6 * max(1.0, float(a.covariance.trace()))
+
+
+@given(SEEDS, st.integers(1, 10), st.integers(2, 40))
+def test_the_distance_is_symmetric(seed, dimensions, count):
+    a, b = statistics(normal(seed, count, dimensions)), statistics(2 * normal(seed + 1, count + 3, dimensions) - 1)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-6, abs=1e-6)
+    assert frechet_distance(a, b) >= 0
+
+
+@given(SEEDS, st.integers(1, 10), st.floats(0.01, 100))
+def test_a_translation_adds_its_squared_length(seed, dimensions, length):
+    features = normal(seed, 50, dimensions)
+    shift = normal(seed + 1, dimensions)
+    shift *= length / shift.norm()
+    found = frechet_distance(statistics(features), statistics(features + shift))
+    assert found == pytest.approx(length**2, rel=1e-6, abs=1e-6)
+
+
+@given(SEEDS, st.integers(1, 10), st.floats(0.1, 10))
+def test_scaling_both_scales_the_distance_by_the_square(seed, dimensions, factor):
+    a, b = normal(seed, 50, dimensions), normal(seed + 1, 50, dimensions) * 2 + 1
+    scaled = frechet_distance(statistics(a * factor), statistics(b * factor))
+    assert scaled == pytest.approx(factor**2 * frechet_distance(statistics(a), statistics(b)), rel=1e-6)
+
+
+@given(SEEDS, st.floats(0, 5))
+def test_scaling_one_has_a_closed_form(seed, factor):
+    a = normal(seed, 60, 8) @ normal(seed + 1, 8, 8)
+    one = statistics(a)
+    expected = (1 - factor) ** 2 * (one.mean.square().sum() + one.covariance.trace())
+    assert frechet_distance(one, statistics(a * factor)) == pytest.approx(float(expected), rel=1e-6, abs=1e-4)
+
+
+@given(SEEDS)
+def test_turning_both_changes_nothing(seed):
+    a, b = normal(seed, 50, 6), normal(seed + 1, 50, 6) * 2 + 1
+    turn, _ = torch.linalg.qr(normal(seed + 2, 6, 6))
+    turned = frechet_distance(statistics(a @ turn), statistics(b @ turn))
+    assert turned == pytest.approx(frechet_distance(statistics(a), statistics(b)), rel=1e-8)
+
+
+# --- moments
+
+
+@given(SEEDS, st.lists(st.integers(0, 60), max_size=6))
+def test_moments_are_numpy_s_whatever_the_batches(seed, cuts):
+    features = normal(seed, 60, 5) * 3 + 1
+    found = statistics(features, cuts)
+    assert found.count == 60
+    np.testing.assert_allclose(found.mean, features.numpy().mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(features.numpy(), rowvar=False), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6, -1e8])
+def test_a_large_offset_costs_no_digits(offset):
+    features = normal(0, 500, 4) + offset
+    found = statistics(features, [1, 7, 250])
+    np.testing.assert_allclose(found.mean, features.numpy().mean(0), rtol=1e-14)
+    np.testing.assert_allclose(found.covariance, np.cov(features.numpy(), rowvar=False), rtol=1e-6, atol=1e-7)
+
+
+def test_moments_of_float32_features_are_float64():
+    features = (normal(0, 100, 3) * 1e-3 + 1000).float()
+    found = statistics(features, [30])
+    assert found.mean.dtype == found.covariance.dtype == torch.float64
+    np.testing.assert_allclose(found.covariance, np.cov(features.double().numpy(), rowvar=False), rtol=1e-9)
+
+
+def test_covariances_are_symmetric():
+    covariance = statistics(normal(0, 100, 8), [13]).covariance
+    torch.testing.assert_close(covariance, covariance.T, rtol=1e-14, atol=1e-14)
+
+
+# --- Inception Score
+
+
+def inception_score(probabilities: torch.Tensor, splits: int, cuts=()) -> tuple[float, float]:
+    score = InceptionScore(len(probabilities), splits)
+    for part in probabilities.tensor_split(sorted(cuts)):
+        if len(part):
+            score.add(part)
+    return score.result()
+
+
+@given(SEEDS, st.sampled_from([1, 2, 5, 10]), st.integers(2, 30))
+def test_the_inception_score_is_torch_fidelity_s(seed, splits, classes):
+    logits = normal(seed, 20 * splits, classes) * 3
+    expected = isc_features_to_metric(logits, splits=splits, shuffle=False)
+    mean, std = inception_score(logits.softmax(1), splits)
+    assert mean == pytest.approx(expected["inception_score_mean"], rel=1e-10)
+    assert std == pytest.approx(expected["inception_score_std"], rel=1e-6, abs=1e-9)
+
+
+@given(SEEDS, st.lists(st.integers(0, 53), max_size=6), st.integers(1, 10))
+def test_the_inception_score_does_not_depend_on_the_batches(seed, cuts, splits):
+    probabilities = (normal(seed, 53, 7) * 2).softmax(1)
+    whole, parts = inception_score(probabilities, splits), inception_score(probabilities, splits, cuts)
+    assert parts == pytest.approx(whole, rel=1e-12, abs=1e-12)
+
+
+@given(st.integers(1, 12), st.integers(2, 10))
+def test_certain_and_varied_predictions_score_the_number_of_classes(repeats, classes):
+    probabilities = torch.eye(classes).repeat(repeats * 4, 1)
+    mean, std = inception_score(probabilities, 4)
+    assert mean == pytest.approx(classes, rel=1e-12)
+    assert std == pytest.approx(0, abs=1e-9)
+
+
+@given(st.integers(1, 10), st.integers(2, 10))
+def test_predictions_that_say_nothing_score_1(splits, classes):
+    assert inception_score(torch.full((20, classes), 1 / classes).double(), splits) == pytest.approx((1, 0), abs=1e-12)
+
+
+def test_certain_predictions_of_one_class_score_1():
+    assert inception_score(torch.eye(5)[[2] * 20], 2) == pytest.approx((1, 0))
+
+
+@given(SEEDS, st.integers(1, 5))
+def test_the_inception_score_lies_between_1_and_the_number_of_classes(seed, splits):
+    mean, std = inception_score((normal(seed, 40, 6) * 5).softmax(1), splits)
+    assert 1 - 1e-12 <= mean <= 6 + 1e-12
+    assert std >= 0
+
+
+def test_the_spread_is_the_population_s_over_the_splits():
+    varied, certain = torch.eye(4), torch.eye(4)[[0] * 4]
+    assert inception_score(torch.cat([varied, certain]), 2) == pytest.approx((2.5, 1.5))
+
+
+def test_every_split_counts_where_they_are_not_equal():
+    probabilities = torch.eye(3)[[0, 1, 2, 0, 1, 2, 0]]
+    score = InceptionScore(7, 3)
+    score.add(probabilities)
+    assert sum(score.sizes) == 7
+    assert max(score.sizes) - min(score.sizes) <= 1

@@ -1,0 +1,351 @@
+"""Tables from records: ours beside the paper's, named for what they rest on, readable by machine and by eye."""
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+from pandas.api.types import is_numeric_dtype
+
+from surrodiff import params, tables
+from surrodiff.errors import UserError
+from surrodiff.plan import Plan, build
+from surrodiff.recipes import recipe, sidecar, sources
+from surrodiff.runs import opened
+
+# Seconds of Default, and how many times as long others take for one evaluation and for one training step.
+EVALUATION, TRAIN_STEP = 0.002, 0.5
+RATIOS = {"Default": (1.0, 1.0), "DeepRes1": (0.6, 0.8), "SNGAN": (0.04, 0.3), "DDPMHalf": (0.35, 0.4)}
+OTHERS = (1.25, 1.75)
+# What the paper prints, copied from it once more.
+PAPER = {
+    "table_4_1": [(7.84, 0.09, 11.52), (8.36, 0.08, 6.05), (8.67, 0.11, 4.93), (9.46, 0.11, 3.17)],
+    "table_4_2": [(7.24, 0.09, 49.58), (8.12, 0.11, 40.77), (8.40, 0.08, 40.40)],
+    "table_4_3": [
+        (8.67, 0.11, 4.93),
+        (8.46, 0.11, 5.90),
+        (8.80, 0.10, 4.56),
+        (8.53, 0.09, 6.39),
+        (8.68, 0.10, 6.41),
+        (8.95, 0.13, 4.10),
+    ],
+    "table_4_4": [
+        (8.67, 0.11, 4.93),
+        (8.95, 0.11, 4.09),
+        (8.91, 0.13, 4.33),
+        (9.16, 0.10, 3.69),
+        (9.33, 0.11, 3.42),
+        (None, None, None),
+    ],
+    "table_4_5": [
+        (3.40, 0.03, 145.00),
+        (8.64, 0.05, 9.75),
+        (8.80, 0.08, 6.50),
+        (8.67, 0.09, 5.08),
+        (8.25, 0.11, 13.70),
+        (8.94, 0.08, 6.36),
+        (8.84, 0.10, 4.84),
+        (8.70, 0.09, 4.90),
+        (8.67, 0.11, 4.93),
+    ],
+}
+
+
+def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, float]:
+    """Records of every run of a plan, as if it had been made; returns each score's Frechet distance."""
+    distances = {}
+    provenance = {"device": "Slide rule, 1 thread"}
+    for number, (run_id, run) in enumerate(made.runs.items()):
+        evaluation, train = RATIOS.get(run.name, OTHERS)
+        distances[run_id] = 10 + number / 8
+        timed = {"parameters": 1, "train_step_seconds": train * TRAIN_STEP}
+        timed |= {"evaluation_seconds_per_image": evaluation * EVALUATION}
+        record = {
+            "data": {},
+            "models": {"parameters": 1000 + number, "parameters_by_paper": number / 4},
+            "samples": {},
+            "scores": {
+                "frechet_distance": distances[run_id],
+                "is_mean": 2 + number / 16,
+                "is_std": number / 1024,
+                "num_samples": num_samples,
+                "features": features,
+            },
+            "references": {
+                "features": features,
+                "features_sha256": "c0ffee" * 10,
+                "data": "digits",
+                "train_images": 1437,
+                "held_out_images": 360,
+                "is_splits": 2,
+                "calibration": {
+                    "frechet_distance_held_out": 1.625,
+                    "is_train_mean": 9.5,
+                    "is_train_std": 0.25,
+                    "is_held_out_mean": 9.25,
+                    "is_held_out_std": 0.125,
+                },
+            },
+            "timings": {
+                "model": timed,
+                "baseline": {},
+                "to_baseline": {"train_step_seconds": train, "evaluation_seconds_per_image": evaluation},
+                "provenance": provenance,
+            },
+        }[run.stage]
+        with opened(results, run) as folder:
+            folder.finish(record, [])
+    return distances
+
+
+@pytest.fixture(scope="module")
+def filled(plan, tmp_path_factory):
+    results = tmp_path_factory.mktemp("tables") / "test"
+    return results, fill(plan, results, "classifier", 64)
+
+
+@pytest.fixture(scope="module")
+def frames(plan, filled) -> dict[str, pd.DataFrame]:
+    """Every table, written and read again from its CSV file."""
+    results, _ = filled
+    for name in [*plan.tables, "calibration"]:
+        tables.write(recipe(plan, name), results)
+    return {name: pd.read_csv(results / "tables" / f"{name}.csv") for name in [*plan.tables, "calibration"]}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_s_values_stand_in_its_order(frames, name):
+    columns = ["paper_is_mean", "paper_is_std", "paper_fid"]
+    expected = pd.DataFrame(PAPER[name], columns=columns, dtype=float)
+    pd.testing.assert_frame_equal(frames[name][columns], expected)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_ours_stand_beside_them(frames, plan, filled, name):
+    _, distances = filled
+    frame, rows = frames[name], plan.tables[name]
+    expected = [distances[row["score"]] for row in rows]
+    assert frame["fd_classifier"][: len(rows)].tolist() == pytest.approx(expected, rel=1e-5)
+    columns = list(frame)
+    assert columns.index("paper_fid") == columns.index("fd_classifier") + 1
+    assert columns.index("paper_is_mean") == columns.index("is_classifier_std") + 1
+    assert frame["num_samples"][: len(rows)].tolist() == [64] * len(rows)
+
+
+def test_the_quoted_row_says_that_it_was_not_run(frames):
+    quoted = frames["table_4_1"].iloc[-1]
+    assert quoted["train_iterations"] == "800 000 (original)"
+    assert "not run" in quoted["note"]
+    own = ["train_steps", "is_classifier_mean", "is_classifier_std", "fd_classifier", "num_samples"]
+    assert quoted[own].isna().all()
+    assert frames["table_4_1"]["train_steps"][:3].tolist() == [2, 4, 6]
+    assert len(frames["table_4_1"]) == 4
+
+
+def test_rows_carry_the_paper_s_names(frames):
+    assert frames["table_4_1"]["train_iterations"].tolist()[:3] == ["50 000", "100 000", "150 000"]
+    assert frames["table_4_3"]["architecture"].tolist() == [
+        "Default",
+        "DeepRes1",
+        "ShallowRes2",
+        "ShallowRes1",
+        "MBConv64",
+        "MBConv96",
+    ]
+    assert frames["table_4_4"]["setup"].tolist()[:5] == [
+        "DDPM",
+        "Importance Sampling",
+        "Importance Sampling +2",
+        "IWDiff",
+        "IWDiff + Importance Sampling",
+    ]
+    assert frames["table_4_5"]["surrogate"].tolist() == ["DDPM-16"] * 4 + ["SNGAN-ResNet-32"] * 4 + ["DDPM"]
+
+
+def test_the_control_stands_in_the_table_of_objectives(frames):
+    control = frames["table_4_4"].iloc[-1]
+    assert "equal weights" in control["setup"]
+    assert "control" in control["note"]
+    assert control[["paper_is_mean", "paper_fid", "paper_train_time_ratio"]].isna().all()
+    assert control[["fd_classifier", "is_classifier_mean", "train_time_ratio"]].notna().all()
+
+
+def test_default_is_the_unit_of_all_ratios(frames):
+    assert frames["table_4_4"]["train_time_ratio"][0] == 1
+    assert frames["table_4_3"]["sampling_speed_ratio"][0] == 1
+    assert frames["table_4_5"]["sampling_speed_ratio"].iloc[-1] == 1
+    assert frames["table_4_4"]["train_time_ratio"][1:].tolist() == [1.75] * 5
+
+
+def test_speeds_of_architectures_follow_from_their_evaluations(frames):
+    frame = frames["table_4_3"]
+    default = 1 / (8 * EVALUATION)
+    assert frame["samples_per_second"][0] == pytest.approx(default, rel=1e-5)
+    assert frame["samples_per_second"][1] == pytest.approx(default / 0.6, rel=1e-5)
+    assert frame["sampling_speed_ratio"][1] == pytest.approx(1 / 0.6, rel=1e-5)
+    assert frame["train_hours"][0] == pytest.approx(6 * TRAIN_STEP / 3600, rel=1e-5)
+    assert frame["train_hours"][1] == pytest.approx(6 * 0.8 * TRAIN_STEP / 3600, rel=1e-5)
+    assert frame["paper_samples_per_second"].tolist() == [1.00, 1.50, 1.15, 1.74, 1.23, 0.77]
+    assert frame["paper_train_hours"].tolist() == [20.66, 18.50, 19.15, 16.88, 28.33, 42.50]
+
+
+def test_speeds_of_surrogates_follow_from_their_evaluations(frames):
+    frame = frames["table_4_5"]
+    half, gan = RATIOS["DDPMHalf"][0] * EVALUATION, RATIOS["SNGAN"][0] * EVALUATION
+    # T = 8: from 8 down to t_mid + 1 and, where Default goes on, x_0's estimate at t_mid; a generator runs once.
+    seconds = [8 * half, 7 * half + 2 * EVALUATION, 5 * half + 4 * EVALUATION, 3 * half + 6 * EVALUATION]
+    seconds += [gan, gan + 2 * EVALUATION, gan + 4 * EVALUATION, gan + 6 * EVALUATION, 8 * EVALUATION]
+    assert frame["samples_per_second"].tolist() == pytest.approx([1 / s for s in seconds], rel=1e-5)
+    assert frame["sampling_speed_ratio"].tolist() == pytest.approx([8 * EVALUATION / s for s in seconds], rel=1e-5)
+    assert frame["paper_samples_per_second"].tolist() == [2.53, 1.84, 1.38, 1.17, 188.40, 4.00, 1.96, 1.30, 1.00]
+    assert frame["t_mid"].tolist()[:8] == [0, 2, 4, 6] * 2
+    assert pd.isna(frame["t_mid"].iloc[-1])
+    assert frame["T"].tolist() == [8] * 9
+    assert frame["surrogate_image_size"].tolist() == [4] * 4 + [8] * 5
+
+
+def test_parameters_are_the_records_own(frames, plan, filled):
+    from surrodiff.runs import complete
+
+    records = [complete(filled[0], "models", row["run"])[2] for row in plan.tables["table_4_3"]]
+    assert frames["table_4_3"]["parameters"].tolist() == [record["parameters"] for record in records]
+    assert frames["table_4_3"]["parameters_m_by_paper"].tolist() == [r["parameters_by_paper"] for r in records]
+    assert frames["table_4_3"]["paper_parameters_m"].tolist() == [34.21, 23.27, 24.76, 17.02, 11.51, 25.68]
+    assert frames["table_4_3"]["channel_multipliers"].tolist()[1:3] == ["(1, 2, 2)", "(1, 2)"]
+
+
+def test_the_calibration_has_both_splits(frames):
+    frame = frames["calibration"]
+    assert frame["images"].tolist() == ["train", "held_out"]
+    assert frame["num_images"].tolist() == [1437, 360]
+    assert frame["fd_classifier"].tolist() == [0, 1.625]
+    assert frame["is_classifier_mean"].tolist() == [9.5, 9.25]
+    assert frame["is_classifier_std"].tolist() == [0.25, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("preset", "features", "num_samples", "distance", "inception_score"),
+    [
+        ("paper", "inception", 50000, "fid", "is_mean"),
+        ("quick", "inception", 5000, "fd_inception", "is_mean"),
+        ("test", "classifier", 50000, "fd_classifier", "is_classifier_mean"),
+    ],
+)
+def test_only_inception_on_50000_samples_gives_a_fid(
+    raw, tmp_path, preset, features, num_samples, distance, inception_score
+):
+    raw["preset"] = preset
+    made = build(params.parse(raw))
+    results = tmp_path / preset
+    fill(made, results, features, num_samples)
+    frame = tables.table(recipe(made, "table_4_1"), results)
+    ours = [column for column in frame if column.startswith(("fid", "fd", "is_"))]
+    assert {c for c in ours if not c.endswith("_std")} == {distance, inception_score}
+    calibration = tables.table(recipe(made, "calibration"), results)
+    assert "fid" not in calibration
+    assert f"fd_{features}" in calibration
+    tables.write(recipe(made, "table_4_1"), results)
+    markdown = (results / "tables" / "table_4_1.md").read_text()
+    assert ("do not compare" in markdown) == (distance != "fid")
+
+
+def test_a_model_of_one_s_own_has_its_name_and_no_paper_values(raw, tmp_path):
+    for preset in raw["presets"].values():
+        preset["models"]["Mine"] = {"network": {"num_res_blocks": 3}}
+    for table in ("table_4_1", "table_4_3", "table_4_4", "table_4_5"):
+        raw["tables"][table].insert(1, "Mine")
+    made = build(params.parse(raw))
+    fill(made, tmp_path, "classifier", 64)
+    names = {
+        "table_4_1": "train_iterations",
+        "table_4_3": "architecture",
+        "table_4_4": "setup",
+        "table_4_5": "surrogate",
+    }
+    for table, column in names.items():
+        tables.write(recipe(made, table), tmp_path)
+        frame = pd.read_csv(tmp_path / "tables" / f"{table}.csv")
+        mine = frame[frame[column] == "Mine"]
+        assert len(mine) == {"table_4_1": 3, "table_4_5": 4}.get(table, 1)
+        assert mine[[c for c in frame if c.startswith("paper_")]].isna().all(axis=None)
+        assert mine[["fd_classifier", "is_classifier_mean"]].notna().all(axis=None)
+        assert "Mine" in (tmp_path / "tables" / f"{table}.md").read_text()
+
+
+def test_steps_that_the_paper_has_not_are_no_row_of_the_paper(raw, tmp_path):
+    raw["presets"]["test"]["evaluated_steps"] = [2, 6]
+    raw["presets"]["test"]["models"]["Default"]["training"]["steps"] = 12
+    made = build(params.parse(raw))
+    fill(made, tmp_path, "classifier", 64)
+    frame = tables.table(recipe(made, "table_4_1"), tmp_path)
+    assert frame["train_steps"].tolist()[:2] == [2, 6]
+    assert frame["paper_fid"][:2].isna().all()
+
+
+@pytest.mark.parametrize("name", [*PAPER, "calibration"])
+def test_the_csv_is_one_header_and_numbers(frames, filled, name):
+    text = (filled[0] / "tables" / f"{name}.csv").read_text()
+    lines = list(csv.reader(text.splitlines()))
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert len(lines) == len(frames[name]) + 1
+    assert len(set(lines[0])) == len(lines[0])
+    words = {"train_iterations", "architecture", "block", "channel_multipliers", "setup", "surrogate", "images", "note"}
+    for column in set(frames[name]) - words:
+        assert is_numeric_dtype(frames[name][column]), column
+    assert "\r" not in text
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("name", [*PAPER, "calibration"])
+def test_the_markdown_says_what_the_numbers_rest_on(frames, filled, name):
+    text = (filled[0] / "tables" / f"{name}.md").read_text()
+    assert text.startswith(f"# {tables.TITLES[name]}\n")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == len(frames[name]) + 2
+    assert "`classifier` features" in text
+    assert "c0ffeec0ffee" in text
+    assert "data `digits`" in text
+    assert "Preset `test`" in text
+    assert "nan" not in text
+    assert ("with 64 samples a row" in text) == (name != "calibration")
+    assert "360 held-out real images score fd_classifier 1.62" in text
+    assert ("Slide rule" in text) == (name in ("table_4_3", "table_4_4", "table_4_5"))
+
+
+def test_the_markdown_joins_mean_and_spread(filled, frames):
+    text = (filled[0] / "tables" / "table_4_1.md").read_text()
+    assert "| 7.84 ± 0.09 " in text
+    assert "| 9.46 ± 0.11 " in text
+    first = frames["table_4_1"].iloc[0]
+    assert f"| {first['is_classifier_mean']:.2f} ± {first['is_classifier_std']:.2f} " in text
+    assert "_std" not in text
+
+
+def test_what_a_table_was_made_from_lies_beside_it(frames, filled, plan):
+    results, _ = filled
+    for name in frames:
+        beside = (results / "tables" / f"{name}.json").read_text()
+        assert beside == sidecar(recipe(plan, name), results)
+        assert json.loads(beside)["output"] == name
+
+
+def test_writing_again_changes_nothing(frames, filled, plan):
+    results, _ = filled
+    before = {path.name: path.read_bytes() for path in (results / "tables").iterdir()}
+    for name in frames:
+        tables.write(recipe(plan, name), results)
+    assert {path.name: path.read_bytes() for path in (results / "tables").iterdir()} == before
+
+
+def test_a_missing_run_is_told_and_the_table_does_not_count_as_made(plan, tmp_path):
+    fill(plan, tmp_path, "classifier", 64)
+    made = recipe(plan, "table_4_3")
+    for stage, run_id in sources(made):
+        record = tmp_path / stage / run_id / "record.json"
+        kept = record.read_bytes()
+        record.unlink()
+        with pytest.raises(UserError) as caught:
+            tables.write(made, tmp_path)
+        assert str(caught.value).startswith(f"{record}: missing")
+        record.write_bytes(kept)
+    assert not (tmp_path / "tables" / "table_4_3.json").exists()
