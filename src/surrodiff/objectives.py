@@ -57,46 +57,61 @@ class ObjectiveGradient:
     def _timesteps(self, stream: Stream, step: int, index: torch.Tensor):
         return self.sampler.draw(noise.uniform(self.seed, stream, step, index)[:, 0])
 
-    def _losses(self, denoiser: Denoiser, x_0, t, stream: Stream, number: int, index: torch.Tensor, batch: int):
-        """The loss (B,) of each sample, its k noises combined; `index` numbers the samples within their batch."""
-        k = self.objective.noises
-        draws = torch.cat([index + batch * j for j in range(k)])
-        eps = noise.normal(self.seed, stream, number, draws, x_0.shape[1:]).unflatten(0, (k, -1))
-        self.announce(stream, number, draws, k * batch)
-        losses = eps_losses(denoiser, self.schedule, x_0, t, eps)
-        w = noise_weights(losses, self.objective.weights, self.objective.reduction, math.prod(x_0.shape[1:]))
-        return (w * losses).sum(0)
+    def _losses(
+        self, denoiser: Denoiser, x_0, t, stream: Stream, number: int, rows: torch.Tensor, noises: range, batch: int
+    ):
+        """Losses (len(noises), B) of the given noises of images x_0 (B, C, H, W), `rows` of a batch of `batch`."""
+        draws = torch.cat([rows + batch * j for j in noises])
+        eps = noise.normal(self.seed, stream, number, draws, x_0.shape[1:]).unflatten(0, (len(noises), -1))
+        self.announce(stream, number, draws, self.objective.noises * batch)
+        return eps_losses(denoiser, self.schedule, x_0, t, eps)
 
     def accumulate(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
         """Add the gradient of this step's objective on images x_0 (B, C, H, W) in [-1, 1]; returns the loss, detached.
 
-        With `micro_batch`, at most that many network evaluations are held at once. A sample's k noises stay together,
-        because their weights depend on each other, so splitting the batch leaves the gradient as it is.
+        With `micro_batch`, at most that many network evaluations are held at once; the gradient stays as it is. A
+        sample's k noises go together, because their weights depend on all k losses. Where not even k fit, the weights
+        come from a pass without gradient, and the gradient from a second one.
         """
-        batch = len(x_0)
-        index = torch.arange(batch, device=x_0.device)
-        t, weight = self._timesteps(Stream.TIMESTEP, step, index)
-        samples = batch if micro_batch is None else max(1, micro_batch // self.objective.noises)
+        k, batch = self.objective.noises, len(x_0)
+        most = micro_batch or k * batch
+        chunks = [range(first, min(first + most, k)) for first in range(0, k, most)]
+        rows = torch.arange(batch, device=x_0.device)
+        parts = rows.split(max(1, most // k))
+        t, weight = self._timesteps(Stream.TIMESTEP, step, rows)
         combined = []
-        for part in index.split(samples):
-            losses = self._losses(denoiser, x_0[part], t[part], Stream.EPS, step, part, batch)
-            (weight[part] * losses).sum().div(batch).backward()
-            combined.append(losses.detach())
+        for part in parts:
+
+            def losses_of(noises: range, part=part):
+                return self._losses(denoiser, x_0[part], t[part], Stream.EPS, step, part, noises, batch)
+
+            with torch.set_grad_enabled(len(chunks) == 1):
+                losses = torch.cat([losses_of(noises) for noises in chunks])
+            w = self._noise_weights(losses, x_0)
+            for noises in chunks:
+                again = losses if len(chunks) == 1 else losses_of(noises)
+                (weight[part] * w[noises.start : noises.stop] * again).sum().div(batch).backward()
+            combined.append((w * losses.detach()).sum(0))
         combined = torch.cat(combined)
         self.sampler.update(t, combined)
         for extra in range(self.objective.extra_timestep_batches):
-            self._extra(denoiser, x_0, self.objective.extra_timestep_batches * step + extra, index, samples)
+            number = self.objective.extra_timestep_batches * step + extra
+            self._extra(denoiser, x_0, number, parts, chunks)
         return (weight * combined).mean()
 
+    def _noise_weights(self, losses: torch.Tensor, x_0: torch.Tensor) -> torch.Tensor:
+        return noise_weights(losses, self.objective.weights, self.objective.reduction, math.prod(x_0.shape[1:]))
+
     @torch.no_grad()
-    def _extra(self, denoiser: Denoiser, x_0: torch.Tensor, number: int, index: torch.Tensor, samples: int):
+    def _extra(self, denoiser: Denoiser, x_0: torch.Tensor, number: int, parts, chunks: list[range]):
         """One more batch of timesteps whose losses only enter the history ("Importance Sampling +2")."""
-        t, _ = self._timesteps(Stream.EXTRA_TIMESTEP, number, index)
-        losses = [
-            self._losses(denoiser, x_0[part], t[part], Stream.EXTRA_EPS, number, part, len(x_0))
-            for part in index.split(samples)
-        ]
-        self.sampler.update(t, torch.cat(losses))
+        batch, combined = len(x_0), []
+        t, _ = self._timesteps(Stream.EXTRA_TIMESTEP, number, torch.cat(parts))
+        for part in parts:
+            own = (denoiser, x_0[part], t[part], Stream.EXTRA_EPS, number, part)
+            losses = torch.cat([self._losses(*own, noises, batch) for noises in chunks])
+            combined.append((self._noise_weights(losses, x_0) * losses).sum(0))
+        self.sampler.update(t, torch.cat(combined))
 
     @torch.no_grad()
     def uniform_loss(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
