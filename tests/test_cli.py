@@ -180,7 +180,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_r
 
 def test_a_table_says_which_run_it_misses(surrodiff):
     line = error_line(surrodiff("table", "table_4_1"))
-    assert "models/Default-" in line
+    assert "references/classifier-" in line
     assert "missing; run the step that makes it" in line
 
 

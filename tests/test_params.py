@@ -130,6 +130,7 @@ def leaves(value, key: str):
         ("tables.table_4_3", ["Default", "DeepRes3"], "tables.table_4_3", "'DeepRes3'"),
         ("tables.table_4_3", "Default", "tables.table_4_3", "list"),
         ("tables.table_4_1", ["SNGAN"], "tables.table_4_1", "table_4_5"),
+        ("tables.calibration", ["Default", "DeepRes1"], "tables.calibration", "more than training.seed"),
         ("tables.table_4_4", ["Default", "SNGAN"], "tables.table_4_4", "table_4_5"),
         ("tables.table_4_5", ["ShortDiffusion"], "presets.test.models.ShortDiffusion.diffusion", "schedule"),
     ],

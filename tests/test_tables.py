@@ -108,9 +108,9 @@ def filled(plan, tmp_path_factory):
 def frames(plan, filled) -> dict[str, pd.DataFrame]:
     """Every table, written and read again from its CSV file."""
     results, _ = filled
-    for name in [*plan.tables, "calibration"]:
+    for name in plan.tables:
         tables.write(recipe(plan, name), results)
-    return {name: pd.read_csv(results / "tables" / f"{name}.csv") for name in [*plan.tables, "calibration"]}
+    return {name: pd.read_csv(results / "tables" / f"{name}.csv") for name in plan.tables}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -134,7 +134,8 @@ def test_ours_stand_beside_them(frames, plan, filled, name):
 
 def test_the_quoted_row_says_that_it_was_not_run(frames):
     quoted = frames["table_4_1"].iloc[-1]
-    assert quoted["train_iterations"] == "800 000 (original)"
+    assert "Ho et al." in quoted["model"]
+    assert quoted["paper_train_steps"] == 800_000
     assert "not run" in quoted["note"]
     own = ["train_steps", "is_classifier_mean", "is_classifier_std", "fd_classifier", "num_samples"]
     assert quoted[own].isna().all()
@@ -143,7 +144,9 @@ def test_the_quoted_row_says_that_it_was_not_run(frames):
 
 
 def test_rows_carry_the_paper_s_names(frames):
-    assert frames["table_4_1"]["train_iterations"].tolist()[:3] == ["50 000", "100 000", "150 000"]
+    for table, T in (("table_4_1", 1000), ("table_4_2", 100)):
+        assert frames[table]["paper_train_steps"].tolist()[:3] == [50_000, 100_000, 150_000]
+        assert frames[table]["paper_T"].tolist()[:3] == [T] * 3
     assert frames["table_4_3"]["architecture"].tolist() == [
         "Default",
         "DeepRes1",
@@ -201,6 +204,7 @@ def test_speeds_of_surrogates_follow_from_their_evaluations(frames):
     assert frame["t_mid"].tolist()[:8] == [0, 2, 4, 6] * 2
     assert pd.isna(frame["t_mid"].iloc[-1])
     assert frame["T"].tolist() == [8] * 9
+    assert frame["paper_t_mid"].tolist()[:8] == [0, 250, 500, 750] * 2
     assert frame["surrogate_image_size"].tolist() == [4] * 4 + [8] * 5
 
 
@@ -212,15 +216,21 @@ def test_parameters_are_the_records_own(frames, plan, filled):
     assert frames["table_4_3"]["parameters_m_by_paper"].tolist() == [r["parameters_by_paper"] for r in records]
     assert frames["table_4_3"]["paper_parameters_m"].tolist() == [34.21, 23.27, 24.76, 17.02, 11.51, 25.68]
     assert frames["table_4_3"]["channel_multipliers"].tolist()[1:3] == ["(1, 2, 2)", "(1, 2)"]
+    assert frames["table_4_3"]["paper_channel_multipliers"].tolist()[1:3] == ["(1, 2, 2, 2)", "(1, 2, 2)"]
+    assert frames["table_4_3"]["paper_base_channels"].tolist() == [128, 128, 128, 128, 64, 96]
+    assert frames["table_4_3"]["paper_num_res_blocks"].tolist() == [2, 1, 2, 1, 2, 2]
+    assert frames["table_4_3"]["paper_block"].tolist() == ["standard"] * 4 + ["mbconv"] * 2
 
 
-def test_the_calibration_has_both_splits(frames):
+def test_the_calibration_has_both_splits_and_one_model_of_several_seeds(frames, plan, filled):
     frame = frames["calibration"]
-    assert frame["images"].tolist() == ["train", "held_out"]
-    assert frame["num_images"].tolist() == [1437, 360]
-    assert frame["fd_classifier"].tolist() == [0, 1.625]
-    assert frame["is_classifier_mean"].tolist() == [9.5, 9.25]
-    assert frame["is_classifier_std"].tolist() == [0.25, 0.125]
+    seeds = ["Default", "DefaultSeed1", "DefaultSeed2"]
+    assert frame["images"].tolist() == ["train", "held_out", *seeds]
+    assert frame["num_images"].tolist() == [1437, 360, 64, 64, 64]
+    distances = [filled[1][row["score"]] for row in plan.tables["calibration"]]
+    assert frame["fd_classifier"].tolist() == [0, 1.625, *distances]
+    assert frame["is_classifier_mean"].tolist()[:2] == [9.5, 9.25]
+    assert frame["is_classifier_std"].tolist()[:2] == [0.25, 0.125]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +267,7 @@ def test_a_model_of_one_s_own_has_its_name_and_no_paper_values(raw, tmp_path):
     made = build(params.parse(raw))
     fill(made, tmp_path, "classifier", 64)
     names = {
-        "table_4_1": "train_iterations",
+        "table_4_1": "model",
         "table_4_3": "architecture",
         "table_4_4": "setup",
         "table_4_5": "surrogate",
@@ -289,7 +299,8 @@ def test_the_csv_is_one_header_and_numbers(frames, filled, name):
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines) == len(frames[name]) + 1
     assert len(set(lines[0])) == len(lines[0])
-    words = {"train_iterations", "architecture", "block", "channel_multipliers", "setup", "surrogate", "images", "note"}
+    words = {"model", "architecture", "setup", "surrogate", "images", "note"}
+    words |= {f"{whose}{what}" for whose in ("", "paper_") for what in ("block", "channel_multipliers")}
     for column in set(frames[name]) - words:
         assert is_numeric_dtype(frames[name][column]), column
     assert "\r" not in text
@@ -307,7 +318,9 @@ def test_the_markdown_says_what_the_numbers_rest_on(frames, filled, name):
     assert "data `digits`" in text
     assert "Preset `test`" in text
     assert "nan" not in text
-    assert ("with 64 samples a row" in text) == (name != "calibration")
+    assert "with 64 samples a row" in text
+    assert "trained for 6 steps" in text
+    assert "trained with 3 seeds (Default, DefaultSeed1, DefaultSeed2)" in text
     assert "360 held-out real images score fd_classifier 1.62" in text
     assert ("Slide rule" in text) == (name in ("table_4_3", "table_4_4", "table_4_5"))
 

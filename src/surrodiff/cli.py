@@ -31,7 +31,6 @@ STAGES = {
     "score": ("scores", "score samples against the training split"),
     "time": ("timings", "time a model's training step and sampling beside Default's"),
 }
-CALIBRATION = "calibration"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,7 +132,7 @@ def _run_output(args):
         recipe = _json(args.recipe, "--recipe")
     else:
         made = plan.build(_params(args))
-        known = [*made.tables, CALIBRATION] if args.command == "table" else list(made.figures)
+        known = made.tables if args.command == "table" else made.figures
         if args.output not in known:
             raise UserError(f"there is no {args.command} {args.output!r}; there are {', '.join(known)}")
         recipe = recipes.recipe(made, args.output)

@@ -168,7 +168,8 @@ def _read(config: dict, folder: RunFolder):
         arrays[f"{name}_images"] = to_uint8(resize(to_float(images), size)) if images.shape[-1] != size else images
         arrays[f"{name}_labels"] = labels
     tensors.save(folder.path / IMAGES, arrays)
-    record = {"source": config["source"], "train_images": len(train[0]), "held_out_images": len(held_out[0])}
+    name = config["source"] + (f" {path.name}" if config["source"] == "image_folder" else "")
+    record = {"source": name, "train_images": len(train[0]), "held_out_images": len(held_out[0])}
     folder.finish(record | {"revision": provenance.revision()}, [IMAGES])
 
 

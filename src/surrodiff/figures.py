@@ -27,13 +27,17 @@ def figure_4_2(recipe: dict, results: Path) -> Figure:
         ("train_hours", "paper_train_hours", "train time, hours"),
     ]
     figure = Figure(figsize=(9, 10))
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.96, wspace=0.22, hspace=0.3)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.94, wspace=0.22, hspace=0.3)
     axes = figure.subplots(3, 2)
     for (ours, papers, label), (left, right) in zip(panels, axes, strict=True):
         _scatter(left, rows, ours, distance, label, distance)
         _scatter(right, rows, papers, "paper_fid", label, "FID")
-    axes[0, 0].set_title(f"ours, preset {results.name}")
-    axes[0, 1].set_title("the paper, CIFAR-10, V100")
+    score = complete(results, "scores", recipe["rows"][0]["score"])[2]
+    axes[0, 0].set_title(
+        f"ours, preset {results.name}: {score['data']}, {recipe['rows'][0]['of_steps']} training steps,\n"
+        f"{score['features']} features of {score['num_samples']} samples"
+    )
+    axes[0, 1].set_title("the paper: CIFAR-10, 150,000 training steps,\nInception features of 50,000 samples; V100")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4)
     return figure
 
@@ -60,7 +64,7 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
     axis = figure.subplots()
     top = 0.0
     for row in recipe["rows"]:
-        path, _, _ = complete(results, "models", row["run"])
+        path, config, _ = complete(results, "models", row["run"])
         losses = pd.read_csv(path / "losses.csv")
         losses = losses[losses["step"] <= max(row["of_steps"] / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
         mean = losses["loss_uniform_t"].rolling(max(1, len(losses) // 10), min_periods=1).mean()
@@ -70,7 +74,8 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
     axis.set_ylim(0, 1.3 * top)
     axis.set_xlabel("training step")
     axis.set_ylabel("loss at uniform t, mean over pixels")
-    axis.set_title(f"Training loss, preset {results.name}")
+    data = complete(results, "data", config["data"])[2]
+    axis.set_title(f"Training loss of the first third of training, preset {results.name}: {data['source']}")
     axis.legend(fontsize=8)
     return figure
 

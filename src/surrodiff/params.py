@@ -1,6 +1,5 @@
 """`params.yaml`, typed and validated: every key that the pipeline knows, its type and its range."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -259,8 +258,10 @@ class Preset(_Block):
 
 
 class Tables(_Block):
-    """The models of each table, in the order of its rows."""
+    """The models of each table, in the order of its rows; `calibration` has Default once for each of several seeds, to
+    show how much of a difference is noise."""
 
+    calibration: list[str]
     table_4_1: list[str]
     table_4_2: list[str]
     table_4_3: list[str]
@@ -299,6 +300,14 @@ class Params(_Block):
                                 f"{where}.evaluated_steps: {step} is no multiple of models.{name}.training."
                                 f"snapshot_every ({training.snapshot_every}) up to {training.steps}"
                             )
+            seeds = [preset.models[name].model_dump() for name in self.tables.calibration]
+            for name, model in zip(self.tables.calibration, seeds, strict=True):
+                model["training"].pop("seed")
+                if model != seeds[0]:
+                    raise ValueError(
+                        f"tables.calibration: {where}.models.{name} differs from {self.tables.calibration[0]} in more "
+                        "than training.seed"
+                    )
             for name in self.tables.table_4_5:
                 model = preset.models[name]
                 if model.kind == "ddpm" and model.diffusion != preset.models["Default"].diffusion:
@@ -306,10 +315,14 @@ class Params(_Block):
         return self
 
 
+def _keys(error: dict) -> list[str]:
+    """Where in the file an error is; the tags of the union of models stand only in pydantic's locations."""
+    return [str(k) for k in error["loc"] if k not in ("ddpm", "sngan", "[key]")]
+
+
 def _message(error: dict) -> str:
     """One line for one of pydantic's errors: the key, what is wrong, what was found."""
-    # The tags of the union of models stand in pydantic's locations but not in the file.
-    keys = [str(k) for k in error["loc"] if k not in ("ddpm", "sngan", "[key]")]
+    keys = _keys(error)
     found = error["input"]
     text = {"extra_forbidden": "unknown key", "missing": "missing"}.get(error["type"], error["msg"])
     text = text.removeprefix("Value error, ")
@@ -330,9 +343,15 @@ def parse(raw: Any, source: str = "params.yaml") -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         # A wrong key of Default is wrong in every model that inherits it: say it once.
-        lines = [_message(e) for e in error.errors()]
-        inherited = {re.sub(r"models\.\w+", "models.Default", line): line for line in reversed(lines)}
-        raise UserError("\n".join(f"{source}: {line}" for line in reversed(inherited.values()))) from None
+        errors = error.errors()
+        of_default = [_keys(e) for e in errors if _keys(e)[3:4] == ["Default"]]
+
+        def inherited(keys: list[str]) -> bool:
+            as_default = [*keys[:3], "Default", *keys[4:]]
+            return keys not in of_default and any(as_default[: len(wrong)] == wrong for wrong in of_default)
+
+        lines = [_message(e) for e in errors if not inherited(_keys(e))]
+        raise UserError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
 def load(path: Path = Path("params.yaml"), **overrides: str | None) -> Params:

@@ -113,6 +113,11 @@ def build(params: Params) -> Plan:
         made = {"model": name, "run": model(name), "step": step, "of_steps": own.training.steps, **more}
         return made | ({"T": own.diffusion.T} if isinstance(own, DDPM) else {})
 
+    plan.tables["calibration"] = [
+        row(name, last, score=score(sample(name, last)))
+        for name in params.tables.calibration
+        for last in [preset.models[name].training.steps]
+    ]
     for table in ("table_4_1", "table_4_2"):
         plan.tables[table] = [
             row(name, step, score=score(sample(name, step)))

@@ -18,14 +18,15 @@ def recipe(plan: Plan, output: str) -> dict:
     if output in plan.figures:
         code["figures.py"] = _checksum(folder / "figures.py")
         return {"output": output, "code": code, **plan.figures[output]}
-    return {"output": output, "code": code, "reference": plan.reference, "rows": plan.tables.get(output, [])}
+    rows = {"rows": plan.tables[output], "seeds": plan.tables["calibration"]}
+    return {"output": output, "code": code, "reference": plan.reference, **rows}
 
 
 def sources(output: dict) -> list[tuple[str, str]]:
     """The (stage, id) of every run that a recipe reads."""
     found = [("references", output["reference"])] if "reference" in output else []
     found += [("scores", output[key]["score"]) for key in ("surrogate", "refined") if key in output]
-    for row in output.get("rows", []):
+    for row in output.get("rows", []) + output.get("seeds", []):
         keys = {"score": "scores", "timing": "timings", "default_timing": "timings"}
         found += [(stage, row[key]) for key, stage in keys.items() if key in row]
         found.append(("models", row["run"]))

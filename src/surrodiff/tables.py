@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from surrodiff.recipes import sidecar
+from surrodiff.recipes import sidecar, sources
 from surrodiff.runs import complete, write_text
 
 TITLES = {
@@ -30,13 +30,13 @@ def _number(text: str) -> float | None:
 def paper_row(table: str, row: dict) -> dict[str, str]:
     """The paper's row that a row of the plan repeats: same model and the same share of the training steps (Tables 4.1
     and 4.2) or of T (Table 4.5); a row of blanks with the model's name for a model of the user's own."""
-    share = None
+    column, of_paper, share = "", 0, None
     if table in ("table_4_1", "table_4_2"):
-        share = row["step"] / row["of_steps"]
+        column, of_paper, share = "train_steps", 150_000, row["step"] / row["of_steps"]
     elif row.get("t_mid") is not None:
-        share = row["t_mid"] / row["default_T"]
+        column, of_paper, share = "t_mid", 1000, row["t_mid"] / row["default_T"]
     for line in _paper():
-        same_share = share is None or (line["share"] and abs(float(line["share"]) - share) < 1e-3)
+        same_share = share is None or (line[column] and abs(int(line[column]) / of_paper - share) < 1e-3)
         if (line["table"], line["model"]) == (table, row["model"]) and same_share:
             return line
     return dict.fromkeys(_paper()[0], "") | {"row": row["model"]}
@@ -91,15 +91,25 @@ def _cells(table: str, row: dict, results: Path) -> dict:
         train_ratio = timing["to_baseline"]["train_step_seconds"]
     match table:
         case "table_4_1" | "table_4_2":
-            cells = {"train_iterations": line["row"], "train_steps": row["step"]}
+            cells = {
+                "model": line["row"],
+                "train_steps": row["step"],
+                "paper_train_steps": _number(line["train_steps"]),
+                "T": row["T"],
+                "paper_T": _number(line["T"]),
+            }
         case "table_4_3":
             network = config["network"]
             cells = {
                 "architecture": line["row"],
                 "block": network["block"],
+                "paper_block": line["block"],
                 "channel_multipliers": "(" + ", ".join(map(str, network["channel_multipliers"])) + ")",
+                "paper_channel_multipliers": line["channel_multipliers"],
                 "num_res_blocks": network["num_res_blocks"],
+                "paper_num_res_blocks": _number(line["num_res_blocks"]),
                 "base_channels": network["base_channels"],
+                "paper_base_channels": _number(line["base_channels"]),
                 "parameters": record["parameters"],
                 "parameters_m_by_paper": record["parameters_by_paper"],
                 "paper_parameters_m": _number(line["parameters_m"]),
@@ -118,26 +128,35 @@ def _cells(table: str, row: dict, results: Path) -> dict:
                 "surrogate": line["row"],
                 "surrogate_image_size": config["image_size"],
                 "t_mid": row["t_mid"],
+                "paper_t_mid": _number(line["t_mid"]),
                 "T": row["default_T"],
+                "paper_T": _number(line["T"]),
                 **speed,
             }
     return cells | scores | {"note": line["note"]}
 
 
-def _calibration(reference: dict) -> pd.DataFrame:
-    distance, inception_score = score_columns({"features": reference["features"], "num_samples": None})
+def _calibration(recipe: dict, results: Path) -> pd.DataFrame:
+    """The scores of real images, and those of Default trained with several seeds."""
+    reference = complete(results, "references", recipe["reference"])[2]
     found = reference["calibration"]
+    distance, inception_score = _calibration_columns(reference)
+    real = (("train", 0.0), ("held_out", found["frechet_distance_held_out"]))
     rows = [
-        {
-            "images": name,
-            "num_images": reference[f"{name}_images"],
-            distance: value,
-            f"{inception_score}_mean": found[f"is_{name}_mean"],
-            f"{inception_score}_std": found[f"is_{name}_std"],
-        }
-        for name, value in (("train", 0.0), ("held_out", found["frechet_distance_held_out"]))
+        (name, reference[f"{name}_images"], value, found[f"is_{name}_mean"], found[f"is_{name}_std"])
+        for name, value in real
     ]
-    return pd.DataFrame(rows)
+    for row in recipe["seeds"]:
+        score = complete(results, "scores", row["score"])[2]
+        numbers = (score[key] for key in ("num_samples", "frechet_distance", "is_mean", "is_std"))
+        rows.append((row["model"], *numbers))
+    columns = ["images", "num_images", distance, f"{inception_score}_mean", f"{inception_score}_std"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _calibration_columns(reference: dict) -> tuple[str, str]:
+    """As score_columns; never `fid`, because the real images are fewer than 50,000 or the reference itself."""
+    return score_columns({"features": reference["features"], "num_samples": None})
 
 
 def table(recipe: dict, results: Path) -> pd.DataFrame:
@@ -147,16 +166,16 @@ def table(recipe: dict, results: Path) -> pd.DataFrame:
     """
     name = recipe["output"]
     if name == "calibration":
-        return _calibration(complete(results, "references", recipe["reference"])[2])
+        return _calibration(recipe, results)
     rows = [_cells(name, row, results) for row in recipe["rows"]]
     for line in _paper():
         if line["table"] == name and not line["model"]:
-            first = next(iter(rows[0]))
-            quoted = {"paper_is_mean": "is_mean", "paper_is_std": "is_std", "paper_fid": "fid"}
-            rows.append({first: line["row"], "note": line["note"]} | {k: float(line[v]) for k, v in quoted.items()})
+            quoted = {f"paper_{key}": _number(line[key]) for key in ("train_steps", "T", "is_mean", "is_std", "fid")}
+            rows.append({"model": line["row"], "note": line["note"], **quoted})
     frame = pd.DataFrame(rows)
-    whole = [column for column in ("train_steps", "t_mid", "num_samples") if column in frame]
-    return frame.astype(dict.fromkeys(whole, "Int64"))
+    counts = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels")
+    whole = [*counts, *(f"paper_{count}" for count in counts), "num_samples"]
+    return frame.astype({column: "Int64" for column in whole if column in frame})
 
 
 def _markdown(frame: pd.DataFrame) -> str:
@@ -178,17 +197,28 @@ def _footnote(recipe: dict, results: Path) -> str:
     """What the numbers of a table rest on."""
     reference = complete(results, "references", recipe["reference"])[2]
     found = reference["calibration"]
-    distance, _ = score_columns({"features": reference["features"], "num_samples": None})
-    scores = [complete(results, "scores", row["score"])[2] for row in recipe["rows"]]
+    distance, _ = _calibration_columns(reference)
+    scores, seeds = (
+        [complete(results, "scores", row["score"])[2] for row in recipe[rows]] for rows in ("rows", "seeds")
+    )
+    samples = ", ".join(f"{n}" for n in sorted({score["num_samples"] for score in scores + seeds}))
+    steps = ", ".join(f"{n}" for n in sorted({row["of_steps"] for row in recipe["rows"] + recipe["seeds"]}))
     lines = [
         f"Preset `{results.name}`, data `{reference['data']}`. Scores rest on `{reference['features']}` features "
-        f"(weights' SHA-256 {reference['features_sha256'][:12]}), against {reference['train_images']} training images"
-        + (f", with {scores[0]['num_samples']} samples a row and {reference['is_splits']} splits" if scores else "")
-        + f". {reference['held_out_images']} held-out real images score {distance} "
+        f"(weights' SHA-256 {reference['features_sha256'][:12]}), against {reference['train_images']} training images, "
+        f"with {samples} samples a row and {reference['is_splits']} splits, of models trained for {steps} steps. "
+        f"{reference['held_out_images']} held-out real images score {distance} "
         f"{found['frechet_distance_held_out']:.2f} and IS {found['is_held_out_mean']:.2f} ± "
         f"{found['is_held_out_std']:.2f}.",
     ]
-    if scores and score_columns(scores[0])[0] != "fid":
+    if len(seeds) > 1:
+        ours = score_columns(seeds[0])[0]
+        distances = ", ".join(f"{score['frechet_distance']:.2f}" for score in seeds)
+        lines.append(
+            f"The same model trained with {len(seeds)} seeds ({', '.join(row['model'] for row in recipe['seeds'])}) "
+            f"scores {ours} {distances}: smaller differences between rows are noise."
+        )
+    if any(score_columns(score)[0] != "fid" for score in scores):
         lines.append("Columns `paper_...` are the paper's CIFAR-10 results; ours here do not compare with them.")
     timings = [complete(results, "timings", row["timing"])[2] for row in recipe["rows"] if "timing" in row]
     if timings:
@@ -198,15 +228,17 @@ def _footnote(recipe: dict, results: Path) -> str:
             f"steps; ratios are to Default, measured in turn within the same job. Measured on: {'; '.join(machines)}. "
             "The paper's speeds are relative to its Default on one V100."
         )
-    steps = sorted({row["of_steps"] for row in recipe["rows"]})
-    if steps:
-        lines.append(f"Training steps: {', '.join(map(str, steps))}.")
     return "\n\n".join(lines)
 
 
 def write(recipe: dict, results: Path):
-    """Write a recipe's table as CSV and Markdown, and then the recipe itself, into `results`/tables."""
+    """Write a recipe's table as CSV and Markdown, and then the recipe itself, into `results`/tables.
+
+    Raises UserError before anything is written if a run that the recipe names is not complete.
+    """
     folder, name = results / "tables", recipe["output"]
+    for stage, run_id in sources(recipe):
+        complete(results, stage, run_id)
     frame = table(recipe, results)
     write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     note = _footnote(recipe, results)

@@ -30,7 +30,7 @@ os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
 
 wildcard_constraints:
     run=r"\w+-[0-9a-f]{8}",
-    table="|".join([*PLAN.tables, "calibration"]),
+    table="|".join(PLAN.tables),
     figure="|".join(PLAN.figures),
 
 
@@ -54,4 +54,4 @@ def own_command(wildcards):
 
 
 PYTHON = shlex.quote(sys.executable)
-MAKE = f"{PYTHON} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > {{log}} 2>&1"
+MAKE = f"{PYTHON} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} >> {{log}} 2>&1"

@@ -32,7 +32,7 @@ rule table:
         "table {wildcards.table}"
     shell:
         f"{PYTHON} -m surrodiff.cli table {{wildcards.table}} --recipe {{params.recipe}}"
-        f" --results {RESULTS} > {{log}} 2>&1"
+        f" --results {RESULTS} >> {{log}} 2>&1"
 
 
 rule figure:
@@ -48,10 +48,10 @@ rule figure:
         "figure {wildcards.figure}"
     shell:
         f"{PYTHON} -m surrodiff.cli figure {{wildcards.figure}} --recipe {{params.recipe}}"
-        f" --results {RESULTS} > {{log}} 2>&1"
+        f" --results {RESULTS} >> {{log}} 2>&1"
 
 
 OUTPUTS = [
-    *[f"{RESULTS}/tables/{t}.{e}" for t in [*PLAN.tables, "calibration"] for e in ("csv", "md", "json")],
+    *[f"{RESULTS}/tables/{t}.{e}" for t in PLAN.tables for e in ("csv", "md", "json")],
     *[f"{RESULTS}/figures/{f}.{e}" for f in PLAN.figures for e in ("png", "svg", "json")],
 ]
