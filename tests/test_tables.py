@@ -70,6 +70,7 @@ def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, floa
                 "is_std": number / 1024,
                 "num_samples": num_samples,
                 "features": features,
+                "data": "digits",
             },
             "references": {
                 "features": features,
@@ -130,6 +131,8 @@ def test_ours_stand_beside_them(frames, plan, filled, name):
     assert columns.index("paper_fid") == columns.index("fd_classifier") + 1
     assert columns.index("paper_is_mean") == columns.index("is_classifier_std") + 1
     assert frame["num_samples"][: len(rows)].tolist() == [64] * len(rows)
+    assert frame["train_steps"][: len(rows)].tolist() == [row["step"] for row in rows]
+    assert frame["data"][: len(rows)].tolist() == ["digits"] * len(rows)
 
 
 def test_the_quoted_row_says_that_it_was_not_run(frames):
@@ -299,7 +302,7 @@ def test_the_csv_is_one_header_and_numbers(frames, filled, name):
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines) == len(frames[name]) + 1
     assert len(set(lines[0])) == len(lines[0])
-    words = {"model", "architecture", "setup", "surrogate", "images", "note"}
+    words = {"model", "architecture", "setup", "surrogate", "images", "data", "note"}
     words |= {f"{whose}{what}" for whose in ("", "paper_") for what in ("block", "channel_multipliers")}
     for column in set(frames[name]) - words:
         assert is_numeric_dtype(frames[name][column]), column

@@ -50,7 +50,7 @@ def score_columns(score: dict) -> tuple[str, str]:
     return f"fd_{score['features']}", f"is_{score['features']}"
 
 
-def _score_cells(score: dict, line: dict[str, str]) -> dict:
+def _score_cells(score: dict, row: dict, line: dict[str, str]) -> dict:
     distance, inception_score = score_columns(score)
     return {
         f"{inception_score}_mean": score["is_mean"],
@@ -60,6 +60,8 @@ def _score_cells(score: dict, line: dict[str, str]) -> dict:
         distance: score["frechet_distance"],
         "paper_fid": _number(line["fid"]),
         "num_samples": score["num_samples"],
+        "train_steps": row["step"],
+        "data": score["data"],
     }
 
 
@@ -77,7 +79,7 @@ def _relative_seconds_per_sample(row: dict, timing: dict) -> float:
 def _cells(table: str, row: dict, results: Path) -> dict:
     line = paper_row(table, row)
     _, config, record = complete(results, "models", row["run"])
-    scores = _score_cells(complete(results, "scores", row["score"])[2], line)
+    scores = _score_cells(complete(results, "scores", row["score"])[2], row, line)
     if "timing" in row:
         timing = complete(results, "timings", row["timing"])[2]
         default = complete(results, "timings", row["default_timing"])[2]["model"]
@@ -93,7 +95,7 @@ def _cells(table: str, row: dict, results: Path) -> dict:
         case "table_4_1" | "table_4_2":
             cells = {
                 "model": line["row"],
-                "train_steps": row["step"],
+                "train_steps": row["step"],  # here the rows' subject, so it comes first
                 "paper_train_steps": _number(line["train_steps"]),
                 "T": row["T"],
                 "paper_T": _number(line["T"]),
