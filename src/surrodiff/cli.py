@@ -18,8 +18,8 @@ examples, in the folder that holds params.yaml:
   surrodiff models --preset paper         what would be trained, and what it costs
   surrodiff data digits                   the pictures (the data source's name)
   surrodiff train Default                 a model of the preset
-  surrodiff sample Default_600            a model's samples after 600 steps; SNGAN_t25: Surrogate Diffusion
-  surrodiff score Default_600             their Frechet distance and Inception Score
+  surrodiff sample Default_300            a model's samples after 300 steps; SNGAN_t15: Surrogate Diffusion
+  surrodiff score Default_300             their Frechet distance and Inception Score
   surrodiff table table_4_1               a table from its scores
 """
 
