@@ -22,6 +22,7 @@ lint: .venv/complete
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(BIN)/python -m uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock
 	$(BIN)/python -m uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	$(BIN)/surrodiff plots-page
 	touch $@
 
 # After a change of pyproject.toml's dependencies.

@@ -1,9 +1,11 @@
 """The command line: parse, call one function, print one result. `import torch` comes late, so that --help is quick."""
 
 import argparse
+import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -58,6 +60,17 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
         sub.add_argument("output", help=f"{command}_4_1 and so on" + (", or calibration" * (command == "table")))
         sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
+    text = "write what dvc metrics and dvc plots read: every row's scores and speed, and the training curves"
+    sub = commands.add_parser("summary", parents=[common], help=text, description=text)
+    sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
+    text = "record the preset's finished results in DVC; refuses while anything is missing or stale"
+    commands.add_parser("record", help=text, description=text)
+    text = "list runs that no preset of params.yaml asks for (runs of old values), with their sizes"
+    sub = commands.add_parser("prune", help=text, description=text)
+    sub.add_argument("--delete", action="store_true", help="delete those that DVC has recorded in a commit")
+    sub.add_argument("--force", action="store_true", help="with --delete: the others too; they cannot be brought back")
+    text = "write the page that `dvc plots` fills, with Vega in it, so that plots need no network"
+    commands.add_parser("plots-page", help=text, description=text)
     text = "list the preset's models: blocks, parameters, multiply-accumulates"
     commands.add_parser("models", parents=[common], help=text, description=text)
     return parser
@@ -120,24 +133,27 @@ def _make(args):
 
     torch.set_num_threads(threads)
     device = devices.resolve(args.device or _params(args).device)
-    for run in runs:
-        stages.make(run, _results(args), device, execution)
-        print(_results(args) / run.stage / run.id, flush=True)
+    computes = any(run.stage != "data" for run in runs)
+    with devices.claimed(device) if computes else contextlib.nullcontext(device) as own:
+        for run in runs:
+            stages.make(run, _results(args), own, execution)
+            print(_results(args) / run.stage / run.id, flush=True)
 
 
 def _run_output(args):
-    from surrodiff import figures, tables
+    from surrodiff import figures, summary, tables
 
+    output = getattr(args, "output", "summary")
     if args.recipe:
         recipe = _json(args.recipe, "--recipe")
     else:
         made = plan.build(_params(args))
-        known = made.tables if args.command == "table" else made.figures
-        if args.output not in known:
-            raise UserError(f"there is no {args.command} {args.output!r}; there are {', '.join(known)}")
-        recipe = recipes.recipe(made, args.output)
-    (tables if args.command == "table" else figures).write(recipe, _results(args))
-    print(_results(args) / f"{args.command}s" / args.output)
+        known = {"table": made.tables, "figure": made.figures, "summary": ["summary"]}[args.command]
+        if output not in known:
+            raise UserError(f"there is no {args.command} {output!r}; there are {', '.join(known)}")
+        recipe = recipes.recipe(made, output)
+    {"table": tables, "figure": figures, "summary": summary}[args.command].write(recipe, _results(args))
+    print(_results(args) / ("summary" if args.command == "summary" else f"{args.command}s/{output}"))
 
 
 def _list_models(args):
@@ -175,16 +191,48 @@ def _list_models(args):
     print("\nThe paper's count is in units of 2^20 and includes the frozen T x base-channels timestep table.")
 
 
+def _record(args):
+    from surrodiff import recording
+
+    recording.record(params.load())
+    print("recorded; now commit dvc.lock, params.yaml, and the tables, figures and summary under results/ with git")
+
+
+def _prune(args):
+    from surrodiff import recording
+
+    found = recording.leftovers(params.load())
+    kept = [leftover for leftover in found if not args.delete or not (leftover.recorded or args.force)]
+    for leftover in found:
+        state = "recorded" if leftover.recorded else "not recorded"
+        did = "" if leftover in kept else ", deleted"
+        if leftover not in kept:
+            shutil.rmtree(leftover.path)
+        print(f"{leftover.size / 1e6:12.2f} MB  {leftover.path}  ({state} in a commit{did})")
+    total, freed = (
+        sum(leftover.size for leftover in part) / 1e6 for part in (found, [f for f in found if f not in kept])
+    )
+    print(f"{total:12.2f} MB in {len(found)} runs that nothing asks for, {freed:.2f} MB deleted")
+    if args.delete and kept:
+        print("kept what no commit has recorded: see `surrodiff record`, or add --force")
+
+
+def _plots_page(args):
+    from surrodiff import plots_page
+
+    plots_page.write()
+    print(plots_page.PAGE)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 for an error that is told in one line, 130 if interrupted."""
     args = _parser().parse_args(argv)
     try:
         if args.command in STAGES or args.command == "make":
             _make(args)
-        elif args.command == "models":
-            _list_models(args)
         else:
-            _run_output(args)
+            others = {"models": _list_models, "record": _record, "prune": _prune, "plots-page": _plots_page}
+            others.get(args.command, _run_output)(args)
     except UserError as error:
         print(f"surrodiff: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,12 @@
 """Devices, precision and progress: where the work runs, how exactly, and how far it is."""
 
+import fcntl
+import os
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -16,6 +21,53 @@ def resolve(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
+
+
+def _candidates(device: torch.device) -> list[tuple[str, torch.device]]:
+    """The devices to choose from and a name for each that all processes on this machine agree on."""
+    if named := os.environ.get("SURRODIFF_DEVICES"):
+        try:
+            return [(name.strip().replace(":", "-"), torch.device(name.strip())) for name in named.split(",")]
+        except RuntimeError as error:
+            raise UserError(f"SURRODIFF_DEVICES={named}: {error}; write for example cuda:0,cuda:1") from None
+    if device.type != "cuda":
+        return [("cpu", device)]
+    count = torch.cuda.device_count()
+    # By UUID: where CUDA_VISIBLE_DEVICES differs, so do the numbers.
+    return [(str(torch.cuda.get_device_properties(i).uuid), torch.device("cuda", i)) for i in range(count)]
+
+
+@contextmanager
+def claimed(device: torch.device):
+    """Yield one of the machine's devices of this kind for the caller alone; wait while others have them all.
+
+    Snakemake counts GPUs but does not say which; jobs that run at once find theirs by a lock on each. Where there is
+    only one to choose (one GPU, the CPU, a cluster's job with one GPU), it is not locked. The environment variable
+    SURRODIFF_DEVICES, such as `cuda:0,cuda:2`, says what to choose from instead.
+    """
+    candidates = _candidates(device)
+    if len(candidates) == 1:
+        yield candidates[0][1]
+        return
+    folder = Path(tempfile.gettempdir()) / f"surrodiff-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    told = False
+    while True:
+        for name, found in candidates:
+            with open(folder / f"{name}.lock", "w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                print(f"device {found}", file=sys.stderr, flush=True)
+                if found.type == "cuda":
+                    torch.cuda.set_device(found)
+                yield found
+                return
+        if not told:
+            print(f"all {len(candidates)} devices are taken; waiting for one", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(0.5)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

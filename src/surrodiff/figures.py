@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from surrodiff.pictures import tile
 from surrodiff.recipes import sidecar
 from surrodiff.runs import complete, replacing, verified, write_text
-from surrodiff.tables import paper_row, table
+from surrodiff.tables import paper_row, require_sources, table
 
 # The same numbers give the same file: no dates, no random ids, and margins set by hand: a solved layout can differ.
 _STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
@@ -105,7 +105,11 @@ def figure_4_4(recipe: dict, results: Path, pairs: int = 32, columns: int = 8) -
 
 
 def write(recipe: dict, results: Path):
-    """Draw a recipe's figure as PNG and SVG, and write the recipe itself, into `results`/figures."""
+    """Draw a recipe's figure as PNG and SVG, and write the recipe itself, into `results`/figures.
+
+    Raises UserError before anything is written if a run that the recipe names is not complete.
+    """
+    require_sources(recipe, results)
     folder, name = results / "figures", recipe["output"]
     draw = {"figure_4_2": figure_4_2, "figure_4_3": figure_4_3, "figure_4_4": figure_4_4}[name]
     with mpl.rc_context(_STYLE):

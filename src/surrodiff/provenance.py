@@ -37,6 +37,7 @@ def describe(device: torch.device, precision: str) -> dict:
         "revision": revision(),
         "versions": _versions(),
         "device": devices.description(device),
+        "device_name": str(device),
         "precision": precision,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

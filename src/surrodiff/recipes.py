@@ -18,8 +18,24 @@ def recipe(plan: Plan, output: str) -> dict:
     if output in plan.figures:
         code["figures.py"] = _checksum(folder / "figures.py")
         return {"output": output, "code": code, **plan.figures[output]}
-    rows = {"rows": plan.tables[output], "seeds": plan.tables["calibration"]}
-    return {"output": output, "code": code, "reference": plan.reference, **rows}
+    if output == "summary":
+        code["summary.py"] = _checksum(folder / "summary.py")
+        tables = [rows for table, rows in plan.tables.items() if table != "calibration"]
+        rows = [row for rows in tables for row in rows]
+    else:
+        rows = plan.tables[output]
+    return {
+        "output": output,
+        "code": code,
+        "reference": plan.reference,
+        "rows": rows,
+        "seeds": plan.tables["calibration"],
+    }
+
+
+def samples(output: dict) -> list[str]:
+    """The ids of the sample runs whose images a recipe reads, and not only their scores."""
+    return [output[key]["sample"] for key in ("surrogate", "refined") if key in output]
 
 
 def sources(output: dict) -> list[tuple[str, str]]:

@@ -76,21 +76,24 @@ def _relative_seconds_per_sample(row: dict, timing: dict) -> float:
     return (evaluation * evaluations + t_mid) / default_evaluations
 
 
+def speeds(row: dict, results: Path) -> dict[str, float | None]:
+    """`samples_per_second` of a row's sampler and its ratio to Default's; None where the row is not timed."""
+    if "timing" not in row:
+        return {"samples_per_second": None, "sampling_speed_ratio": None}
+    relative = _relative_seconds_per_sample(row, complete(results, "timings", row["timing"])[2])
+    default = complete(results, "timings", row["default_timing"])[2]["model"]
+    default_speed = 1 / (default["evaluation_seconds_per_image"] * row.get("default_T", row.get("T")))
+    return {"samples_per_second": default_speed / relative, "sampling_speed_ratio": 1 / relative}
+
+
 def _cells(table: str, row: dict, results: Path) -> dict:
     line = paper_row(table, row)
     _, config, record = complete(results, "models", row["run"])
     scores = _score_cells(complete(results, "scores", row["score"])[2], row, line)
+    speed = {**speeds(row, results), "paper_samples_per_second": _number(line["samples_per_second"])}
     if "timing" in row:
-        timing = complete(results, "timings", row["timing"])[2]
+        train_ratio = complete(results, "timings", row["timing"])[2]["to_baseline"]["train_step_seconds"]
         default = complete(results, "timings", row["default_timing"])[2]["model"]
-        relative = _relative_seconds_per_sample(row, timing)
-        default_speed = 1 / (default["evaluation_seconds_per_image"] * row.get("default_T", row.get("T")))
-        speed = {
-            "samples_per_second": default_speed / relative,
-            "sampling_speed_ratio": 1 / relative,
-            "paper_samples_per_second": _number(line["samples_per_second"]),
-        }
-        train_ratio = timing["to_baseline"]["train_step_seconds"]
     match table:
         case "table_4_1" | "table_4_2":
             cells = {
@@ -233,14 +236,19 @@ def _footnote(recipe: dict, results: Path) -> str:
     return "\n\n".join(lines)
 
 
+def require_sources(recipe: dict, results: Path):
+    """Raise UserError if a run that the recipe names is not complete."""
+    for stage, run_id in sources(recipe):
+        complete(results, stage, run_id)
+
+
 def write(recipe: dict, results: Path):
     """Write a recipe's table as CSV and Markdown, and then the recipe itself, into `results`/tables.
 
     Raises UserError before anything is written if a run that the recipe names is not complete.
     """
     folder, name = results / "tables", recipe["output"]
-    for stage, run_id in sources(recipe):
-        complete(results, stage, run_id)
+    require_sources(recipe, results)
     frame = table(recipe, results)
     write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     note = _footnote(recipe, results)

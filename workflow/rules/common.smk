@@ -1,5 +1,6 @@
 """The plan of the selected preset, and how rules refer to it."""
 
+import collections
 import json
 import os
 import pathlib
@@ -41,6 +42,11 @@ def done(stage, run):
 def needed(wildcards):
     """Markers of the runs that a run reads. Existence is validity: a run's id says all that it was made from."""
     return [ancient(done(*need)) for need in surrodiff_plan.needs(PLAN, wildcards.run)]
+
+
+SCORES_OF = collections.defaultdict(list)
+for _run in PLAN.of_stage("scores"):
+    SCORES_OF[PLAN.runs[_run].config["sample"]].append(_run)
 
 
 def command(*run_ids):

@@ -1,6 +1,6 @@
-# Tables and figures keep plain names. Beside each lies what it was made from (see surrodiff.recipes). While that is
-# today's, its inputs count as ancient, whatever their times; else NOW, which is always newer, is one of them. Without
-# this, a number changed back would leave yesterday's table standing.
+# Tables, figures and the summary keep plain names. Beside each lies what it was made from (see surrodiff.recipes). While
+# that is today's, it needs nothing; else NOW, which is always newer, is one of its inputs. Without this, a number changed
+# back would leave yesterday's table standing.
 NOW = ".snakemake/now"
 if workflow.is_main_process:
     pathlib.Path(NOW).parent.mkdir(exist_ok=True)
@@ -10,9 +10,10 @@ if workflow.is_main_process:
 
 def made_from(output, beside):
     recipe = recipes.recipe(PLAN, output)
-    current = os.path.exists(beside) and open(beside).read() == recipes.sidecar(recipe, pathlib.Path(RESULTS))
-    found = [done(*source) for source in recipes.sources(recipe)] + [NOW]
-    return [ancient(path) for path in found] if current else found
+    if os.path.exists(beside) and open(beside).read() == recipes.sidecar(recipe, pathlib.Path(RESULTS)):
+        return []
+    images = [done("samples", run) for run in recipes.samples(recipe)]
+    return [done(*source) for source in recipes.sources(recipe)] + images + [NOW]
 
 
 def recipe_of(output):
@@ -51,7 +52,23 @@ rule figure:
         f" --results {RESULTS} >> {{log}} 2>&1"
 
 
+rule summary:
+    input:
+        lambda wc: made_from("summary", f"{RESULTS}/summary/summary.json"),
+    output:
+        [f"{RESULTS}/summary/{name}" for name in ("metrics.json", "rows.csv", "losses.csv", "summary.json")],
+    log:
+        f"{RESULTS}/logs/summary.log",
+    params:
+        recipe=recipe_of("summary"),
+    message:
+        "summary: metrics and curves"
+    shell:
+        f"{PYTHON} -m surrodiff.cli summary --recipe {{params.recipe}} --results {RESULTS} >> {{log}} 2>&1"
+
+
 OUTPUTS = [
     *[f"{RESULTS}/tables/{t}.{e}" for t in PLAN.tables for e in ("csv", "md", "json")],
     *[f"{RESULTS}/figures/{f}.{e}" for f in PLAN.figures for e in ("png", "svg", "json")],
+    *rules.summary.output,
 ]

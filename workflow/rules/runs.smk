@@ -70,6 +70,26 @@ rule sample_and_score:
         MAKE
 
 
+# Only for pictures that show samples where the score is there and the samples are not, as after `dvc pull`: samples come
+# back from models and seeds.
+rule sample:
+    input:
+        lambda wc: [ancient(done("scores", run)) for run in SCORES_OF[wc.run]],
+    output:
+        f"{RESULTS}/samples/{{run}}/done.json",
+    log:
+        f"{RESULTS}/logs/samples/{{run}}.log",
+    threads: EXECUTION.threads
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        runs=own_command,
+    message:
+        "sample {wildcards.run}"
+    shell:
+        MAKE
+
+
 # All timings in one job that has all cores, so that nothing runs beside them; those already made are found, not remade.
 rule time:
     output:

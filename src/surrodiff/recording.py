@@ -1,0 +1,119 @@
+"""What DVC has recorded of the results: record what is there, and find what nothing asks for any more."""
+
+import fcntl
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from surrodiff import plan
+from surrodiff.errors import UserError
+from surrodiff.params import Params
+from surrodiff.runs import complete, verified
+
+STAGES = ("data", "models", "references", "samples", "scores", "timings")
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    if done.returncode:
+        raise UserError(f"{' '.join(command)}: failed:\n{text.strip()}")
+    return text
+
+
+def record(params: Params):
+    """Record the selected preset's finished results in DVC, as `dvc repro` would have.
+
+    `dvc commit` by itself takes whatever is there. Raises UserError if Snakemake still has something to do, or if a
+    file of a run is missing, truncated or altered.
+    """
+    found = _output("snakemake", "--dry-run", "--cores", "1", "--config", f"preset={params.preset}")
+    if "Nothing to be done" not in found:
+        raise UserError(
+            f"results/{params.preset}: not up to date with params.yaml, so nothing was recorded; "
+            f"run `snakemake --cores all` first (`snakemake --dry-run` lists what is missing)"
+        )
+    results = Path("results") / params.preset
+    for run_id, run in plan.build(params).runs.items():
+        if run.stage != "samples":  # DVC does not keep them: they come back from models and seeds
+            path, _, made = complete(results, run.stage, run_id)
+            for name in made["files"]:
+                verified(path, made, name)
+    _output("dvc", "commit", "--force")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A run folder that no preset asks for; `recorded`: a commit of git and DVC's cache hold all of it."""
+
+    path: Path
+    size: int
+    recorded: bool
+
+
+def leftovers(params: Params) -> list[Leftover]:
+    """Run folders below results/ that no preset of params.yaml asks for; those being written are not among them."""
+    wanted = set()
+    for preset in params.presets:
+        wanted |= set(plan.build(params.model_copy(update={"preset": preset})).runs)
+    found = []
+    for preset in params.presets:
+        for stage in STAGES:
+            for path in sorted((Path("results") / preset / stage).glob("*-????????")):
+                if path.name not in wanted and not _being_written(path):
+                    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                    found.append(Leftover(path, size, _recorded(path)))
+    return found
+
+
+def _being_written(path: Path) -> bool:
+    try:
+        with open(path / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@cache
+def _cache_folder() -> Path:
+    return Path(_output("dvc", "cache", "dir").strip()) / "files" / "md5"
+
+
+def _object(md5: str) -> Path:
+    return _cache_folder() / md5[:2] / md5[2:]
+
+
+@cache
+def _committed(folder: Path) -> dict[str, str]:
+    """MD5 of every file below a tracked folder, by its relative path, as HEAD's dvc.lock has them."""
+    lock = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True)
+    stages = (yaml.safe_load(lock.stdout) or {}).get("stages", {}) if lock.returncode == 0 else {}
+    for stage in stages.values():
+        for out in stage.get("outs", []):
+            if Path(out["path"]) == folder and _object(out["md5"]).exists():
+                return {entry["relpath"]: entry["md5"] for entry in json.loads(_object(out["md5"]).read_text())}
+    return {}
+
+
+def _recorded(path: Path) -> bool:
+    committed = _committed(path.parent)
+    for file in path.rglob("*"):
+        if file.is_file() and file.name != ".lock":
+            md5 = committed.get(file.relative_to(path.parent).as_posix())
+            if md5 is None or not _object(md5).exists() or md5 != _md5(file):
+                return False
+    return True
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
