@@ -14,7 +14,8 @@ import torch
 from surrodiff.cli import STAGES
 from surrodiff.runs import read_json
 
-COMMANDS = [*STAGES, "make", "table", "figure", "models"]
+COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models"]
+ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def error_line(done: subprocess.CompletedProcess) -> str:
 def test_help_lists_every_command(surrodiff):
     done = surrodiff("--help")
     assert done.returncode == 0
-    for command in COMMANDS:
+    for command in ALL_COMMANDS:
         assert re.search(rf"(?m)^ +{command}\s", done.stdout)
     assert "surrodiff train Default" in done.stdout
 
@@ -116,14 +117,16 @@ def test_training_without_data_says_what_is_missing(surrodiff, tmp_path):
 
 
 def test_a_gpu_that_is_not_there_is_told(surrodiff, tmp_path):
-    done = surrodiff("data", "digits", "--device", "cuda")
+    """Reading pictures needs none."""
+    assert surrodiff("data", "digits", "--device", "cuda").returncode == 0
+    done = surrodiff("train", "Default", "--device", "cuda")
     if torch.cuda.is_available():
         assert done.returncode == 0
-        assert list(tmp_path.glob("results/test/data/digits-*/done.json"))
+        assert list(tmp_path.glob("results/test/models/Default-*/done.json"))
     else:
         assert "no GPU" in error_line(done)
         assert "device: auto or cpu" in error_line(done)
-        assert not (tmp_path / "results").exists()
+        assert not (tmp_path / "results/test/models").exists()
 
 
 def test_a_finished_run_is_found_by_name_or_id_and_printed(surrodiff, own_results, run_named, tmp_path):

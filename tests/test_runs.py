@@ -144,6 +144,16 @@ def test_a_killed_holder_holds_no_longer(tmp_path, root):
             assert folder.path == tmp_path / "models" / RUN.id
 
 
+def test_what_a_killed_writer_left_goes_when_the_folder_is_opened_again(tmp_path):
+    run = Run("models", "one", {"a": 1})
+    with opened(tmp_path, run) as folder:
+        path = folder.path
+    (path / ".checkpoint.safetensors.123.tmp").write_bytes(b"half")
+    (path / "checkpoint.safetensors").write_bytes(b"whole")
+    with opened(tmp_path, run):
+        assert {file.name for file in path.iterdir()} == {".lock", "config.json", "checkpoint.safetensors"}
+
+
 def test_a_folder_holds_one_configuration_for_ever(tmp_path):
     with opened(tmp_path, RUN) as folder:
         config = folder.path / "config.json"

@@ -132,9 +132,11 @@ def _make(args):
     from surrodiff import devices, stages
 
     torch.set_num_threads(threads)
-    device = devices.resolve(args.device or _params(args).device)
-    computes = any(run.stage != "data" for run in runs)
-    with devices.claimed(device) if computes else contextlib.nullcontext(device) as own:
+    if all(run.stage == "data" for run in runs):  # which need no GPU, even where one is asked for
+        device = contextlib.nullcontext(torch.device("cpu"))
+    else:
+        device = devices.claimed(devices.resolve(args.device or _params(args).device))
+    with device as own:
         for run in runs:
             stages.make(run, _results(args), own, execution)
             print(_results(args) / run.stage / run.id, flush=True)
@@ -247,11 +249,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("surrodiff: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        out = ("MemoryError", "OutOfMemoryError")
+        if type(error).__name__ not in out and "can't allocate memory" not in str(error):
             raise
         print(
-            "surrodiff: the memory is full; lower execution.micro_batch (training) or execution.sampling_batch "
+            "surrodiff: the memory is full; lower execution.micro_batch (training a DDPM) or execution.sampling_batch "
             "(sampling, scoring): neither changes the results",
             file=sys.stderr,
         )

@@ -37,6 +37,13 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
+def resize_uint8(images: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 images (N, C, H, W) to (N, C, size, size), in parts: as floats, all of them would take much memory."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return torch.cat([to_uint8(resize(to_float(part), size)) for part in images.split(1000)])
+
+
 def read_digits() -> Split:
     """scikit-learn's 1,797 scans of digits, 8x8 (Alpaydin and Kaynak, 1998); no download."""
     from sklearn.datasets import load_digits
@@ -165,7 +172,7 @@ def _read(config: dict, folder: RunFolder):
         raise UserError(f"{config['source']}: {len(train[0])} training pictures; at least two of each split are needed")
     arrays = {}
     for name, (images, labels) in {"train": train, "held_out": held_out}.items():
-        arrays[f"{name}_images"] = to_uint8(resize(to_float(images), size)) if images.shape[-1] != size else images
+        arrays[f"{name}_images"] = resize_uint8(images, size)
         arrays[f"{name}_labels"] = labels
     tensors.save(folder.path / IMAGES, arrays)
     name = config["source"] + (f" {path.name}" if config["source"] == "image_folder" else "")

@@ -20,6 +20,8 @@ def resolve(device: str) -> torch.device:
         raise UserError("device: cuda was asked for, and PyTorch finds no GPU here; set device: auto or cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    # float32 means float32: PyTorch's convolutions would round to TF32 on a GPU.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device(device)
 
 

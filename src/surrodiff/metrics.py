@@ -53,7 +53,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     product = root @ b.covariance @ root
     overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * overlap
-    return max(0.0, float(distance))  # rounding can leave a tiny negative number for equal inputs
+    return float(distance.clamp(min=0))  # rounding can leave a tiny negative number for equal inputs
 
 
 class InceptionScore:

@@ -13,6 +13,7 @@ Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Rows = Annotated[list[str], Field(min_length=1)]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -156,7 +157,7 @@ class SNGAN(_Block):
 
 
 class Sampling(_Block):
-    num_samples: Count
+    num_samples: Annotated[int, Field(ge=2)]
     variance: Literal["fixed_large", "fixed_small"]
     clip_x0: bool
     precision: Precision
@@ -247,6 +248,8 @@ class Preset(_Block):
         if default.image_size != self.data.image_size:
             raise ValueError(f"models.Default.image_size: must be data.image_size ({self.data.image_size})")
         for name, model in self.models.items():
+            if model.kind == "sngan" and model.image_size != self.data.image_size:
+                raise ValueError(f"models.{name}.image_size: SNGAN's must be data.image_size ({self.data.image_size})")
             if model.image_size > self.data.image_size:
                 raise ValueError(f"models.{name}.image_size: larger than data.image_size ({self.data.image_size})")
         for t_mid in self.surrogate.t_mid:
@@ -262,11 +265,11 @@ class Tables(_Block):
     show how much of a difference is noise."""
 
     calibration: list[str]
-    table_4_1: list[str]
-    table_4_2: list[str]
-    table_4_3: list[str]
-    table_4_4: list[str]
-    table_4_5: list[str]
+    table_4_1: Rows
+    table_4_2: Rows
+    table_4_3: Rows
+    table_4_4: Rows
+    table_4_5: Rows
 
 
 class Params(_Block):

@@ -109,7 +109,8 @@ def build(params: Params) -> Plan:
 
     def row(name: str, step: int, **more) -> dict:
         own = preset.models[name]
-        more |= {"default_timing": timing("Default")} if "timing" in more else {}
+        if "timing" in more:
+            more |= {"default_timing": timing("Default"), "default_T": preset.models["Default"].diffusion.T}
         made = {"model": name, "run": model(name), "step": step, "of_steps": own.training.steps, **more}
         return made | ({"T": own.diffusion.T} if isinstance(own, DDPM) else {})
 
@@ -136,7 +137,7 @@ def build(params: Params) -> Plan:
         last = preset.models[name].training.steps
         for t_mid in [None] if name == "Default" else preset.surrogate.t_mid:
             made = row(name, last, score=score(sample(name, last, t_mid)), timing=timing(name))
-            plan.tables["table_4_5"].append(made | {"t_mid": t_mid, "default_T": default_T})
+            plan.tables["table_4_5"].append(made | {"t_mid": t_mid})
     plan.figures["figure_4_2"] = {"rows": plan.tables["table_4_3"]}
     plan.figures["figure_4_3"] = {
         "rows": [{k: r[k] for k in ("model", "run", "of_steps")} for r in plan.tables["table_4_4"]]

@@ -99,6 +99,8 @@ def opened(results: Path, run: Run):
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
+        for left in path.glob(".*.tmp"):  # by a writer that was killed
+            left.unlink()
         config = path / "config.json"
         if not config.exists():
             write_text(config, canonical(run.config))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from surrodiff import data, devices, provenance
+from surrodiff.errors import UserError
 from surrodiff.noise import Stream
 from surrodiff.params import Diffusion
 from surrodiff.pictures import save_grid
@@ -23,6 +24,8 @@ SAMPLES, GRID = "samples.npy", "grid.png"
 
 def _network(results: Path, made: dict, device: torch.device, precision: str):
     network, config = load_weights(results, made["run"], made["step"], device)
+    if config["kind"] == "sngan":  # its one evaluation is the image itself, and costs little as it was trained
+        precision = devices.resolve_precision(config["training"]["precision"], device)
 
     def call(*inputs: torch.Tensor) -> torch.Tensor:
         with devices.autocast(device, precision):
@@ -89,7 +92,13 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
 
         for first in range(start, total, batch):
             index = torch.arange(first, min(first + batch, total), device=device)
-            images = data.to_uint8(sampler(index, advance))
+            images = sampler(index, advance)
+            if not images.isfinite().all():
+                raise UserError(
+                    f"{folder.path}: samples {first} to {first + len(images) - 1} are not finite; the model may have "
+                    "diverged (see its losses.csv), or write sampling.precision: float32"
+                )
+            images = data.to_uint8(images)
             file.write(images.cpu().numpy().tobytes())
             file.flush()
         progress.close()
@@ -98,7 +107,6 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
     with replacing(folder.path / SAMPLES) as temporary, open(temporary, "wb") as file:
         np.save(file, images)
     save_grid(folder.path / GRID, images[:64])
-    part.unlink()
     record = {
         "num_samples": total,
         "evaluations_per_sample": sampler.evaluations,
@@ -108,6 +116,7 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
         "provenance": provenance.describe(device, devices.resolve_precision(config["precision"], device)),
     }
     folder.finish(record, [SAMPLES, GRID])
+    part.unlink()
 
 
 def load(results: Path, sample_id: str) -> tuple[np.ndarray, dict]:

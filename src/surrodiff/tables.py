@@ -68,7 +68,7 @@ def _score_cells(score: dict, row: dict, line: dict[str, str]) -> dict:
 def _relative_seconds_per_sample(row: dict, timing: dict) -> float:
     """Seconds of this row's sampler over those of Default's whole chain, both measured in the same job."""
     evaluation = timing["to_baseline"]["evaluation_seconds_per_image"]
-    t_mid, default_evaluations = row.get("t_mid"), row.get("default_T", row.get("T"))
+    t_mid, default_evaluations = row.get("t_mid"), row["default_T"]
     if t_mid is None:
         return evaluation * row["T"] / default_evaluations
     # A low-resolution surrogate runs the steps down to t_mid and estimates x_0 there; a generator runs once.
@@ -82,7 +82,7 @@ def speeds(row: dict, results: Path) -> dict[str, float | None]:
         return {"samples_per_second": None, "sampling_speed_ratio": None}
     relative = _relative_seconds_per_sample(row, complete(results, "timings", row["timing"])[2])
     default = complete(results, "timings", row["default_timing"])[2]["model"]
-    default_speed = 1 / (default["evaluation_seconds_per_image"] * row.get("default_T", row.get("T")))
+    default_speed = 1 / (default["evaluation_seconds_per_image"] * row["default_T"])
     return {"samples_per_second": default_speed / relative, "sampling_speed_ratio": 1 / relative}
 
 

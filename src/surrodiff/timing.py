@@ -23,7 +23,14 @@ from surrodiff.trainers import KINDS
 
 # What a model's configuration needs beyond what its speed depends on (see plan): values that cost nothing.
 _DIFFUSION = {"T": 1000, "beta_1": 1e-4, "beta_T": 0.02}
-_TRAINING = {"steps": 1, "snapshot_every": 1, "learning_rate": 1e-4, "horizontal_flip": True, "seed": 0, "revision": 1}
+_TRAINING = {
+    "steps": 10**9,
+    "snapshot_every": 1,
+    "learning_rate": 1e-4,
+    "horizontal_flip": True,
+    "seed": 0,
+    "revision": 1,
+}
 _ADAM = {"warmup_steps": 0, "grad_clip": 1.0, "ema_decay": 0.999}
 
 
@@ -44,7 +51,9 @@ def _training_step(trainer) -> Callable[[], None]:
 
 def _sampling_step(trainer, timed: dict, config: dict, device: torch.device) -> Callable[[], None]:
     """One evaluation for a batch: a reverse step of a DDPM, or a whole sample of a generator."""
-    batch, precision = config["batch_size"], devices.resolve_precision(config["sampling_precision"], device)
+    # A generator samples as it was trained (see samples).
+    asked = timed["precision"] if timed["kind"] == "sngan" else config["sampling_precision"]
+    batch, precision = config["batch_size"], devices.resolve_precision(asked, device)
     index = torch.arange(batch, device=device)
     network = copy.deepcopy(trainer.result).eval()
 

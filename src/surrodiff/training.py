@@ -29,10 +29,15 @@ class LossLog:
     def __init__(self, path: Path, resumed_step: int):
         self.path = path
         if path.exists():  # rows after the checkpoint will come again
-            lines = path.read_text().splitlines()
-            whole = [line for line in lines if line.count(",") == lines[0].count(",")]  # no row cut by a power failure
-            kept = [line for line in whole[1:] if int(line.split(",")[0]) <= resumed_step]
-            write_text(path, "\n".join(whole[:1] + kept) + "\n")
+            header, *lines = path.read_text().splitlines() or [""]
+            if not (
+                header.startswith("step,") and header.endswith(",seconds")
+            ):  # cut by a full disk or a power failure
+                path.unlink()
+                return
+            whole = [line for line in lines if line.count(",") == header.count(",")]
+            kept = [line for line in whole if int(line.split(",")[0]) <= resumed_step]
+            write_text(path, "\n".join([header, *kept]) + "\n")
 
     def add(self, row: dict):
         first = not self.path.exists()
@@ -76,7 +81,7 @@ def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execu
         watched += sum(metrics.values())
         snapshot_due = step % snapshot_every == 0
         checkpoint_due = snapshot_due or step == steps or step % execution["checkpoint_every"] == 0
-        log_due = step % execution["log_every"] == 0
+        log_due = step == steps or step % execution["log_every"] == 0
         note = ""
         if checkpoint_due or log_due:
             _check_finite(watched, step, saved, folder.path)

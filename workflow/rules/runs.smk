@@ -96,7 +96,7 @@ rule time:
         [done("timings", run) for run in PLAN.of_stage("timings")],
     log:
         f"{RESULTS}/logs/timings.log",
-    threads: workflow.cores
+    threads: 1024  # cut to what there is; a cluster's profile says how many (set-threads)
     resources:
         gpu=GPUS_PER_JOB,
     params:

@@ -3,7 +3,7 @@
 import torch
 
 from surrodiff import noise
-from surrodiff.data import resize, to_float, to_uint8
+from surrodiff.data import resize_uint8, to_float
 from surrodiff.noise import Stream
 
 
@@ -14,8 +14,7 @@ class Batches:
     """
 
     def __init__(self, images, labels, *, image_size: int, flip: bool, seed: int, device):
-        self.images = to_uint8(resize(to_float(images), image_size)) if images.shape[-1] != image_size else images
-        self.images, self.labels = self.images.to(device), labels.to(device)
+        self.images, self.labels = resize_uint8(images, image_size).to(device), labels.to(device)
         self.flip, self.seed, self.device = flip, seed, device
         self._orders: dict[int, torch.Tensor] = {}
 
