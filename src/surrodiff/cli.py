@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import shutil
+import socket
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from surrodiff import __version__, params, plan, recipes
@@ -113,6 +115,19 @@ def _results(args) -> Path:
     return args.results or Path("results") / _params(args).preset
 
 
+@contextlib.contextmanager
+def _logging(path: Path):
+    """Append progress, warnings and errors to a log; an error goes on to be told on the terminal, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", buffering=1) as log, contextlib.redirect_stderr(log):
+        print(f"{datetime.now():%Y-%m-%d %H:%M:%S} process {os.getpid()} on {socket.gethostname()}", file=log)
+        try:
+            yield
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=log)
+            raise
+
+
 def _make(args):
     if args.command == "make":
         given = _json(args.runs, "RUNS")
@@ -138,7 +153,9 @@ def _make(args):
         device = devices.claimed(devices.resolve(args.device or _params(args).device))
     with device as own:
         for run in runs:
-            stages.make(run, _results(args), own, execution)
+            log = _logging(_results(args) / "logs" / run.stage / f"{run.id}.log")
+            with log if args.command == "make" else contextlib.nullcontext():
+                stages.make(run, _results(args), own, execution)
             print(_results(args) / run.stage / run.id, flush=True)
 
 

@@ -60,4 +60,4 @@ def own_command(wildcards):
 
 
 PYTHON = shlex.quote(sys.executable)
-MAKE = f"{PYTHON} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} >> {{log}} 2>&1"
+MAKE = f"{PYTHON} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > /dev/null"

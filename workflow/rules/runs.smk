@@ -1,12 +1,11 @@
 # The expensive stages. Each rule's output is a marker in a run's folder; what it stands for belongs to the command,
-# because Snakemake deletes the outputs of failed, killed and forced jobs.
+# because Snakemake deletes the outputs of failed, killed and forced jobs. It deletes their logs, too, so the command
+# keeps its own under results/<preset>/logs and tells errors here as well.
 
 
 rule prepare_data:
     output:
         f"{RESULTS}/data/{{run}}/done.json",
-    log:
-        f"{RESULTS}/logs/data/{{run}}.log",
     params:
         runs=own_command,
     message:
@@ -20,8 +19,6 @@ rule train:
         needed,
     output:
         f"{RESULTS}/models/{{run}}/done.json",
-    log:
-        f"{RESULTS}/logs/models/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
@@ -38,8 +35,6 @@ rule reference:
         needed,
     output:
         f"{RESULTS}/references/{{run}}/done.json",
-    log:
-        f"{RESULTS}/logs/references/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
@@ -57,8 +52,6 @@ rule sample_and_score:
         needed,
     output:
         f"{RESULTS}/scores/{{run}}/done.json",
-    log:
-        f"{RESULTS}/logs/scores/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
@@ -77,8 +70,6 @@ rule sample:
         lambda wc: [ancient(done("scores", run)) for run in SCORES_OF[wc.run]],
     output:
         f"{RESULTS}/samples/{{run}}/done.json",
-    log:
-        f"{RESULTS}/logs/samples/{{run}}.log",
     threads: EXECUTION.threads
     resources:
         gpu=GPUS_PER_JOB,
@@ -94,8 +85,6 @@ rule sample:
 rule time:
     output:
         [done("timings", run) for run in PLAN.of_stage("timings")],
-    log:
-        f"{RESULTS}/logs/timings.log",
     threads: 1024  # cut to what there is; a cluster's profile says how many (set-threads)
     resources:
         gpu=GPUS_PER_JOB,
