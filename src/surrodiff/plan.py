@@ -163,9 +163,9 @@ def needs(plan: Plan, run_id: str) -> list[tuple[str, str]]:
         case "references":
             features = config["features"]
             return [("data", config["data"])] + ([("models", features["run"])] if "run" in features else [])
+        case "samples":
+            return [("models", part["run"]) for part in (config["model"], config["surrogate"]) if part]
         case "scores":
-            sample = plan.runs[config["sample"]].config
-            made = [("models", part["run"]) for part in (sample["model"], sample["surrogate"]) if part]
-            return [*made, ("references", config["reference"])]
+            return [*needs(plan, config["sample"]), ("references", config["reference"])]
         case _:
             return []

@@ -102,10 +102,11 @@ def score(run: Run, results: Path, device: torch.device, batch: int) -> dict:
 
 
 def _models(results: Path, sample_config: dict) -> list[dict]:
-    """Configuration and origin of every model that took part in a sample."""
+    """Every model that took part in a sample: after which step, its whole configuration, and what trained it."""
     made = []
     for part in (sample_config["model"], sample_config["surrogate"]):
         if part:
             _, config, record = complete(results, "models", part["run"])
-            made.append({"run": part["run"], "config": config, "provenance": record["provenance"]})
+            own = {"run": part["run"], "step": part["step"], "config": config}
+            made.append({**own, "train_seconds": record["train_seconds"], "provenance": record["provenance"]})
     return made

@@ -8,11 +8,17 @@ if workflow.is_main_process:
     pathlib.Path(NOW).write_text(str(time.time_ns()))
 
 
+def only_scores_are_there(sample):
+    """Whether nothing will make these samples by the way, as the job of a missing score does."""
+    scored = all(os.path.exists(done("scores", run)) for run in SCORES_OF[sample])
+    return scored and not os.path.exists(done("samples", sample))
+
+
 def made_from(output, beside):
     recipe = recipes.recipe(PLAN, output)
     if os.path.exists(beside) and open(beside).read() == recipes.sidecar(recipe, pathlib.Path(RESULTS)):
         return []
-    images = [done("samples", run) for run in recipes.samples(recipe)]
+    images = [done("samples", run) for run in recipes.samples(recipe) if only_scores_are_there(run)]
     return [done(*source) for source in recipes.sources(recipe)] + images + [NOW]
 
 

@@ -63,11 +63,11 @@ rule sample_and_score:
         MAKE
 
 
-# Only for pictures that show samples where the score is there and the samples are not, as after `dvc pull`: samples come
-# back from models and seeds.
+# Only for pictures, where the score is there and the samples are not, as after `dvc pull`: they come back from models and
+# seeds.
 rule sample:
     input:
-        lambda wc: [ancient(done("scores", run)) for run in SCORES_OF[wc.run]],
+        needed,
     output:
         f"{RESULTS}/samples/{{run}}/done.json",
     threads: EXECUTION.threads
