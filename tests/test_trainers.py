@@ -162,6 +162,21 @@ def test_the_result_is_the_average_and_takes_no_part_in_training():
     assert not np.array_equal(weights(trainer.result), weights(trainer.network))
 
 
+@pytest.mark.parametrize("kind", ["Default", "MBConv64", "IWDiffImportanceSampling", "SNGAN"])
+def test_bfloat16_is_for_the_network_alone(kind):
+    """Weights, their average, the optimiser and the losses stay float32, and the losses are nearly those of float32."""
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        trainer = trainer_of(kind, precision=precision)
+        assert trainer.precision == precision
+        losses[precision] = [metric for step in (1, 2) for metric in trainer.step(step).values()]
+        floats = [tensor for tensor in trainer.state().values() if tensor.is_floating_point()]
+        assert {tensor.dtype for tensor in floats} == {torch.float32}
+    assert {loss.dtype for loss in losses["bfloat16"]} == {torch.float32}
+    assert torch.allclose(torch.stack(losses["bfloat16"]), torch.stack(losses["float32"]), rtol=0.05, atol=0.02)
+    assert not torch.equal(torch.stack(losses["bfloat16"]), torch.stack(losses["float32"]))
+
+
 @pytest.mark.parametrize("clip", [1e-3, 1e9])
 def test_the_norm_of_the_gradient_is_clipped_and_the_unclipped_one_told(clip):
     trainer, free = trainer_of("Default", grad_clip=clip), trainer_of("Default", grad_clip=1e12)
