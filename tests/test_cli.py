@@ -166,6 +166,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_r
     data, kept = own_results / "data" / model.config["data"], own_results / "kept"
     data.rename(kept)
     line = error_line(surrodiff("data", "digits", file_size=50_000))
+    assert f"data/{data.name}/images.safetensors: " in line
     assert "too large" in line
     assert {file.name for file in data.iterdir()} <= {"config.json", ".lock"}
     shutil.rmtree(data)

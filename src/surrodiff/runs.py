@@ -30,6 +30,9 @@ def replacing(path: Path):
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk is told without the file's name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
