@@ -41,7 +41,7 @@ def claim(root, tmp_path):
 
 
 def test_each_device_has_one_holder_at_a_time_and_all_are_used(claim):
-    processes = [claim(0.7, "cpu:0, cpu:1") for _ in range(5)]
+    processes = [claim(2, "cpu:0, cpu:1") for _ in range(5)]
     output = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0] * 5
     held = sorted(json.loads(printed) for printed, _ in output)

@@ -12,13 +12,21 @@ from surrodiff import __version__, devices
 
 
 def revision() -> str:
-    """The git commit of this source tree, with `-dirty` if it was changed since; the package's version outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The git commit of this code, with `-dirty` if the code was changed since; the package's version outside git."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess:
+        folder = Path(__file__).parent
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
+
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30)
+        head = git("rev-parse", "--short=12", "HEAD")
+        # Of this folder alone: the tables that git holds, too, change whenever they are made.
+        unchanged = git("diff", "--quiet", "HEAD", "--", ".")
     except (OSError, subprocess.TimeoutExpired):
         return __version__
-    return done.stdout.strip() if done.returncode == 0 else __version__
+    if head.returncode:
+        return __version__
+    return head.stdout.strip() + ("-dirty" if unchanged.returncode else "")
 
 
 def _versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ def longer(clone) -> Repository:
 
 
 def start(project, *command: str) -> subprocess.Popen:
-    """A command in a session of its own."""
+    """A command in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=project.path,
