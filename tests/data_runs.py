@@ -1,0 +1,38 @@
+"""Data runs and pictures of random pixels, for the tests of data."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from surrodiff import data
+from surrodiff.errors import UserError
+from surrodiff.plan import Run
+
+DIGITS = {"source": "digits", "path": None, "image_size": 8, "channels": 1, "held_out": 0.2, "seed": 0, "revision": 1}
+
+
+def prepared(results, **changes) -> tuple[dict[str, torch.Tensor], dict]:
+    """Arrays and record of a data run that differs from the digits' by the given keys."""
+    run = Run("data", "mine", {**DIGITS, **changes})
+    data.prepare(run, results)
+    return data.load(results, run.id)
+
+
+def picture(path, size=(8, 8), mode="RGB", seed=0, **options):
+    """Write a picture of random pixels; size is (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    channels = {"L": 1, "RGBA": 4, "LA": 2}.get(mode, 3)
+    pixels = rng.integers(0, 256, (size[1], size[0], channels), np.uint8)
+    image = Image.fromarray(pixels if channels > 1 else pixels[..., 0])
+    (image if image.mode == mode else image.convert(mode)).save(path, **options)
+    return path
+
+
+def refusal(call, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
