@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def opened(results: Path, run: Run):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            time.sleep(0.5)  # for a holder that has just got the lock to write who it is
             lock.seek(0)
             holder = lock.read().strip() or "another process"
             raise UserError(f"{path}: being written by {holder}; wait for it to end, then run this again") from None
