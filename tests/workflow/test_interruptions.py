@@ -109,7 +109,7 @@ def test_two_workflows_at_once_never_write_one_model_together(longer):
     codes = sorted(process.returncode for process in processes)
     assert codes[0] == 0, output
     if codes[1]:
-        assert any("being written by process" in printed for printed in output)
+        assert any("being written by process" in printed for printed in output), output
     assert not any("Traceback" in printed for printed in output)
     after = longer.made("models")
     assert after.items() >= before.items()
