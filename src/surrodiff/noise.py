@@ -33,6 +33,7 @@ class Stream(IntEnum):
     FORWARD = 14  # q(x_tmid | x_0) of a surrogate's sample
     LOW_RESOLUTION = 15  # the reverse process of a low-resolution surrogate
     SPLIT = 16
+    BOUND = 17  # which held-out images the variational bound is of, and their q(x_t | x_0)
 
 
 def philox4x32(counter, key, rounds: int = 10):

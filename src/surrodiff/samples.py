@@ -40,6 +40,15 @@ def _reverse(denoiser, model: dict, config: dict, device, stream: Stream = Strea
     return ReverseProcess(denoiser, schedule, shape, config["seed"], config["clip_x0"], stream)
 
 
+def reverse_of(made: dict, config: dict, results: Path, device: torch.device) -> ReverseProcess:
+    """The reverse process of a trained DDPM, `made` being its run and step; `config` says how its steps are taken.
+
+    Raises UserError if the model is not trained or its weights are damaged.
+    """
+    precision = devices.resolve_precision(config["precision"], device)
+    return _reverse(*_network(results, made, device, precision), config, device)
+
+
 def sampler_of(config: dict, results: Path, device: torch.device) -> tuple[Sampler, tuple[int, int, int]]:
     """The sampler of a sample run's configuration, from trained models under `results`; and the images' shape.
 
@@ -48,7 +57,7 @@ def sampler_of(config: dict, results: Path, device: torch.device) -> tuple[Sampl
     precision = devices.resolve_precision(config["precision"], device)
     made, surrogate = config["model"], config["surrogate"]
     if made:
-        reverse = _reverse(*_network(results, made, device, precision), config, device)
+        reverse = reverse_of(made, config, results, device)
         if not surrogate:
             return Ancestral(reverse), reverse.shape
     network, model = _network(results, surrogate, device, precision)
