@@ -33,6 +33,7 @@ STAGES = {
     "sample": ("samples", "draw a model's samples"),
     "reference": ("references", "features of the training split, and the calibration on real images"),
     "score": ("scores", "score samples against the training split"),
+    "likelihood": ("likelihoods", "bits per dimension of a model's variational bound"),
     "time": ("timings", "time a model's training step and sampling beside Default's"),
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from surrodiff import data, samples, scoring, timing, training
+from surrodiff import data, likelihood, samples, scoring, timing, training
 from surrodiff.plan import Run
 
 
@@ -25,6 +25,8 @@ def make(run: Run, results: Path, device: torch.device, execution: dict) -> dict
             return samples.sample(run, results, device, execution["sampling_batch"])
         case "scores":
             return scoring.score(run, results, device, execution["sampling_batch"])
+        case "likelihoods":
+            return likelihood.likelihood(run, results, device, execution["sampling_batch"])
         case "timings":
             return timing.time_model(run, results, device, execution["micro_batch"])
         case stage:
