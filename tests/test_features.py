@@ -6,7 +6,7 @@ import torch
 from surrodiff import features, params, stages
 from surrodiff import plan as plan_module
 from surrodiff.errors import UserError
-from surrodiff.metrics import Moments, Statistics, frechet_distance
+from surrodiff.metrics import Moments, frechet_distance
 from surrodiff.plan import INCEPTION_SHA256
 from surrodiff.runs import complete, sha256
 
@@ -205,10 +205,10 @@ def test_the_scale_is_calibrated(trained, cpu):
     def distance(images):
         moments = []
         for part in (arrays["train_images"], images):
-            moments.append(Moments())
+            moments.append(Moments(len(part), groups=1))
             for vectors, _ in features.extract_all(network, part, cpu, 500, "test"):
                 moments[-1].add(vectors)
-        return frechet_distance(*(Statistics(m.mean, m.covariance, m.count) for m in moments))
+        return frechet_distance(*(m.statistics() for m in moments))
 
     held_out = arrays["held_out_images"]
     near = distance(held_out)

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
+from torchmetrics.image.fid import _compute_fid
+from torchmetrics.image.inception import InceptionScore as TorchmetricsInceptionScore
 
 from surrodiff.metrics import InceptionScore, Moments, Statistics, frechet_distance
 
@@ -19,19 +21,29 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def statistics(features: torch.Tensor, cuts=()) -> Statistics:
-    """Through Moments, in the batches between the cuts."""
-    moments = Moments()
+def moments_of(features: torch.Tensor, groups: int, cuts=()) -> Moments:
+    """Of features added in the batches between the cuts."""
+    moments = Moments(len(features), groups)
     for part in features.tensor_split(sorted(cuts)):
         if len(part):
             moments.add(part)
-    return Statistics(moments.mean, moments.covariance, moments.count)
+    return moments
 
 
-def other_distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """torch-fidelity's, from features."""
+def statistics(features: torch.Tensor, cuts=()) -> Statistics:
+    return moments_of(features, 1, cuts).statistics()
+
+
+def torch_fidelity_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     stats = [{"mu": x.numpy().mean(0), "sigma": np.cov(x.numpy(), rowvar=False)} for x in (a, b)]
     return fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
+
+
+def torchmetrics_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(_compute_fid(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()))
+
+
+OTHERS = pytest.mark.parametrize("other_distance", [torch_fidelity_distance, torchmetrics_distance])
 
 
 def diagonal(mean, variances) -> Statistics:
@@ -42,22 +54,25 @@ def diagonal(mean, variances) -> Statistics:
 # --- Frechet distance
 
 
+@OTHERS
 @pytest.mark.parametrize("dimensions", [2, 16, 64, 200])
-def test_the_distance_is_torch_fidelity_s(dimensions):
+def test_the_distance_is_that_of_other_libraries(dimensions, other_distance):
     a = normal(0, 1000, dimensions) @ normal(1, dimensions, dimensions) / dimensions**0.5
     b = normal(2, 1000, dimensions) @ normal(3, dimensions, dimensions) / dimensions**0.5 + 0.3
     assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(other_distance(a, b), rel=1e-8)
 
 
+@OTHERS
 @pytest.mark.parametrize(("rank_a", "rank_b"), [(5, 5), (5, 32), (32, 5), (1, 1)])
-def test_the_distance_is_torch_fidelity_s_for_features_in_few_dimensions(rank_a, rank_b):
+def test_the_distance_is_that_of_other_libraries_for_features_in_few_dimensions(rank_a, rank_b, other_distance):
     a = normal(0, 500, rank_a) @ normal(1, rank_a, 32)
     b = normal(2, 500, rank_b) @ normal(3, rank_b, 32)
-    # Square roots of eigenvalues that should be 0 cost the other one its last digits.
+    # Square roots of eigenvalues that should be 0 cost the others their last digits.
     assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(other_distance(a, b), rel=1e-6)
 
 
-def test_the_distance_is_right_with_fewer_samples_than_dimensions():
+@OTHERS
+def test_the_distance_is_right_with_fewer_samples_than_dimensions(other_distance):
     a, b = normal(0, 10, 64), normal(1, 12, 64) + 1
     assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(other_distance(a, b), rel=1e-6)
 
@@ -164,65 +179,95 @@ def test_covariances_are_symmetric():
     torch.testing.assert_close(covariance, covariance.T, rtol=1e-14, atol=1e-14)
 
 
+@given(SEEDS, st.integers(1, 6), st.integers(0, 5), st.lists(st.integers(0, 45), max_size=6), st.data())
+def test_moments_of_some_groups_are_those_of_their_features(seed, groups, rest, cuts, data):
+    features = normal(seed, 7 * groups + rest, 3)
+    chosen = data.draw(st.lists(st.integers(0, groups - 1), min_size=1, unique=True))
+    ends = [len(features) * group // groups for group in range(groups + 1)]
+    rows = np.concatenate([features[ends[group] : ends[group + 1]] for group in chosen])
+    found = moments_of(features, groups, [cut for cut in cuts if cut < len(features)]).statistics(chosen)
+    assert found.count == len(rows)
+    np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(rows, rowvar=False), rtol=1e-10, atol=1e-12)
+
+
+def test_moments_stay_on_the_features_device():
+    moments = Moments(6, groups=2)
+    moments.add(torch.zeros(6, 3, device="meta"))
+    found = moments.statistics([0])
+    assert found.mean.device.type == found.covariance.device.type == "meta"
+
+
 # --- Inception Score
 
 
-def inception_score(probabilities: torch.Tensor, splits: int, cuts=()) -> tuple[float, float]:
-    score = InceptionScore(len(probabilities), splits)
-    for part in probabilities.tensor_split(sorted(cuts)):
+def inception_score(logits: torch.Tensor, splits: int, cuts=()) -> tuple[float, float]:
+    score = InceptionScore(len(logits), splits)
+    for part in logits.tensor_split(sorted(cuts)):
         if len(part):
             score.add(part)
     return score.result()
 
 
-@given(SEEDS, st.sampled_from([1, 2, 5, 10]), st.integers(2, 30))
-def test_the_inception_score_is_torch_fidelity_s(seed, splits, classes):
-    logits = normal(seed, 20 * splits, classes) * 3
+@given(SEEDS, st.sampled_from([1, 2, 5, 10]), st.integers(0, 9), st.integers(2, 30))
+def test_the_inception_score_is_torch_fidelity_s(seed, splits, rest, classes):
+    logits = normal(seed, 20 * splits + rest, classes) * 3
     expected = isc_features_to_metric(logits, splits=splits, shuffle=False)
-    mean, std = inception_score(logits.softmax(1), splits)
+    mean, std = inception_score(logits, splits)
     assert mean == pytest.approx(expected["inception_score_mean"], rel=1e-10)
     assert std == pytest.approx(expected["inception_score_std"], rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.*will save all extracted features")
+@pytest.mark.parametrize("splits", [2, 5, 10])
+def test_the_inception_score_is_torchmetrics_s(splits, monkeypatch):
+    logits = normal(0, 20 * splits, 12) * 3
+    monkeypatch.setattr(torch, "randperm", torch.arange)  # its only shuffle
+    other = TorchmetricsInceptionScore(torch.nn.Identity(), splits=splits)
+    other.update(logits)
+    mean, std = other.compute()
+    # Its standard deviation is the sample's.
+    expected = float(mean), float(std) * math.sqrt((splits - 1) / splits)
+    assert inception_score(logits, splits) == pytest.approx(expected, rel=1e-6)
+
+
 @given(SEEDS, st.lists(st.integers(0, 53), max_size=6), st.integers(1, 10))
 def test_the_inception_score_does_not_depend_on_the_batches(seed, cuts, splits):
-    probabilities = (normal(seed, 53, 7) * 2).softmax(1)
-    whole, parts = inception_score(probabilities, splits), inception_score(probabilities, splits, cuts)
+    logits = normal(seed, 53, 7) * 2
+    whole, parts = inception_score(logits, splits), inception_score(logits, splits, cuts)
     assert parts == pytest.approx(whole, rel=1e-12, abs=1e-12)
 
 
 @given(st.integers(1, 12), st.integers(2, 10))
 def test_certain_and_varied_predictions_score_the_number_of_classes(repeats, classes):
-    probabilities = torch.eye(classes).repeat(repeats * 4, 1)
-    mean, std = inception_score(probabilities, 4)
+    mean, std = inception_score(torch.eye(classes).log().repeat(repeats * 4, 1), 4)
     assert mean == pytest.approx(classes, rel=1e-12)
     assert std == pytest.approx(0, abs=1e-9)
 
 
 @given(st.integers(1, 10), st.integers(2, 10))
 def test_predictions_that_say_nothing_score_1(splits, classes):
-    assert inception_score(torch.full((20, classes), 1 / classes).double(), splits) == pytest.approx((1, 0), abs=1e-12)
+    assert inception_score(torch.full((20, classes), 5.0), splits) == pytest.approx((1, 0), abs=1e-12)
 
 
 def test_certain_predictions_of_one_class_score_1():
-    assert inception_score(torch.eye(5)[[2] * 20], 2) == pytest.approx((1, 0))
+    assert inception_score(torch.eye(5).log()[[2] * 20], 2) == pytest.approx((1, 0))
 
 
 @given(SEEDS, st.integers(1, 5))
 def test_the_inception_score_lies_between_1_and_the_number_of_classes(seed, splits):
-    mean, std = inception_score((normal(seed, 40, 6) * 5).softmax(1), splits)
+    mean, std = inception_score(normal(seed, 40, 6) * 5, splits)
     assert 1 - 1e-12 <= mean <= 6 + 1e-12
     assert std >= 0
 
 
 def test_the_spread_is_the_population_s_over_the_splits():
     varied, certain = torch.eye(4), torch.eye(4)[[0] * 4]
-    assert inception_score(torch.cat([varied, certain]), 2) == pytest.approx((2.5, 1.5))
+    assert inception_score(torch.cat([varied, certain]).log(), 2) == pytest.approx((2.5, 1.5))
 
 
 def test_every_split_counts_where_they_are_not_equal():
-    probabilities = torch.eye(3)[[0, 1, 2, 0, 1, 2, 0]]
     score = InceptionScore(7, 3)
-    score.add(probabilities)
+    score.add(normal(0, 7, 3))
     assert sum(score.sizes) == 7
     assert max(score.sizes) - min(score.sizes) <= 1

@@ -15,11 +15,11 @@ STATISTICS = "statistics.safetensors"
 
 
 def _measure(network, images: torch.Tensor, splits: int, device, batch: int, what: str):
-    moments, inception_score = Moments(), InceptionScore(len(images), splits)
+    moments, inception_score = Moments(len(images), groups=1), InceptionScore(len(images), splits)
     for vectors, probabilities in features.extract_all(network, images, device, batch, what):
         moments.add(vectors)
-        inception_score.add(probabilities)
-    return Statistics(moments.mean, moments.covariance, moments.count), inception_score.result()
+        inception_score.add(probabilities.log())
+    return moments.statistics(), inception_score.result()
 
 
 def reference(run: Run, results: Path, device: torch.device, batch: int) -> dict:
