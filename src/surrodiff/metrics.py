@@ -1,4 +1,4 @@
-"""Frechet distance, how sure it is, and Inception Score from streamed features."""
+"""Distances of sets of features, precision and recall, and the Inception Score."""
 
 import math
 from collections.abc import Sequence
@@ -100,6 +100,46 @@ def frechet_infinity(moments: Moments, reference: Statistics) -> float:
         subsets = (moments.statistics([(start + i) % groups for i in range(size)]) for start in starts)
         points.append(np.mean([(1 / subset.count, frechet_distance(subset, reference)) for subset in subsets], axis=0))
     return float(Polynomial.fit(*np.transpose(points), 1)(0))
+
+
+def kernel_distance(
+    features: torch.Tensor, reference: torch.Tensor, subsets: int, subset_size: int, seed: int
+) -> tuple[float, float]:
+    """Kernel distance (Binkowski et al., 2018) of features (N, D) to a reference's (M, D): mean and standard deviation,
+    over random subsets of both, of the unbiased squared MMD with the kernel (x.y / D + 1)^3; in float64.
+
+    Subsets have at most min(N, M) rows and are drawn by torch-fidelity from `seed`, 0..2^32 - 1.
+    """
+    from torch_fidelity import metric_kid  # late: it loads all of torchvision
+
+    found = metric_kid.kid_features_to_metric(
+        features.double(),
+        reference.double(),
+        kid_subsets=subsets,
+        kid_subset_size=min(subset_size, len(features), len(reference)),
+        rng_seed=seed,
+        verbose=False,
+    )
+    return found[metric_kid.KEY_METRIC_KID_MEAN], found[metric_kid.KEY_METRIC_KID_STD]
+
+
+def precision_recall(features: torch.Tensor, reference: torch.Tensor, neighbours: int) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al., 2019) of features (N, D) to a reference's (M, D), in float64.
+
+    Precision is the share of the features that lie in some ball around a reference's, whose radius is the distance to
+    its k-th nearest neighbour in the reference; recall is the same with the two exchanged. k < min(N, M).
+    """
+    from torch_fidelity import metric_prc  # late: it loads all of torchvision
+
+    found = metric_prc.prc_features_to_metric(
+        features.double(),
+        reference.double(),
+        prc_neighborhood=neighbours,
+        prc_batch_size=1000,
+        save_cpu_ram=True,  # distances of a batch at a time, not N x M
+        verbose=False,
+    )
+    return found[metric_prc.KEY_METRIC_PRECISION], found[metric_prc.KEY_METRIC_RECALL]
 
 
 class InceptionScore:

@@ -1,0 +1,128 @@
+"""Kernel distance, precision and recall against their definitions and another implementation."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
+
+from surrodiff.metrics import kernel_distance, precision_recall
+
+SEEDS = st.integers(0, 2**31)
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# --- kernel distance
+
+
+def unbiased_mmd(x: torch.Tensor, y: torch.Tensor) -> float:
+    """From the definition, by pairs."""
+    m, n, dimensions = len(x), len(y), x.shape[1]
+
+    def kernel(a, b):
+        return float((a @ b / dimensions + 1) ** 3)
+
+    within_x = sum(kernel(x[i], x[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    within_y = sum(kernel(y[i], y[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    return within_x + within_y - 2 * sum(kernel(a, b) for a in x for b in y) / (m * n)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_the_kernel_distance_of_whole_sets_is_the_unbiased_mmd(shift):
+    features, reference = normal(0, 30, 4) + shift, normal(1, 30, 4)
+    mean, std = kernel_distance(features, reference, subsets=2, subset_size=30, seed=0)
+    assert mean == pytest.approx(unbiased_mmd(features, reference), rel=1e-9)
+    assert std == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*will save all extracted features")
+@pytest.mark.parametrize("dimensions", [2, 16, 200])
+def test_the_kernel_distance_is_torchmetrics_s(dimensions):
+    features, reference = normal(0, 120, dimensions) * 1.5 + 0.1, normal(1, 120, dimensions)
+    other = KernelInceptionDistance(torch.nn.Identity(), subsets=1, subset_size=120)
+    other.update(reference, real=True)
+    other.update(features, real=False)
+    mean, _ = kernel_distance(features, reference, subsets=1, subset_size=120, seed=0)
+    assert mean == pytest.approx(float(other.compute()[0]), rel=1e-6)
+
+
+def test_the_kernel_distance_over_subsets_is_torchmetrics_s_over_the_same_subsets():
+    features, reference = normal(0, 90, 6) + 0.5, normal(1, 150, 6)
+    draw = np.random.RandomState(5)  # torch-fidelity's
+    values = []
+    for _ in range(8):
+        rows, reference_rows = (draw.choice(count, 40, replace=False) for count in (90, 150))
+        values.append(float(poly_mmd(reference[reference_rows], features[rows])))
+    found = kernel_distance(features, reference, subsets=8, subset_size=40, seed=5)
+    assert found == pytest.approx((np.mean(values), np.std(values)), rel=1e-6)
+    assert kernel_distance(features, reference, subsets=8, subset_size=40, seed=6) != found
+
+
+@pytest.mark.parametrize(("count", "reference_count"), [(20, 50), (50, 20)])
+def test_subsets_of_the_kernel_distance_are_no_larger_than_either_set(count, reference_count):
+    features, reference = normal(0, count, 3) + 1, normal(1, reference_count, 3)
+    found = kernel_distance(features, reference, subsets=3, subset_size=1000, seed=0)
+    assert found == kernel_distance(features, reference, subsets=3, subset_size=20, seed=0)
+
+
+def test_the_kernel_distance_of_float32_features_is_computed_in_float64():
+    features, reference = (normal(0, 50, 8) + 10).float(), (normal(1, 50, 8) + 10).float()
+    found = kernel_distance(features, reference, subsets=2, subset_size=40, seed=0)
+    exact = kernel_distance(features.double(), reference.double(), subsets=2, subset_size=40, seed=0)
+    assert found == exact
+
+
+def test_the_kernel_distance_of_one_distribution_is_0_on_average():
+    distances = [kernel_distance(normal(2 * i, 60, 8), normal(2 * i + 1, 60, 8), 1, 60, 0)[0] for i in range(100)]
+    assert abs(np.mean(distances)) < 4 * np.std(distances) / 10
+    assert min(distances) < 0
+
+
+# --- precision and recall
+
+
+def brute_force(features: torch.Tensor, reference: torch.Tensor, k: int) -> tuple[float, float]:
+    """By the definition, from the differences themselves; the nearest sample to one is the sample itself."""
+
+    def distances(a, b):
+        return (a[:, None] - b[None]).square().sum(2).sqrt()
+
+    def share(of, within):
+        radii = distances(within, within).sort(1).values[:, k]
+        return (distances(of, within) <= radii).any(1).double().mean().item()
+
+    return share(features, reference), share(reference, features)
+
+
+@given(SEEDS, st.integers(6, 80), st.integers(6, 80), st.integers(1, 5), st.floats(0.2, 3))
+def test_precision_and_recall_follow_their_definition(seed, count, reference_count, neighbours, scale):
+    features, reference = normal(seed, count, 3) * scale + 0.5, normal(seed + 1, reference_count, 3)
+    found = precision_recall(features, reference, neighbours)
+    assert found == pytest.approx(brute_force(features, reference, neighbours), rel=1e-6)
+
+
+def test_precision_and_recall_of_several_batches_follow_their_definition():
+    features, reference = normal(0, 1300, 4) * 1.2 + 0.5, normal(1, 2100, 4)
+    found = precision_recall(features.float(), reference.float(), 3)
+    assert found == pytest.approx(brute_force(features, reference, 3), rel=1e-6)
+    assert 0 < found[0] < found[1] < 1
+
+
+def test_copies_have_full_precision_and_recall():
+    features = normal(0, 200, 16)
+    assert precision_recall(features[torch.arange(199, -1, -1)], features, 3) == (1, 1)
+
+
+def test_copies_of_one_mode_of_two_are_precise_but_recall_half():
+    modes = torch.cat([normal(0, 100, 4), normal(1, 100, 4) + 100])
+    assert precision_recall(modes[:100], modes, 3) == (1, 0.5)
+    # The other way round, all that is real is covered, but half of what was made is nowhere near it.
+    assert precision_recall(modes, modes[:100], 3) == (0.5, 1)
+
+
+def test_samples_far_from_the_reference_have_neither_precision_nor_recall():
+    assert precision_recall(normal(0, 50, 4) + 100, normal(1, 60, 4), 3) == (0, 0)
