@@ -20,6 +20,8 @@ from surrodiff.training import load_weights, snapshot_name
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
+# A CPU's caches hold the resized images and their maps for so many at once; 500 would also take gigabytes.
+CPU_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,9 @@ def load(features: dict, results: Path, device: torch.device, precision: str = "
 
 
 def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.device, batch: int, what: str):
-    """Yield (features, logits) as float32 on the CPU for uint8 images (N, C, H, W), batch by batch."""
+    """Yield (features, logits) as float32 on the CPU for uint8 images (N, C, H, W), at most `batch` at a time."""
+    if network.resize and device.type == "cpu":
+        batch = min(batch, CPU_BATCH)
     progress = devices.Progress(f"{network.name} features of {what}", len(images), "images")
     for part in images.split(batch):
         features, logits = network.extract(part.to(device))

@@ -31,7 +31,7 @@ def revision() -> str:
 
 def _versions() -> dict[str, str]:
     found = {"surrodiff": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "numpy", "scikit-learn", "clean-fid"):
+    for package in ("torch", "torchvision", "numpy", "scikit-learn", "torch-fidelity", "timm"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
