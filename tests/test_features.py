@@ -258,6 +258,14 @@ def test_bfloat16_gives_nearly_the_same_as_float32(published):
         assert (exact - rounded).norm() < 0.05 * exact.norm()
 
 
+def test_as_many_images_as_one_asks_for_give_what_each_gives_alone(cpu):
+    network = features.efficientnet_lite0(features.efficientnet_lite0_file(), cpu)
+    images = random_images(2 * features.CPU_BATCH + 1, 3)
+    alone = [torch.cat(parts) for parts in zip(*map(network.extract, images.split(1)), strict=True)]
+    for one, other in zip(alone, gathered(network, images, cpu, 500), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 # --- the classifier
 
 
