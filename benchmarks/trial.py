@@ -1,6 +1,6 @@
 """Run the paper's own networks once from end to end, at full T, with the steps and samples cut to a handful.
 
-    python benchmarks/trial.py PICTURES [--steps 3] [--samples 2] [--batch 4] [--precision bfloat16] [-- OPTIONS]
+    python benchmarks/trial.py PICTURES [--steps 3] [--samples 4] [--batch 4] [--precision bfloat16] [-- OPTIONS]
 
 Writes the preset `trial`, which is `paper` with these cuts, the given picture folder as data and `classifier` features,
 and runs the workflow with it: every architecture, objective and surrogate. Its scores mean nothing; that it ends means
@@ -26,7 +26,8 @@ def trial(paper: dict, pictures: str, steps: int, samples: int, batch: int, prec
     preset["models"]["SNGAN"]["training"].update(cut)
     preset["evaluated_steps"] = [steps]
     preset["sampling"].update(num_samples=samples, precision=precision)
-    preset["scoring"].update(features="classifier", is_splits=1)
+    preset["scoring"].update(features="classifier", is_splits=1, kid_subset_size=samples, neighbours=1)
+    preset["likelihood"].update(num_images=2, precision=precision)
     preset["scoring"]["classifier"]["steps"] = 100
     preset["timing"].update(rounds=1, train_steps=1, sampling_steps=1, batch_size=batch)
     preset["execution"].update(threads=1, checkpoint_every=1, log_every=1, sampling_batch=max(samples, 100))
@@ -37,7 +38,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", help="a folder of class folders of pictures, such as CIFAR-10 as PNG or JPEG")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("snakemake", nargs="*", help="more options for Snakemake, after --")

@@ -10,9 +10,9 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
+from surrodiff import features, stages
 from surrodiff import params as params_module
 from surrodiff import plan as plan_module
-from surrodiff import stages
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,6 +94,22 @@ def results(tmp_path_factory, run_named, execution, cpu) -> Path:
     ):
         stages.make(run_named(stage, name), folder, cpu, execution)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(results, _read_once, cpu, tmp_path_factory):
+    """Results with a classifier that has learned something, its plan, and the network."""
+    raw = copy.deepcopy(_read_once)
+    classifier = {"channels": 16, "steps": 150, "batch_size": 64, "learning_rate": 0.005}
+    raw["presets"]["test"]["scoring"]["classifier"].update(classifier)
+    parsed = params_module.parse(raw)
+    made = plan_module.build(parsed)
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "data").symlink_to(results / "data")
+    classifier_run = next(run for run in made.runs.values() if run.name == "classifier" and run.stage == "models")
+    for run in (classifier_run, made.runs[made.reference]):
+        stages.make(run, folder, cpu, parsed.selected.execution.model_dump())
+    return folder, made, features.classifier(folder, classifier_run.id, cpu)
 
 
 @pytest.fixture

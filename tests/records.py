@@ -7,6 +7,25 @@ from surrodiff.runs import opened
 EVALUATION, TRAIN_STEP = 0.002, 0.5
 RATIOS = {"Default": (1.0, 1.0), "DeepRes1": (0.6, 0.8), "SNGAN": (0.04, 0.3), "DDPMHalf": (0.35, 0.4)}
 OTHERS = (1.25, 1.75)
+LOSSES = "step,loss,loss_uniform_t,seconds\n" + "".join(f"{n},{1 + n % 2},1.0,0\n" for n in range(1, 181))
+
+
+def distances_to(distance: float) -> dict:
+    """The part of a score's record that compares with one split."""
+    return {
+        "frechet_distance": distance,
+        "frechet_error": distance / 64,
+        "frechet_infinity": distance - 1,
+        "kernel_distance": distance / 1024,
+        "kernel_distance_std": distance / 8192,
+        "precision": 0.75,
+        "recall": 0.5,
+    }
+
+
+def calibration_row(images: str, split: str, distance: float, damage=None, amount=None, is_mean=9.5) -> dict:
+    own = {"images": images, "damage": damage, "amount": amount, "num_images": 1437 if images == "train" else 360}
+    return own | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
 
 
 def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, float]:
@@ -23,9 +42,11 @@ def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, floa
             "models": {"parameters": 1000 + number, "parameters_by_paper": number / 4},
             "samples": {},
             "scores": {
-                "frechet_distance": distances[run_id],
+                "train": distances_to(distances[run_id]),
+                "held_out": distances_to(distances[run_id] + 2),
                 "is_mean": 2 + number / 16,
                 "is_std": number / 1024,
+                "is_splits": 4,
                 "num_samples": num_samples,
                 "features": features,
                 "data": "digits",
@@ -33,25 +54,36 @@ def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, floa
             "references": {
                 "features": features,
                 "features_sha256": "c0ffee" * 10,
+                "features_precision": "float32",
                 "data": "digits",
                 "train_images": 1437,
                 "held_out_images": 360,
                 "is_splits": 2,
-                "calibration": {
-                    "frechet_distance_held_out": 1.625,
-                    "is_train_mean": 9.5,
-                    "is_train_std": 0.25,
-                    "is_held_out_mean": 9.25,
-                    "is_held_out_std": 0.125,
-                },
+                "calibration": [
+                    calibration_row("train", "held_out", 1.5),
+                    calibration_row("held_out", "train", 1.625, is_mean=9.25),
+                    calibration_row("held_out", "train", 20.5, "noise", 16, is_mean=4.5),
+                ],
+            },
+            "likelihoods": {
+                "bits_per_dim": 3 + number / 64,
+                "bits_per_dim_error": 0.25,
+                "prior": 0.125,
+                "kl": 2 + number / 64,
+                "decoder": 0.875,
+                "num_images": 8,
+                "data": "digits",
             },
             "timings": {
                 "model": timed,
                 "baseline": {},
                 "to_baseline": {"train_step_seconds": train, "evaluation_seconds_per_image": evaluation},
+                "to_baseline_interval": {"train_step_seconds": 0.125, "evaluation_seconds_per_image": evaluation / 16},
                 "provenance": provenance,
             },
         }[run.stage]
         with opened(results, run) as folder:
+            if run.stage == "models":
+                (folder.path / "losses.csv").write_text(LOSSES)
             folder.finish(record, [])
     return distances

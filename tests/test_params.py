@@ -90,8 +90,14 @@ def leaves(value, key: str):
         (f"{DEFAULT}.training.grad_clip", float("inf"), f"{DEFAULT}.training.grad_clip", "inf"),
         (f"{DEFAULT}.training.ema_decay", 1.0, f"{DEFAULT}.training.ema_decay", "1.0"),
         (f"{DEFAULT}.training.snapshot_every", 4, f"{DEFAULT}.training.snapshot_every", "6 steps"),
-        (f"{DEFAULT}.training.seed", -1, f"{DEFAULT}.training.seed", "-1"),
-        (f"{DEFAULT}.training.seed", 2**32, f"{DEFAULT}.training.seed", "4294967296"),
+        (f"{TEST}.seeds.training", [0, -1], f"{TEST}.seeds.training.1", "-1"),
+        (f"{TEST}.seeds.training", [2**32], f"{TEST}.seeds.training.0", "4294967296"),
+        (f"{TEST}.seeds.training", [], f"{TEST}.seeds.training", "at least 1"),
+        (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds", "sampling: the same seed twice in [1, 1]"),
+        (f"{TEST}.scoring.neighbours", 1000, f"{TEST}.scoring", "neighbours: must be less than kept_features"),
+        (f"{TEST}.scoring.kid_subset_size", 1000, f"{TEST}.scoring", "kid_subset_size: must be less than kept"),
+        (f"{TEST}.scoring.precision", "auto", f"{TEST}.scoring.precision", "auto"),
+        (f"{TEST}.likelihood.num_images", 1, f"{TEST}.likelihood.num_images", "1"),
         (f"{DEFAULT}.diffusion.T", 1, f"{DEFAULT}.diffusion.T", "1"),
         (f"{DEFAULT}.diffusion.beta_1", 0.0, f"{DEFAULT}.diffusion.beta_1", "0.0"),
         (
@@ -107,7 +113,7 @@ def leaves(value, key: str):
         (f"{TEST}.models.DDPMHalf.image_size", 6, f"{TEST}.models.DDPMHalf.image_size", "3 levels"),
         (f"{TEST}.models.DDPMHalf.image_size", 16, f"{TEST}.models.DDPMHalf.image_size", "data.image_size"),
         (f"{TEST}.models.SNGAN.image_size", 16, f"{TEST}.models.SNGAN.image_size", "must be data.image_size (8)"),
-        (f"{TEST}.sampling.num_samples", 1, f"{TEST}.sampling.num_samples", "2"),
+        (f"{TEST}.sampling.num_samples", 3, f"{TEST}.sampling.num_samples", "4"),
         ("tables.table_4_3", [], "tables.table_4_3", "at least 1"),
         (f"{TEST}.models.SNGAN.image_size", 4, f"{TEST}.models.SNGAN.image_size", "power of two"),
         (f"{TEST}.models.SNGAN.image_size", 12, f"{TEST}.models.SNGAN.image_size", "power of two"),
@@ -133,7 +139,6 @@ def leaves(value, key: str):
         ("tables.table_4_3", ["Default", "DeepRes3"], "tables.table_4_3", "'DeepRes3'"),
         ("tables.table_4_3", "Default", "tables.table_4_3", "list"),
         ("tables.table_4_1", ["SNGAN"], "tables.table_4_1", "table_4_5"),
-        ("tables.calibration", ["Default", "DeepRes1"], "tables.calibration", "more than training.seed"),
         ("tables.table_4_4", ["Default", "SNGAN"], "tables.table_4_4", "table_4_5"),
         ("tables.table_4_5", ["ShortDiffusion"], "presets.test.models.ShortDiffusion.diffusion", "schedule"),
     ],
@@ -147,7 +152,7 @@ def test_a_bad_value_is_told_with_its_key(raw, key, value, names, says):
 
 @pytest.mark.parametrize(
     "key",
-    ["preset", "tables", "tables.table_4_2", f"{TEST}.data", f"{TEST}.scoring.classifier", f"{DEFAULT}.training.seed"],
+    ["preset", "tables", "tables.table_4_2", f"{TEST}.data", f"{TEST}.scoring.classifier", f"{TEST}.seeds.sampling"],
 )
 def test_a_missing_key_is_named(raw, key):
     remove(raw, key)
@@ -196,11 +201,11 @@ def test_a_wrong_key_of_default_is_told_once(raw):
 def test_every_wrong_key_has_its_own_line(raw):
     put(raw, f"{DEFAULT}.training.momentum", 0.9)
     put(raw, f"{TEST}.models.DeepRes1.network.depth", 3)
-    put(raw, f"{TEST}.sampling.seed", "0")
+    put(raw, f"{TEST}.likelihood.seed", "0")
     with pytest.raises(UserError) as caught:
         params.parse(raw, "my.yaml")
     lines = str(caught.value).splitlines()
-    keys = [f"{DEFAULT}.training.momentum", f"{TEST}.models.DeepRes1.network.depth", f"{TEST}.sampling.seed"]
+    keys = [f"{DEFAULT}.training.momentum", f"{TEST}.models.DeepRes1.network.depth", f"{TEST}.likelihood.seed"]
     assert sorted(line.split(": ")[1] for line in lines) == sorted(keys)
     assert all(line.startswith("my.yaml: ") for line in lines)
 

@@ -9,16 +9,22 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import changed_plan, plan_of
 
-from surrodiff import params
-from surrodiff.plan import Plan, Run, build, canonical, needs
-from surrodiff.recipes import recipe, sidecar, sources
+from surrodiff.plan import WEIGHTS_SHA256, Plan, Run, canonical, needs
+from surrodiff.recipes import recipe, sources
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
+OF_DEEP_RES1 = {
+    ("models", "DeepRes1"),
+    ("samples", "DeepRes1_6"),
+    ("scores", "DeepRes1_6"),
+    ("likelihoods", "DeepRes1"),
+}
 BLOCKS = st.dictionaries(st.text(max_size=5), JSON, max_size=5)
 
 
@@ -36,21 +42,6 @@ def numbers(value, path=()):
     if isinstance(value, list):
         return [found for key, inner in enumerate(value) for found in numbers(inner, (*path, key))]
     return [path] if isinstance(value, int | float) and not isinstance(value, bool) else []
-
-
-def plan_of(raw: dict) -> Plan:
-    return build(params.parse(raw))
-
-
-def changed_plan(raw: dict, key: str, value) -> Plan:
-    """The plan after setting one dotted key of the preset `test`."""
-    block = raw = copy.deepcopy(raw)
-    *parents, last = ("presets.test." + key).split(".")
-    for parent in parents:
-        block = block.setdefault(parent, {})
-    assert block.get(last) != value
-    block[last] = value
-    return plan_of(raw)
 
 
 def named(made: Plan, ids) -> set[tuple[str, str]]:
@@ -120,13 +111,12 @@ def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemak
 
 def test_a_model_s_number_changes_its_own_runs_and_no_other(raw, plan):
     after = changed_plan(raw, "models.DeepRes1.training", {"learning_rate": 0.001})
-    assert changes(plan, after) == {("models", "DeepRes1"), ("samples", "DeepRes1_6"), ("scores", "DeepRes1_6")}
+    assert changes(plan, after) == OF_DEEP_RES1
 
 
 def test_what_a_model_s_speed_depends_on_changes_its_timing_too(raw, plan):
     after = changed_plan(raw, "models.DeepRes1.network.num_res_blocks", 3)
-    own = {("models", "DeepRes1"), ("samples", "DeepRes1_6"), ("scores", "DeepRes1_6"), ("timings", "DeepRes1")}
-    assert changes(plan, after) == own
+    assert changes(plan, after) == OF_DEEP_RES1 | {("timings", "DeepRes1")}
 
 
 def test_a_surrogate_s_number_changes_its_samples_at_every_t_mid(raw, plan):
@@ -138,7 +128,7 @@ def test_a_surrogate_s_number_changes_its_samples_at_every_t_mid(raw, plan):
 def test_default_s_number_changes_all_that_inherit_it_and_nothing_else(raw, plan):
     after = changed_plan(raw, "models.Default.training.learning_rate", 0.001)
     kept = {("models", "SNGAN"), ("models", "classifier"), ("samples", "SNGAN_t0"), ("scores", "SNGAN_t0")}
-    assert changes(plan, after) == all_of(plan, "models", "samples", "scores") - kept
+    assert changes(plan, after) == all_of(plan, "models", "samples", "scores", "likelihoods") - kept
 
 
 def test_samples_at_t_mid_0_do_not_depend_on_default(raw, plan, run_named):
@@ -152,8 +142,65 @@ def test_samples_at_t_mid_0_do_not_depend_on_default(raw, plan, run_named):
     assert ("samples", "DDPMHalf_t2") in changes(plan, after)
 
 
-def test_the_sampling_seed_changes_samples_and_scores_only(raw, plan):
-    assert changes(plan, changed_plan(raw, "sampling.seed", 1)) == all_of(plan, "samples", "scores")
+def test_a_sampling_number_changes_samples_and_scores_only(raw, plan):
+    assert changes(plan, changed_plan(raw, "sampling.num_samples", 65)) == all_of(plan, "samples", "scores")
+
+
+def test_another_sampling_seed_adds_samples_and_scores_and_keeps_the_others(raw, plan):
+    after = changed_plan(raw, "seeds.sampling", [0, 1])
+    assert plan.runs.keys() <= after.runs.keys()
+    added = {(stage, f"{name}_sampling_seed1") for stage, name in all_of(plan, "samples", "scores")}
+    assert named(after, after.runs.keys() - plan.runs.keys()) == added
+
+
+def test_another_training_seed_adds_every_model_and_keeps_the_others(raw, plan):
+    after = changed_plan(raw, "seeds.training", [0, 5])
+    assert plan.runs.keys() <= after.runs.keys()
+    added = named(after, after.runs.keys() - plan.runs.keys())
+    models = {name for _, name in all_of(plan, "models") if "seed" not in name} - {"classifier"}
+    assert {name for stage, name in added if stage == "models"} == {f"{name}_seed5" for name in models}
+    assert ("likelihoods", "IWDiff_seed5") in added
+    for table in ("table_4_1", "table_4_5"):
+        assert [len(row["runs"]) for row in after.tables[table]] == [2] * len(plan.tables[table])
+
+
+def test_a_seed_that_is_listed_first_or_last_names_the_same_run(raw):
+    both, turned = (changed_plan(raw, "seeds.training", seeds) for seeds in ([0, 1], [1, 0]))
+    assert both.runs.keys() == turned.runs.keys()
+
+
+def test_a_surrogate_and_its_diffusion_are_trained_with_the_same_seed(raw):
+    after = changed_plan(raw, "seeds.training", [0, 5])
+    found = next(run for run in after.runs.values() if (run.stage, run.name) == ("samples", "SNGAN_t2_seed5"))
+    for part in ("model", "surrogate"):
+        assert after.runs[found.config[part]["run"]].config["seed"] == 5
+
+
+def test_the_calibration_s_seeds_train_default_alone(raw, plan):
+    after = changed_plan(raw, "seeds.calibration", [0, 7])
+    assert {name for stage, name in changes(plan, after) if stage == "models"} == {
+        "Default_seed1",
+        "Default_seed2",
+        "Default_seed7",
+    }
+    assert [row["seed"] for row in after.tables["calibration"]] == [0, 7]
+
+
+def test_the_likelihood_s_numbers_change_no_model_and_no_sample(raw, plan):
+    assert changes(plan, changed_plan(raw, "likelihood.num_images", 9)) == all_of(plan, "likelihoods")
+
+
+def test_every_diffusion_model_of_a_table_has_a_likelihood(plan, params):
+    expected = [name for name, model in params.selected.models.items() if model.kind == "ddpm"]
+    assert sorted(row["model"] for row in plan.tables["likelihood"]) == sorted(expected)
+
+
+@pytest.mark.parametrize("features", ["inception", "inception_clean", "efficientnet_lite0"])
+def test_features_of_fixed_weights_are_named_by_their_checksum(raw, features):
+    made = changed_plan(raw, "scoring.features", features)
+    found = made.runs[made.reference].config["features"]
+    assert found == {"network": features, "precision": "float32", "sha256": WEIGHTS_SHA256[features]}
+    assert ("models", "classifier") not in all_of(made, "models")
 
 
 def test_the_handover_changes_only_what_is_handed_over_by_a_diffusion_model(raw, plan):
@@ -169,7 +216,7 @@ def test_the_classifier_changes_scores_and_no_samples(raw, plan):
 
 
 def test_data_changes_everything_but_timings(raw, plan):
-    everything = all_of(plan, "data", "models", "samples", "scores", "references")
+    everything = all_of(plan, "data", "models", "samples", "scores", "references", "likelihoods")
     assert changes(plan, changed_plan(raw, "data.seed", 1)) == everything
 
 
@@ -211,6 +258,7 @@ def test_the_device_changes_no_run(raw, plan):
         ("sampling.revision", ("samples", "Default_6")),
         ("scoring.classifier.revision", ("models", "classifier")),
         ("scoring.revision", ("references", "classifier")),
+        ("likelihood.revision", ("likelihoods", "Default")),
         ("timing.revision", ("timings", "Default")),
     ],
 )
@@ -254,7 +302,7 @@ def test_rows_stand_in_the_paper_s_order(plan):
 def test_every_preset_plans(raw, preset):
     raw["preset"] = preset
     made = plan_of(raw)
-    assert set(made.tables) == {f"table_4_{n}" for n in range(1, 6)} | {"calibration"}
+    assert set(made.tables) == {f"table_4_{n}" for n in range(1, 6)} | {"calibration", "likelihood"}
     assert set(made.figures) == {"figure_4_2", "figure_4_3", "figure_4_4"}
     assert made.runs[made.data].stage == "data"
     assert made.runs[made.reference].stage == "references"
@@ -265,7 +313,7 @@ def test_every_preset_plans(raw, preset):
             assert made.runs[needed].stage == stage
         if run.stage == "scores":
             assert made.runs[run.config["sample"]].stage == "samples"
-    for output in [*made.tables, *made.figures]:
+    for output in [*made.tables, *made.figures, "claims", "summary"]:
         for stage, source in sources(recipe(made, output)):
             assert made.runs[source].stage == stage
 
@@ -289,39 +337,8 @@ def test_needs_of_every_stage(plan, run_named):
     assert found(run_named("scores", "SNGAN_t0")) == {("models", gan.id), ("references", reference.id)}
     both = {("models", gan.id), ("models", default.id), ("references", reference.id)}
     assert found(run_named("scores", "SNGAN_t2")) == both
+    assert found(run_named("likelihoods", "Default")) == {("data", data.id), ("models", default.id)}
     assert found(run_named("timings", "Default")) == set()
-
-
-def recipes(made: Plan) -> dict[str, str]:
-    outputs = [*made.tables, *made.figures]
-    return {output: canonical(recipe(made, output)) for output in outputs}
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "outputs"),
-    [
-        ("models.DeepRes1.training", {"learning_rate": 0.001}, {"table_4_3", "figure_4_2"}),
-        ("models.ShortDiffusion.diffusion.beta_T", 0.8, {"table_4_2"}),
-        ("models.IWDiff.objective.noises", 3, {"table_4_4", "figure_4_3"}),
-        ("models.SNGAN.training.learning_rate", 0.5, {"table_4_5", "figure_4_4"}),
-        ("models.DDPMHalf.training", {"learning_rate": 0.001}, {"table_4_5"}),
-        ("timing.rounds", 3, {"table_4_3", "table_4_4", "table_4_5", "figure_4_2"}),
-        ("execution.threads", 2, set()),
-        (
-            "data.seed",
-            1,
-            {*[f"table_4_{n}" for n in range(1, 6)], *[f"figure_4_{n}" for n in (2, 3, 4)], "calibration"},
-        ),
-    ],
-)
-def test_a_recipe_changes_with_the_runs_of_its_output_and_only_then(raw, plan, key, value, outputs):
-    before, after = recipes(plan), recipes(changed_plan(raw, key, value))
-    assert {output for output in before if before[output] != after[output]} == outputs
-
-
-def test_a_recipe_says_which_code_makes_the_output(plan):
-    assert set(recipe(plan, "table_4_1")["code"]) == {"tables.py", "paper.csv"}
-    assert set(recipe(plan, "figure_4_2")["code"]) == {"tables.py", "paper.csv", "figures.py"}
 
 
 def test_the_figure_of_pairs_is_drawn_from_one_generator(plan, run_named):
@@ -340,25 +357,6 @@ def test_a_model_in_no_table_is_not_made(raw, plan):
     raw["tables"]["table_4_3"].remove("DeepRes1")
     assert changes(plan, plan_of(raw)) == {
         (stage, name)
-        for stage, name in all_of(plan, "models", "samples", "scores", "timings")
+        for stage, name in all_of(plan, "models", "samples", "scores", "likelihoods", "timings")
         if name.startswith("DeepRes1")
     }
-
-
-def test_what_lies_beside_an_output_changes_with_any_record_that_it_rests_on(plan, tmp_path):
-    made = recipe(plan, "table_4_1")
-    assert sidecar(made, tmp_path) is None
-    for stage, run_id in sources(made):
-        path = tmp_path / stage / run_id / "record.json"
-        path.parent.mkdir(parents=True)
-        path.write_text("{}")
-    before = sidecar(made, tmp_path)
-    assert sidecar(made, tmp_path) == before
-    for stage, run_id in sources(made):
-        path = tmp_path / stage / run_id / "record.json"
-        path.write_text('{"made": "anew"}')
-        assert sidecar(made, tmp_path) != before
-        path.write_text("{}")
-    assert sidecar(made, tmp_path) == before
-    (tmp_path / "scores" / made["rows"][0]["score"] / "record.json").unlink()
-    assert sidecar(made, tmp_path) is None

@@ -12,6 +12,7 @@ from surrodiff import params, tables
 from surrodiff.errors import UserError
 from surrodiff.plan import build
 from surrodiff.recipes import recipe, sidecar, sources
+from surrodiff.runs import complete
 
 # What the paper prints, copied from it once more.
 PAPER = {
@@ -73,7 +74,7 @@ def test_the_paper_s_values_stand_in_its_order(frames, name):
 def test_ours_stand_beside_them(frames, plan, filled, name):
     _, distances = filled
     frame, rows = frames[name], plan.tables[name]
-    expected = [distances[row["score"]] for row in rows]
+    expected = [distances[row["runs"][0]["score"]] for row in rows]
     assert frame["fd_classifier"][: len(rows)].tolist() == pytest.approx(expected, rel=1e-5)
     columns = list(frame)
     assert columns.index("paper_fid") == columns.index("fd_classifier") + 1
@@ -160,9 +161,7 @@ def test_speeds_of_surrogates_follow_from_their_evaluations(frames):
 
 
 def test_parameters_are_the_records_own(frames, plan, filled):
-    from surrodiff.runs import complete
-
-    records = [complete(filled[0], "models", row["run"])[2] for row in plan.tables["table_4_3"]]
+    records = [complete(filled[0], "models", row["runs"][0]["run"])[2] for row in plan.tables["table_4_3"]]
     assert frames["table_4_3"]["parameters"].tolist() == [record["parameters"] for record in records]
     assert frames["table_4_3"]["parameters_m_by_paper"].tolist() == [r["parameters_by_paper"] for r in records]
     assert frames["table_4_3"]["paper_parameters_m"].tolist() == [34.21, 23.27, 24.76, 17.02, 11.51, 25.68]
@@ -173,15 +172,30 @@ def test_parameters_are_the_records_own(frames, plan, filled):
     assert frames["table_4_3"]["paper_block"].tolist() == ["standard"] * 4 + ["mbconv"] * 2
 
 
-def test_the_calibration_has_both_splits_and_one_model_of_several_seeds(frames, plan, filled):
+def test_the_calibration_has_both_splits_damaged_copies_and_one_model_of_several_seeds(frames, plan, filled):
     frame = frames["calibration"]
-    seeds = ["Default", "DefaultSeed1", "DefaultSeed2"]
-    assert frame["images"].tolist() == ["train", "held_out", *seeds]
-    assert frame["num_images"].tolist() == [1437, 360, 64, 64, 64]
-    distances = [filled[1][row["score"]] for row in plan.tables["calibration"]]
-    assert frame["fd_classifier"].tolist() == [0, 1.625, *distances]
-    assert frame["is_classifier_mean"].tolist()[:2] == [9.5, 9.25]
-    assert frame["is_classifier_std"].tolist()[:2] == [0.25, 0.125]
+    assert frame["images"].tolist() == ["train", "held_out", "held_out", *["Default"] * 3]
+    assert frame["against"].tolist() == ["held_out", *["train"] * 5]
+    assert frame["num_images"].tolist() == [1437, 360, 360, 64, 64, 64]
+    assert frame["damage"][2] == "noise"
+    assert frame["amount"][2] == 16
+    assert frame["seed"].tolist()[3:] == [0, 1, 2]
+    distances = [filled[1][row["runs"][0]["score"]] for row in plan.tables["calibration"]]
+    assert frame["fd_classifier"].tolist() == [1.5, 1.625, 20.5, *distances]
+    assert frame["is_classifier_mean"].tolist()[:3] == [9.5, 9.25, 4.5]
+    assert frame["is_classifier_std"].tolist()[:3] == [0.25] * 3
+
+
+def test_the_likelihood_has_every_diffusion_model_and_its_parts(frames, plan, filled):
+    frame = frames["likelihood"].set_index("model")
+    assert list(frame.index) == [row["model"] for row in plan.tables["likelihood"]]
+    for row in plan.tables["likelihood"]:
+        record = complete(filled[0], "likelihoods", row["runs"][0]["likelihood"])[2]
+        found = frame.loc[row["model"]]
+        assert found["bits_per_dim"] == pytest.approx(record["bits_per_dim"], rel=1e-5)
+        assert found["bits_per_dim_interval"] == pytest.approx(1.96 * 0.25, rel=1e-5)
+        assert found[["prior", "kl", "decoder"]].sum() == pytest.approx(found["bits_per_dim"], rel=1e-5)
+    assert frame.loc["DDPMHalf", "image_size"] == 4
 
 
 @pytest.mark.parametrize(
@@ -200,8 +214,8 @@ def test_only_inception_on_50000_samples_gives_a_fid(
     results = tmp_path / preset
     fill(made, results, features, num_samples)
     frame = tables.table(recipe(made, "table_4_1"), results)
-    ours = [column for column in frame if column.startswith(("fid", "fd", "is_"))]
-    assert {c for c in ours if not c.endswith("_std")} == {distance, inception_score}
+    assert {distance, f"{distance}_interval", inception_score} <= set(frame)
+    assert ("fid" in frame, "is_mean" in frame) == (distance == "fid", inception_score == "is_mean")
     calibration = tables.table(recipe(made, "calibration"), results)
     assert "fid" not in calibration
     assert f"fd_{features}" in calibration
@@ -243,14 +257,15 @@ def test_steps_that_the_paper_has_not_are_no_row_of_the_paper(raw, tmp_path):
     assert frame["paper_fid"][:2].isna().all()
 
 
-@pytest.mark.parametrize("name", [*PAPER, "calibration"])
+@pytest.mark.parametrize("name", [*PAPER, "calibration", "likelihood"])
 def test_the_csv_is_one_header_and_numbers(frames, filled, name):
     text = (filled[0] / "tables" / f"{name}.csv").read_text()
     lines = list(csv.reader(text.splitlines()))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines) == len(frames[name]) + 1
     assert len(set(lines[0])) == len(lines[0])
-    words = {"model", "architecture", "setup", "surrogate", "images", "data", "note"}
+    words = {"model", "architecture", "setup", "surrogate", "images", "data", "note", "damage", "against"}
+    words |= {"against_default"}
     words |= {f"{whose}{what}" for whose in ("", "paper_") for what in ("block", "channel_multipliers")}
     for column in set(frames[name]) - words:
         assert is_numeric_dtype(frames[name][column]), column
@@ -258,30 +273,42 @@ def test_the_csv_is_one_header_and_numbers(frames, filled, name):
     assert text.endswith("\n")
 
 
-@pytest.mark.parametrize("name", [*PAPER, "calibration"])
+@pytest.mark.parametrize("name", [*PAPER, "calibration", "likelihood"])
 def test_the_markdown_says_what_the_numbers_rest_on(frames, filled, name):
     text = (filled[0] / "tables" / f"{name}.md").read_text()
     assert text.startswith(f"# {tables.TITLES[name]}\n")
-    rows = [line for line in text.splitlines() if line.startswith("|")]
+    first, _, more = text.partition("## More scores")
+    rows = [line for line in first.splitlines() if line.startswith("|")]
     assert len(rows) == len(frames[name]) + 2
-    assert "`classifier` features" in text
-    assert "c0ffeec0ffee" in text
+    assert bool(more) == (name in PAPER)
+    if more:
+        rows = [line for line in more.splitlines() if line.startswith("|")]
+        assert len(rows) == frames[name]["num_samples"].notna().sum() + 2
+        assert "fd_classifier_infinity" in rows[0]
+        assert "precision" not in first.partition("Preset")[0]
     assert "data `digits`" in text
     assert "Preset `test`" in text
     assert "nan" not in text
-    assert "with 64 samples a row" in text
     assert "trained for 6 steps" in text
-    assert "trained with 3 seeds (Default, DefaultSeed1, DefaultSeed2)" in text
-    assert "360 held-out real images score fd_classifier 1.62" in text
+    if name == "likelihood":
+        assert "on 8 held-out images" in text
+    else:
+        assert "`classifier` features in float32" in text
+        assert "c0ffeec0ffee" in text
+        assert "with 64 samples a row" in text
+        assert "against 1437 training images (`_held_out`: 360 held-out images)" in text
+    assert ("trained with the seeds 0, 1, 2 scores" in text) == (name in PAPER)
+    assert ("## The paper's claims" in text) == (name in PAPER)
     assert ("Slide rule" in text) == (name in ("table_4_3", "table_4_4", "table_4_5"))
 
 
-def test_the_markdown_joins_mean_and_spread(filled, frames):
+def test_the_markdown_joins_a_number_and_its_spread(filled, frames):
     text = (filled[0] / "tables" / "table_4_1.md").read_text()
     assert "| 7.84 ± 0.09 " in text
     assert "| 9.46 ± 0.11 " in text
     first = frames["table_4_1"].iloc[0]
-    assert f"| {first['is_classifier_mean']:.2f} ± {first['is_classifier_std']:.2f} " in text
+    assert f"| {first['is_classifier_mean']:.3f} ± {first['is_classifier_std']:.3f} " in text
+    assert f"| {first['fd_classifier']:.2f} ± {first['fd_classifier_interval']:.2f} " in text
     assert "_std" not in text
 
 

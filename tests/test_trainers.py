@@ -96,7 +96,7 @@ def trainer_of(kind: str, images: int = 20, **training):
     if config["kind"] == "classifier":
         config = {**config, **training}
     else:
-        config = {**config, "training": {**config["training"], **training}}
+        config = {**config, "seed": training.pop("seed", 0), "training": {**config["training"], **training}}
     if kind.endswith("Plus2"):
         # So few timesteps that the history of each is full after a few steps.
         config = {**config, "diffusion": {"T": 2, "beta_1": 0.1, "beta_T": 0.9}}
@@ -334,7 +334,7 @@ def test_dropout_masks_depend_on_the_seed_and_the_step():
     """And not on what was drawn before."""
 
     def losses(seed):
-        config = {**CONFIGS["Default"], "training": {**CONFIGS["Default"]["training"], "seed": seed}}
+        config = {**CONFIGS["Default"], "seed": seed}
         trainer = DiffusionTrainer(config, *pictures(20), CPU, None)
         x = torch.ones(8, 1, 8, 8)
         t = torch.ones(8, dtype=torch.long)

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -31,9 +32,9 @@ STAGES = {
     "data": ("data", "read, resize and split the pictures"),
     "train": ("models", "train a model, or go on from its checkpoint"),
     "sample": ("samples", "draw a model's samples"),
-    "reference": ("references", "features of the training split, and the calibration on real images"),
-    "score": ("scores", "score samples against the training split"),
-    "likelihood": ("likelihoods", "bits per dimension of a model's variational bound"),
+    "reference": ("references", "features of both splits, and the calibration on real images"),
+    "score": ("scores", "score samples against the training and the held-out split"),
+    "likelihood": ("likelihoods", "bits per dimension of a model's variational bound on held-out pictures"),
     "time": ("timings", "time a model's training step and sampling beside Default's"),
 }
 
@@ -61,11 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_machine(sub)
     for command, text in (("table", "write a table as CSV and Markdown"), ("figure", "draw a figure as PNG and SVG")):
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
-        sub.add_argument("output", help=f"{command}_4_1 and so on" + (", or calibration" * (command == "table")))
+        more = ", or calibration, likelihood" * (command == "table")
+        sub.add_argument("output", help=f"{command}_4_1 and so on{more}")
         sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
-    text = "write what dvc metrics and dvc plots read: every row's scores and speed, and the training curves"
-    sub = commands.add_parser("summary", parents=[common], help=text, description=text)
-    sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
+    for command, text in (
+        ("claims", "judge the paper's sentences that compare rows"),
+        ("summary", "write what dvc metrics and dvc plots read: every row's scores and speed, and the training curves"),
+    ):
+        sub = commands.add_parser(command, parents=[common], help=text, description=text)
+        sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
+    text = "score real images, whole and damaged, and say whether the scores are what they should be"
+    _add_machine(commands.add_parser("calibrate", parents=[common], help=text, description=text))
     text = "record the preset's finished results in DVC; refuses while anything is missing or stale"
     commands.add_parser("record", help=text, description=text)
     text = "list runs that no preset of params.yaml asks for (runs of old values), with their sizes"
@@ -129,17 +136,8 @@ def _logging(path: Path):
             raise
 
 
-def _make(args):
-    if args.command == "make":
-        given = _json(args.runs, "RUNS")
-        try:
-            runs, execution = [plan.Run(**run) for run in given["runs"]], given["execution"]
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"RUNS: not what the workflow writes ({error}); name a run, as in `train Default`"
-            ) from None
-    else:
-        runs, execution = [_find(args)], _params(args).selected.execution.model_dump()
+def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
+    """Make runs in order, each with its log if the workflow calls, and yield their records."""
     threads = args.threads or execution["threads"]
     # OpenMP reads this once, at the import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
@@ -156,24 +154,62 @@ def _make(args):
         for run in runs:
             log = _logging(_results(args) / "logs" / run.stage / f"{run.id}.log")
             with log if args.command == "make" else contextlib.nullcontext():
-                stages.make(run, _results(args), own, execution)
-            print(_results(args) / run.stage / run.id, flush=True)
+                yield stages.make(run, _results(args), own, execution)
+
+
+def _make(args):
+    if args.command == "make":
+        given = _json(args.runs, "RUNS")
+        try:
+            runs, execution = [plan.Run(**run) for run in given["runs"]], given["execution"]
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"RUNS: not what the workflow writes ({error}); name a run, as in `train Default`"
+            ) from None
+    else:
+        runs, execution = [_find(args)], _params(args).selected.execution.model_dump()
+    for run, _ in zip(runs, _stages(args, runs, execution), strict=True):
+        print(_results(args) / run.stage / run.id, flush=True)
+
+
+def _calibrate(args):
+    from surrodiff import calibration
+
+    made = plan.build(_params(args))
+    needed = [run_id for _, run_id in plan.needs(made, made.reference)]
+    runs = [made.runs[run_id] for run_id in [*needed, made.reference]]
+    *_, reference = _stages(args, runs, _params(args).selected.execution.model_dump())
+    checks = calibration.checks(reference)
+    print(
+        f"{reference['features']} features of {reference['data']}: {reference['train_images']} training and "
+        f"{reference['held_out_images']} held-out images"
+    )
+    for check in checks:
+        print({True: "pass", False: "FAIL", None: "    "}[check.passed], check.text)
+    if any(check.passed is False for check in checks):
+        raise UserError("the calibration failed: scores made here do not compare with published ones")
 
 
 def _run_output(args):
     from surrodiff import figures, summary, tables
 
-    output = getattr(args, "output", "summary")
+    output = getattr(args, "output", args.command)
     if args.recipe:
         recipe = _json(args.recipe, "--recipe")
     else:
         made = plan.build(_params(args))
-        known = {"table": made.tables, "figure": made.figures, "summary": ["summary"]}[args.command]
+        known = {"table": made.tables, "figure": made.figures}.get(args.command, [output])
         if output not in known:
             raise UserError(f"there is no {args.command} {output!r}; there are {', '.join(known)}")
         recipe = recipes.recipe(made, output)
-    {"table": tables, "figure": figures, "summary": summary}[args.command].write(recipe, _results(args))
-    print(_results(args) / ("summary" if args.command == "summary" else f"{args.command}s/{output}"))
+    write, where = {
+        "table": (tables.write, f"tables/{output}"),
+        "figure": (figures.write, f"figures/{output}"),
+        "claims": (tables.write_claims, "claims.csv"),
+        "summary": (summary.write, "summary"),
+    }[args.command]
+    write(recipe, _results(args))
+    print(_results(args) / where)
 
 
 def _list_models(args):
@@ -251,7 +287,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.command in STAGES or args.command == "make":
             _make(args)
         else:
-            others = {"models": _list_models, "record": _record, "prune": _prune, "plots-page": _plots_page}
+            others = {"models": _list_models, "calibrate": _calibrate, "record": _record, "prune": _prune}
+            others["plots-page"] = _plots_page
             others.get(args.command, _run_output)(args)
     except UserError as error:
         print(f"surrodiff: {error}", file=sys.stderr)

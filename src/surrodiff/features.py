@@ -157,8 +157,9 @@ def efficientnet_lite0(file: Path, device: torch.device, precision: str = "float
     return FeatureNetwork("efficientnet_lite0", sha256(file), 224, "clean", (-127 / 128, 1.0), evaluate)
 
 
-def load(features: dict, results: Path, device: torch.device, precision: str = "float32") -> FeatureNetwork:
-    """The feature network of a reference's configuration, to run at a resolved precision."""
+def load(features: dict, results: Path, device: torch.device) -> FeatureNetwork:
+    """The feature network of a reference's configuration."""
+    precision = features["precision"]
     match features["network"]:
         case "classifier":
             return classifier(results, features["run"], device, precision)

@@ -9,18 +9,20 @@ from matplotlib.figure import Figure
 
 from surrodiff.pictures import tile
 from surrodiff.recipes import sidecar
+from surrodiff.rows import frame, paper_row, score_names, scores_of
 from surrodiff.runs import complete, replacing, verified, write_text
-from surrodiff.tables import paper_row, require_sources, table
+from surrodiff.tables import require_sources
 
 # The same numbers give the same file: no dates, no random ids, and margins set by hand: a solved layout can differ.
 _STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 
 
 def figure_4_2(recipe: dict, results: Path) -> Figure:
-    """FID against parameters, sampling speed and train time, ours beside the paper's; the dotted line is the
-    least-squares line through the standard blocks."""
-    rows = table({**recipe, "output": "table_4_3"}, results)
-    distance = next(column for column in rows if column.startswith(("fd_", "fid")))
+    """FID against parameters, sampling speed and train time, ours with 95 % intervals beside the paper's; the dotted
+    line is the least-squares line through the standard blocks."""
+    rows = frame({**recipe, "output": "table_4_3"}, results)
+    score = scores_of(recipe["rows"][0], results)[0]
+    distance = score_names(score["features"], score["num_samples"])["distance"]
     panels = [
         ("parameters_m_by_paper", "paper_parameters_m", "parameters, millions (of 2^20)"),
         ("samples_per_second", "paper_samples_per_second", "sampling speed, samples/s"),
@@ -31,8 +33,8 @@ def figure_4_2(recipe: dict, results: Path) -> Figure:
     axes = figure.subplots(3, 2)
     for (ours, papers, label), (left, right) in zip(panels, axes, strict=True):
         _scatter(left, rows, ours, distance, label, distance)
+        left.errorbar(rows[ours], rows[distance], rows[f"{distance}_interval"], fmt="none", ecolor="gray", zorder=0)
         _scatter(right, rows, papers, "paper_fid", label, "FID")
-    score = complete(results, "scores", recipe["rows"][0]["score"])[2]
     axes[0, 0].set_title(
         f"ours, preset {results.name}: {score['data']}, {recipe['rows'][0]['of_steps']} training steps,\n"
         f"{score['features']} features of {score['num_samples']} samples"
@@ -64,7 +66,7 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
     axis = figure.subplots()
     top = 0.0
     for row in recipe["rows"]:
-        path, config, _ = complete(results, "models", row["run"])
+        path, config, _ = complete(results, "models", row["runs"][0]["run"])
         losses = pd.read_csv(path / "losses.csv")
         losses = losses[losses["step"] <= max(row["of_steps"] / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
         mean = losses["loss_uniform_t"].rolling(max(1, len(losses) // 10), min_periods=1).mean()

@@ -34,6 +34,8 @@ class Stream(IntEnum):
     LOW_RESOLUTION = 15  # the reverse process of a low-resolution surrogate
     SPLIT = 16
     BOUND = 17  # which held-out images the variational bound is of, and their q(x_t | x_0)
+    SCORING = 18  # the order in which real images are scored
+    DAMAGE = 19
 
 
 def philox4x32(counter, key, rounds: int = 10):

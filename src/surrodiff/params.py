@@ -101,7 +101,6 @@ class _Steps(_Block):
     learning_rate: Positive
     horizontal_flip: bool
     precision: Precision
-    seed: Seed
     revision: Count
 
     @model_validator(mode="after")
@@ -157,12 +156,27 @@ class SNGAN(_Block):
 
 
 class Sampling(_Block):
-    num_samples: Annotated[int, Field(ge=2)]
+    num_samples: Annotated[int, Field(ge=4)]  # two for each half of the jackknife's
     variance: Literal["fixed_large", "fixed_small"]
     clip_x0: bool
     precision: Precision
-    seed: Seed
     revision: Count
+
+
+class Seeds(_Block):
+    """Every row of a table is made once for each pair of a training and a sampling seed and shows their mean;
+    `calibration`: the training seeds of Default whose spread says how much of a difference is noise."""
+
+    training: Annotated[list[Seed], Field(min_length=1)]
+    sampling: Annotated[list[Seed], Field(min_length=1)]
+    calibration: list[Seed]
+
+    @model_validator(mode="after")
+    def _check(self):
+        for key, seeds in self:
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"{key}: the same seed twice in {seeds}")
+        return self
 
 
 class Surrogate(_Block):
@@ -183,9 +197,35 @@ class Classifier(_Block):
 
 
 class Scoring(_Block):
-    features: Literal["classifier", "inception"]
+    """`kept_features`: at most so many of each set are kept for KID, precision and recall; the Frechet distance and the
+    Inception Score use all, in memory that does not grow with their number."""
+
+    features: Literal["classifier", "efficientnet_lite0", "inception", "inception_clean"]
+    precision: Literal["float32", "bfloat16"]
     classifier: Classifier
     is_splits: Count
+    kid_subsets: Count
+    kid_subset_size: Annotated[int, Field(ge=2)]
+    neighbours: Count
+    kept_features: Annotated[int, Field(ge=2)]
+    revision: Count
+
+    @model_validator(mode="after")
+    def _check(self):
+        for key in ("kid_subset_size", "neighbours"):
+            if getattr(self, key) >= self.kept_features:
+                raise ValueError(f"{key}: must be less than kept_features ({self.kept_features})")
+        return self
+
+
+class Likelihood(_Block):
+    """The variational bound of every diffusion model on `num_images` held-out pictures; `clip_x0`: with the predicted
+    x_0 clipped to [-1, 1], as published bounds are."""
+
+    num_images: Annotated[int, Field(ge=2)]
+    clip_x0: bool
+    precision: Precision
+    seed: Seed
     revision: Count
 
 
@@ -219,10 +259,12 @@ def _merged(base: dict, change: dict) -> dict:
 class Preset(_Block):
     data: Data
     models: dict[Annotated[str, Field(pattern=r"^\w+$")], Annotated[DDPM | SNGAN, Field(discriminator="kind")]]
+    seeds: Seeds
     evaluated_steps: Annotated[list[Count], Field(min_length=1)]
     sampling: Sampling
     surrogate: Surrogate
     scoring: Scoring
+    likelihood: Likelihood
     timing: Timing
     execution: Execution
 
@@ -261,10 +303,8 @@ class Preset(_Block):
 
 
 class Tables(_Block):
-    """The models of each table, in the order of its rows; `calibration` has Default once for each of several seeds, to
-    show how much of a difference is noise."""
+    """The models of each table, in the order of its rows."""
 
-    calibration: list[str]
     table_4_1: Rows
     table_4_2: Rows
     table_4_3: Rows
@@ -303,14 +343,6 @@ class Params(_Block):
                                 f"{where}.evaluated_steps: {step} is no multiple of models.{name}.training."
                                 f"snapshot_every ({training.snapshot_every}) up to {training.steps}"
                             )
-            seeds = [preset.models[name].model_dump() for name in self.tables.calibration]
-            for name, model in zip(self.tables.calibration, seeds, strict=True):
-                model["training"].pop("seed")
-                if model != seeds[0]:
-                    raise ValueError(
-                        f"tables.calibration: {where}.models.{name} differs from {self.tables.calibration[0]} in more "
-                        "than training.seed"
-                    )
             for name in self.tables.table_4_5:
                 model = preset.models[name]
                 if model.kind == "ddpm" and model.diffusion != preset.models["Default"].diffusion:

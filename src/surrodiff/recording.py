@@ -16,7 +16,7 @@ from surrodiff.errors import UserError
 from surrodiff.params import Params
 from surrodiff.runs import complete, verified
 
-STAGES = ("data", "models", "references", "samples", "scores", "timings")
+STAGES = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
 
 
 def _output(*command: str) -> str:

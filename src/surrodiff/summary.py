@@ -4,47 +4,57 @@ Names and columns are the same whatever the preset and its features, so that `dv
 """
 
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pandas as pd
 
+from surrodiff.recipes import rows as rows_of
 from surrodiff.recipes import sidecar
+from surrodiff.rows import score_names, scores_of, speeds
 from surrodiff.runs import complete, write_json, write_text
-from surrodiff.tables import require_sources, score_columns, speeds
+from surrodiff.tables import require_sources
 
 CURVE_POINTS = 200
 
 
 def rows(recipe: dict, results: Path) -> pd.DataFrame:
-    """One line for each sampler in any table, by the name of its samples."""
+    """One line for each sampler in any table, by the name of its samples; means over seeds."""
     found: dict[str, dict] = {}
     # A sampler can stand in several tables; those of its rows that have speeds come last and stay.
-    for row in sorted(recipe["rows"] + recipe["seeds"], key=lambda row: "timing" in row):
-        score = complete(results, "scores", row["score"])[2]
-        name = row["score"].rpartition("-")[0]
+    for row in sorted(rows_of(recipe), key=lambda row: "timing" in row):
+        scores = scores_of(row, results)
+        name = row["runs"][0]["score"].rpartition("-")[0]
+        first = scores[0]
         found[name] = {
             "name": name,
             "model": row["model"],
             "train_steps": row["step"],
             "t_mid": row.get("t_mid"),
-            "frechet_distance": score["frechet_distance"],
-            "frechet_column": score_columns(score)[0],
-            "is_mean": score["is_mean"],
-            "is_std": score["is_std"],
-            "num_samples": score["num_samples"],
+            "frechet_distance": fmean(score["train"]["frechet_distance"] for score in scores),
+            "frechet_column": score_names(first["features"], first["num_samples"])["distance"],
+            "is_mean": fmean(score["is_mean"] for score in scores),
+            "is_std": stdev(score["is_mean"] for score in scores) if len(scores) > 1 else first["is_std"],
+            "kernel_distance": fmean(score["train"]["kernel_distance"] for score in scores),
+            "precision": fmean(score["train"]["precision"] for score in scores),
+            "recall": fmean(score["train"]["recall"] for score in scores),
+            "num_samples": first["num_samples"],
+            "seeds": len(scores),
             **speeds(row, results),
         }
     return pd.DataFrame(sorted(found.values(), key=lambda row: row["name"])).astype({"t_mid": "Int64"})
 
 
 def curves(recipe: dict, results: Path) -> pd.DataFrame:
-    """Training loss at uniform t of every diffusion model in any table, in at most CURVE_POINTS averages."""
+    """Training loss at uniform t of every diffusion model in any table, in at most CURVE_POINTS averages; of several
+    seeds the first."""
     frames = []
-    for name, run_id in sorted({(row["model"], row["run"]) for row in recipe["rows"] + recipe["seeds"]}):
+    for run_id in sorted({row["runs"][0]["run"] for row in rows_of(recipe)}):
         losses = pd.read_csv(complete(results, "models", run_id)[0] / "losses.csv")
         if "loss_uniform_t" in losses:
             group = losses.index // -(-len(losses) // CURVE_POINTS)
             loss = losses["loss_uniform_t"].groupby(group).mean()
             step = losses["step"].groupby(group).last()
+            name = run_id.rpartition("-")[0]
             frames.append(pd.DataFrame({"model": name, "train_step": step, "loss_uniform_t": loss}))
     return pd.concat(frames, ignore_index=True)
 

@@ -1,11 +1,13 @@
-"""The paper's tables from the records of runs: our value and the paper's side by side, as CSV and as Markdown."""
+"""The tables as CSV and as Markdown: every number as CSV, the readable ones with what they rest on as Markdown."""
 
-import csv
+import math
 from pathlib import Path
 
 import pandas as pd
 
+from surrodiff import claims
 from surrodiff.recipes import sidecar, sources
+from surrodiff.rows import NORMAL_95, frame, interval, score_names, scores_of
 from surrodiff.runs import complete, write_text
 
 TITLES = {
@@ -14,232 +16,205 @@ TITLES = {
     "table_4_3": "Table 4.3: architectures",
     "table_4_4": "Table 4.4: objectives",
     "table_4_5": "Table 4.5: Surrogate Diffusion",
-    "calibration": "Calibration: the scores of real images",
+    "calibration": "Calibration: the scores of real images, whole and damaged",
+    "likelihood": "Likelihood: bits per dimension of the variational bound",
 }
-
-
-def _paper() -> list[dict[str, str]]:
-    with open(Path(__file__).with_name("paper.csv"), newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
-
-
-def paper_row(table: str, row: dict) -> dict[str, str]:
-    """The paper's row that a row of the plan repeats: same model and the same share of the training steps (Tables 4.1
-    and 4.2) or of T (Table 4.5); a row of blanks with the model's name for a model of the user's own."""
-    column, of_paper, share = "", 0, None
-    if table in ("table_4_1", "table_4_2"):
-        column, of_paper, share = "train_steps", 150_000, row["step"] / row["of_steps"]
-    elif row.get("t_mid") is not None:
-        column, of_paper, share = "t_mid", 1000, row["t_mid"] / row["default_T"]
-    for line in _paper():
-        same_share = share is None or (line[column] and abs(int(line[column]) / of_paper - share) < 1e-3)
-        if (line["table"], line["model"]) == (table, row["model"]) and same_share:
-            return line
-    return dict.fromkeys(_paper()[0], "") | {"row": row["model"]}
-
-
-def score_columns(score: dict) -> tuple[str, str]:
-    """Names of the Frechet distance's and the Inception Score's columns: `fid` and `is` only for Inception features on
-    50,000 samples, else the features' name is part of them."""
-    if score["features"] == "inception":
-        return ("fid" if score["num_samples"] == 50000 else "fd_inception"), "is"
-    return f"fd_{score['features']}", f"is_{score['features']}"
-
-
-def _score_cells(score: dict, row: dict, line: dict[str, str]) -> dict:
-    distance, inception_score = score_columns(score)
-    return {
-        f"{inception_score}_mean": score["is_mean"],
-        f"{inception_score}_std": score["is_std"],
-        "paper_is_mean": _number(line["is_mean"]),
-        "paper_is_std": _number(line["is_std"]),
-        distance: score["frechet_distance"],
-        "paper_fid": _number(line["fid"]),
-        "num_samples": score["num_samples"],
-        "train_steps": row["step"],
-        "data": score["data"],
-    }
-
-
-def _relative_seconds_per_sample(row: dict, timing: dict) -> float:
-    """Seconds of this row's sampler over those of Default's whole chain, both measured in the same job."""
-    evaluation = timing["to_baseline"]["evaluation_seconds_per_image"]
-    t_mid, default_evaluations = row.get("t_mid"), row["default_T"]
-    if t_mid is None:
-        return evaluation * row["T"] / default_evaluations
-    # A low-resolution surrogate runs the steps down to t_mid and estimates x_0 there; a generator runs once.
-    evaluations = row["T"] - t_mid + (t_mid > 0) if "T" in row else 1
-    return (evaluation * evaluations + t_mid) / default_evaluations
-
-
-def speeds(row: dict, results: Path) -> dict[str, float | None]:
-    """`samples_per_second` of a row's sampler and its ratio to Default's; None where the row is not timed."""
-    if "timing" not in row:
-        return {"samples_per_second": None, "sampling_speed_ratio": None}
-    relative = _relative_seconds_per_sample(row, complete(results, "timings", row["timing"])[2])
-    default = complete(results, "timings", row["default_timing"])[2]["model"]
-    default_speed = 1 / (default["evaluation_seconds_per_image"] * row["default_T"])
-    return {"samples_per_second": default_speed / relative, "sampling_speed_ratio": 1 / relative}
-
-
-def _cells(table: str, row: dict, results: Path) -> dict:
-    line = paper_row(table, row)
-    _, config, record = complete(results, "models", row["run"])
-    scores = _score_cells(complete(results, "scores", row["score"])[2], row, line)
-    speed = {**speeds(row, results), "paper_samples_per_second": _number(line["samples_per_second"])}
-    if "timing" in row:
-        train_ratio = complete(results, "timings", row["timing"])[2]["to_baseline"]["train_step_seconds"]
-        default = complete(results, "timings", row["default_timing"])[2]["model"]
-    match table:
-        case "table_4_1" | "table_4_2":
-            cells = {
-                "model": line["row"],
-                "train_steps": row["step"],  # here the rows' subject, so it comes first
-                "paper_train_steps": _number(line["train_steps"]),
-                "T": row["T"],
-                "paper_T": _number(line["T"]),
-            }
-        case "table_4_3":
-            network = config["network"]
-            cells = {
-                "architecture": line["row"],
-                "block": network["block"],
-                "paper_block": line["block"],
-                "channel_multipliers": "(" + ", ".join(map(str, network["channel_multipliers"])) + ")",
-                "paper_channel_multipliers": line["channel_multipliers"],
-                "num_res_blocks": network["num_res_blocks"],
-                "paper_num_res_blocks": _number(line["num_res_blocks"]),
-                "base_channels": network["base_channels"],
-                "paper_base_channels": _number(line["base_channels"]),
-                "parameters": record["parameters"],
-                "parameters_m_by_paper": record["parameters_by_paper"],
-                "paper_parameters_m": _number(line["parameters_m"]),
-                **speed,
-                "train_hours": train_ratio * default["train_step_seconds"] * row["of_steps"] / 3600,
-                "paper_train_hours": _number(line["train_hours"]),
-            }
-        case "table_4_4":
-            cells = {
-                "setup": line["row"],
-                "train_time_ratio": train_ratio,
-                "paper_train_time_ratio": _number(line["train_time_ratio"]),
-            }
-        case "table_4_5":
-            cells = {
-                "surrogate": line["row"],
-                "surrogate_image_size": config["image_size"],
-                "t_mid": row["t_mid"],
-                "paper_t_mid": _number(line["t_mid"]),
-                "T": row["default_T"],
-                "paper_T": _number(line["T"]),
-                **speed,
-            }
-    return cells | scores | {"note": line["note"]}
+# What the Markdown leaves to the CSV, or says once below the table.
+_LEFT_OUT = ("num_samples", "data", "seeds", "precision_held_out", "recall_held_out", "sampling_speed_ratio")
 
 
 def _calibration(recipe: dict, results: Path) -> pd.DataFrame:
-    """The scores of real images, and those of Default trained with several seeds."""
+    """Real images, whole and damaged, scored as if they were samples, and Default trained with several seeds."""
     reference = complete(results, "references", recipe["reference"])[2]
-    found = reference["calibration"]
-    distance, inception_score = _calibration_columns(reference)
-    real = (("train", 0.0), ("held_out", found["frechet_distance_held_out"]))
-    rows = [
-        (name, reference[f"{name}_images"], value, found[f"is_{name}_mean"], found[f"is_{name}_std"])
-        for name, value in real
-    ]
+    lines = [({**line, "seed": None}, split) for line in reference["calibration"] for split in ("train", "held_out")]
     for row in recipe["seeds"]:
-        score = complete(results, "scores", row["score"])[2]
-        numbers = (score[key] for key in ("num_samples", "frechet_distance", "is_mean", "is_std"))
-        rows.append((row["model"], *numbers))
-    columns = ["images", "num_images", distance, f"{inception_score}_mean", f"{inception_score}_std"]
-    return pd.DataFrame(rows, columns=columns)
+        for score in scores_of(row, results):
+            own = {"images": "Default", "seed": row["seed"], "num_images": score["num_samples"]}
+            lines.append(({**score, **own, "damage": None, "amount": None}, "train"))
+    names = score_names(reference["features"], None)
+    distance, kernel, score = names["distance"], names["kernel"], names["score"]
+    return pd.DataFrame(
+        {
+            "images": line["images"],
+            "damage": line["damage"],
+            "amount": line["amount"],
+            "seed": line["seed"],
+            "num_images": line["num_images"],
+            "against": split,
+            distance: line[split]["frechet_distance"],
+            f"{distance}_interval": NORMAL_95 * line[split]["frechet_error"],
+            f"{distance}_infinity": line[split]["frechet_infinity"],
+            f"{kernel}_mean": line[split]["kernel_distance"],
+            f"{kernel}_std": line[split]["kernel_distance_std"],
+            "precision": line[split]["precision"],
+            "recall": line[split]["recall"],
+            f"{score}_mean": line["is_mean"],
+            f"{score}_std": line["is_std"],
+        }
+        for line, split in lines
+        if split in line
+    ).astype({"seed": "Int64"})
 
 
-def _calibration_columns(reference: dict) -> tuple[str, str]:
-    """As score_columns; never `fid`, because the real images are fewer than 50,000 or the reference itself."""
-    return score_columns({"features": reference["features"], "num_samples": None})
+def _likelihood(recipe: dict, results: Path) -> pd.DataFrame:
+    """The variational bound of every diffusion model, and its three parts."""
+    lines = []
+    for row in recipe["rows"]:
+        bounds = [complete(results, "likelihoods", run["likelihood"])[2] for run in row["runs"]]
+        values = pd.DataFrame(bounds)
+        totals = values["bits_per_dim"].tolist()
+        lines.append(
+            {
+                "model": row["model"],
+                "image_size": row["image_size"],
+                "T": row["T"],
+                "bits_per_dim": values["bits_per_dim"].mean(),
+                "bits_per_dim_std": values["bits_per_dim"].std(),  # over seeds; blank for one
+                "bits_per_dim_interval": interval(totals, values["bits_per_dim_error"].tolist(), 0),
+                **{part: values[part].mean() for part in ("prior", "kl", "decoder")},
+                "num_images": bounds[0]["num_images"],
+                "train_steps": row["step"],
+                "seeds": len(bounds),
+                "data": bounds[0]["data"],
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def table(recipe: dict, results: Path) -> pd.DataFrame:
-    """The table of a recipe (see recipes.recipe), one row for each row of the paper and of the parameters.
-
-    Raises UserError if a run that it needs is not complete.
-    """
-    name = recipe["output"]
-    if name == "calibration":
-        return _calibration(recipe, results)
-    rows = [_cells(name, row, results) for row in recipe["rows"]]
-    for line in _paper():
-        if line["table"] == name and not line["model"]:
-            quoted = {f"paper_{key}": _number(line[key]) for key in ("train_steps", "T", "is_mean", "is_std", "fid")}
-            rows.append({"model": line["row"], "note": line["note"], **quoted})
-    frame = pd.DataFrame(rows)
-    counts = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels")
-    whole = [*counts, *(f"paper_{count}" for count in counts), "num_samples"]
-    return frame.astype({column: "Int64" for column in whole if column in frame})
+    """The table of a recipe (see recipes.recipe); raises UserError if a run that it needs is not complete."""
+    make = {"calibration": _calibration, "likelihood": _likelihood}.get(recipe["output"], frame)
+    return make(recipe, results)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
-    """The frame with each mean and its standard deviation in one cell, four digits of each number."""
-    shown = frame.copy()
-    for column in [c for c in frame if c.endswith("_mean")]:
-        spread = column.replace("_mean", "_std")
-        pairs = zip(frame[column], frame[spread], strict=True)
-        shown[column] = ["" if pd.isna(m) else f"{m:.2f} ± {s:.2f}" for m, s in pairs]
-        shown = shown.drop(columns=spread).rename(columns={column: column.removesuffix("_mean")})
-    if not shown.get("note", pd.Series([""])).any():
-        shown = shown.drop(columns="note", errors="ignore")
-    for column in shown.select_dtypes("float"):
-        shown[column] = ["" if pd.isna(v) else f"{v:.4g}" if abs(v) < 1000 else f"{v:.0f}" for v in shown[column]]
-    return shown.astype(object).where(shown.notna(), "").to_markdown(index=False, disable_numparse=True)
+def _cell(value, spread=None) -> str:
+    """Four digits of a number; with a spread, both to the digits that the spread has."""
+    if pd.isna(value):
+        return ""
+    if not spread or pd.isna(spread):  # none, or 0: exact
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    decimals = max(2, -math.floor(math.log10(spread)))
+    return f"{value:.{decimals}f} ± {spread:.{decimals}f}"
 
 
-def _footnote(recipe: dict, results: Path) -> str:
-    """What the numbers of a table rest on."""
-    reference = complete(results, "references", recipe["reference"])[2]
-    found = reference["calibration"]
-    distance, _ = _calibration_columns(reference)
-    scores, seeds = (
-        [complete(results, "scores", row["score"])[2] for row in recipe[rows]] for rows in ("rows", "seeds")
-    )
-    samples = ", ".join(f"{n}" for n in sorted({score["num_samples"] for score in scores + seeds}))
-    steps = ", ".join(f"{n}" for n in sorted({row["of_steps"] for row in recipe["rows"] + recipe["seeds"]}))
-    lines = [
-        f"Preset `{results.name}`, data `{reference['data']}`. Scores rest on `{reference['features']}` features "
-        f"(weights' SHA-256 {reference['features_sha256'][:12]}), against {reference['train_images']} training images, "
-        f"with {samples} samples a row and {reference['is_splits']} splits, of models trained for {steps} steps. "
-        f"{reference['held_out_images']} held-out real images score {distance} "
-        f"{found['frechet_distance_held_out']:.2f} and IS {found['is_held_out_mean']:.2f} ± "
-        f"{found['is_held_out_std']:.2f}.",
+def _markdown(made: pd.DataFrame) -> str:
+    """A table with each number and its spread in one cell: the standard deviation if there is one, else the interval;
+    columns that are blank all the way down are left out."""
+    shown = {}
+    for column in made:
+        base = column.removesuffix("_mean")
+        if column.endswith(("_std", "_interval")) or column in _LEFT_OUT or made[column].isin([None, ""]).all():
+            continue
+        values = made[column]
+        if pd.api.types.is_float_dtype(values):
+            blank = pd.Series(index=made.index, dtype=float)
+            spread = made.get(f"{base}_std", blank).fillna(made.get(f"{base}_interval", blank))
+            values = [_cell(value, of) for value, of in zip(values, spread, strict=True)]
+        shown[base] = values
+    text = pd.DataFrame(shown).astype(object)
+    return text.where(text.notna(), "").to_markdown(index=False, disable_numparse=True)
+
+
+def _pages_tables(made: pd.DataFrame, recipe: dict, results: Path) -> list[str]:
+    """A table's Markdown; of the paper's tables first what the paper has, then our other scores of the same rows."""
+    if not recipe["output"].startswith("table_"):
+        return [_markdown(made)]
+    score = scores_of(recipe["default"], results)[0]
+    kernel = score_names(score["features"], score["num_samples"])["kernel"]
+    more = [
+        c
+        for c in made
+        if c.startswith(kernel) or c.endswith(("_infinity", "_held_out")) or c in ("precision", "recall")
     ]
-    if len(seeds) > 1:
-        ours = score_columns(seeds[0])[0]
-        distances = ", ".join(f"{score['frechet_distance']:.2f}" for score in seeds)
-        lines.append(
-            f"The same model trained with {len(seeds)} seeds ({', '.join(row['model'] for row in recipe['seeds'])}) "
-            f"scores {ours} {distances}: smaller differences between rows are noise."
+    subjects = [c for c in made if c in ("train_steps", "t_mid") and f"paper_{c}" in made]
+    first = made.drop(columns=[*more, *({"train_steps"} - set(subjects))])
+    rows = made[: len(recipe["rows"])]
+    return [_markdown(first), "## More scores", _markdown(rows[[made.columns[0], *subjects, *more]])]
+
+
+def _rest(recipe: dict, results: Path) -> list[str]:
+    """What the numbers of a table rest on, a paragraph each."""
+    reference = complete(results, "references", recipe["reference"])[2]
+    seeds = [score for row in recipe["seeds"] for score in scores_of(row, results)]
+    steps = sorted({row["of_steps"] for row in [*recipe["rows"], *recipe["seeds"]]})
+    trained = f"of models trained for {', '.join(map(str, steps))} steps"
+    if recipe["output"] == "likelihood":
+        images = complete(results, "likelihoods", recipe["rows"][0]["runs"][0]["likelihood"])[2]["num_images"]
+        return [
+            f"Preset `{results.name}`, data `{reference['data']}`. Bits per dimension of the variational bound on "
+            f"{images} held-out images, {trained}; the parts sum to it. `±` is a 95 % interval over images (over seeds "
+            "a standard deviation). Bounds of other image sizes or data do not compare. The paper quotes 3.75 for the "
+            "DDPM of Ho et al. (2020), 800,000 steps, CIFAR-10."
+        ]
+    scores = (
+        seeds if recipe["output"] == "calibration" else [s for row in recipe["rows"] for s in scores_of(row, results)]
+    )
+    names = score_names(reference["features"], scores[0]["num_samples"] if scores else None)
+    samples = sorted({score["num_samples"] for score in scores + seeds})
+    lines = [
+        f"Preset `{results.name}`, data `{reference['data']}`. Scores rest on `{reference['features']}` features in "
+        f"{reference['features_precision']} (weights' SHA-256 {reference['features_sha256'][:12]}), against "
+        f"{reference['train_images']} training images (`_held_out`: {reference['held_out_images']} held-out images), "
+        f"with {', '.join(map(str, samples))} samples a row, {trained}. `{names['score']}` is a mean and standard "
+        f"deviation over {reference['is_splits']} splits; `{names['kernel']}` over subsets.",
+    ]
+    if recipe["output"] == "calibration":
+        return [
+            *lines,
+            f"`{names['distance']} ±` is a 95 % interval by the jackknife over samples; `_infinity` extrapolates to "
+            "endlessly many. `against`: the split that a row is scored against. `amount`: of noise its standard "
+            "deviation of 255, of blur its standard deviation in pixels, of classes their number.",
+        ]
+    count = scores[0]["num_samples"]
+    several = len(recipe["default"]["runs"]) > 1
+    lines.append(
+        f"`{names['distance']} ±` is "
+        + (
+            f"the standard deviation over {len(recipe['default']['runs'])} pairs of training and sampling seeds."
+            if several
+            else "a 95 % interval: from the jackknife over samples or, if larger, the spread of Default's seeds."
         )
-    if any(score_columns(score)[0] != "fid" for score in scores):
+        + f" With {count} samples the distance is biased upwards; `{names['distance']}_infinity` extrapolates to "
+        "endlessly many."
+        * (count < 50_000)
+        + " `against_default`: whether the difference from Default is larger than its 95 % interval."
+    )
+    if len(seeds) > 1:
+        distances = ", ".join(f"{score['train']['frechet_distance']:.2f}" for score in seeds)
+        numbers = ", ".join(str(row["seed"]) for row in recipe["seeds"])
+        lines.append(f"Default trained with the seeds {numbers} scores {distances}.")
+    if names["distance"] != "fid":
         lines.append("Columns `paper_...` are the paper's CIFAR-10 results; ours here do not compare with them.")
     timings = [complete(results, "timings", row["timing"])[2] for row in recipe["rows"] if "timing" in row]
     if timings:
-        machines = sorted({t["provenance"]["device"] for t in timings})
+        machines = sorted({timing["provenance"]["device"] for timing in timings})
         lines.append(
             "Speeds and train times are medians of jobs that had the machine to themselves, extrapolated from single "
             f"steps; ratios are to Default, measured in turn within the same job. Measured on: {'; '.join(machines)}. "
             "The paper's speeds are relative to its Default on one V100."
         )
-    return "\n\n".join(lines)
+    return lines
+
+
+def _claims(judged: pd.DataFrame) -> list[str]:
+    """The section of a table's claims, a paragraph each."""
+    if judged.empty:
+        return []
+    lines = []
+    for claim in judged.to_dict("records"):
+        said = f'("{claim["quote"]}")' if claim["quote"] else "(the control that the paper lacks)"
+        lines.append(f"- **{claim['verdict']}**: {claim['claim']} {said}. {claim['comparisons']}.")
+    return ["## The paper's claims", "\n".join(lines)]
 
 
 def require_sources(recipe: dict, results: Path):
     """Raise UserError if a run that the recipe names is not complete."""
     for stage, run_id in sources(recipe):
         complete(results, stage, run_id)
+
+
+def _csv(made: pd.DataFrame) -> str:
+    return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def write(recipe: dict, results: Path):
@@ -249,8 +224,23 @@ def write(recipe: dict, results: Path):
     """
     folder, name = results / "tables", recipe["output"]
     require_sources(recipe, results)
-    frame = table(recipe, results)
-    write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    note = _footnote(recipe, results)
-    write_text(folder / f"{name}.md", f"# {TITLES[name]}\n\n{_markdown(frame)}\n\n{note}\n")
+    made = table(recipe, results)
+    judged = claims.judge(recipe, results) if name.startswith("table_") else pd.DataFrame()
+    write_text(folder / f"{name}.csv", _csv(made))
+    sections = [f"# {TITLES[name]}", *_pages_tables(made, recipe, results), *_rest(recipe, results), *_claims(judged)]
+    write_text(folder / f"{name}.md", "\n\n".join(sections) + "\n")
     write_text(folder / f"{name}.json", sidecar(recipe, results))
+
+
+def write_claims(recipe: dict, results: Path):
+    """Write the verdicts on all claims as `results`/claims.csv, and then the recipe itself beside it.
+
+    Raises UserError before anything is written if a run that the recipe names is not complete.
+    """
+    require_sources(recipe, results)
+    judged = [
+        claims.judge({**recipe, "output": name, "rows": rows}, results) for name, rows in recipe["tables"].items()
+    ]
+    made = pd.concat(judged, ignore_index=True).assign(**claims.what_they_rest_on(recipe, results))
+    write_text(results / "claims.csv", _csv(made))
+    write_text(results / "claims.json", sidecar(recipe, results))

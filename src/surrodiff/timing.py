@@ -28,7 +28,6 @@ _TRAINING = {
     "snapshot_every": 1,
     "learning_rate": 1e-4,
     "horizontal_flip": True,
-    "seed": 0,
     "revision": 1,
 }
 _ADAM = {"warmup_steps": 0, "grad_clip": 1.0, "ema_decay": 0.999}
@@ -38,7 +37,7 @@ def _trainer(timed: dict, channels: int, device: torch.device, micro_batch: int 
     own = {key: timed[key] for key in ("batch_size", "precision", "discriminator_steps") if key in timed}
     more = {"diffusion": _DIFFUSION} if timed["kind"] == "ddpm" else {}
     training = {**_TRAINING, **(_ADAM if timed["kind"] == "ddpm" else {}), **own}
-    config = {**timed, **more, "training": training, "channels": channels}
+    config = {**timed, **more, "training": training, "channels": channels, "seed": 0}
     shape = (4 * timed["batch_size"], channels, timed["image_size"], timed["image_size"])
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
     return KINDS[timed["kind"]](config, images, torch.zeros(len(images), dtype=torch.int64), device, micro_batch)
@@ -90,7 +89,7 @@ def _seconds(step: Callable[[], None], times: int, device: torch.device) -> floa
 
 def measure(config: dict, device: torch.device, micro_batch: int | None) -> dict:
     """Median seconds of a training step and of an evaluation per image, and their spread, for `model` and `baseline`,
-    and their ratios `to_baseline`.
+    and their ratios `to_baseline`, with half of the range of the rounds' ratios as `to_baseline_interval`.
 
     Each round times both in turn after one round of warm-up; the spread is (largest - smallest) / median.
     """
@@ -120,14 +119,16 @@ def measure(config: dict, device: torch.device, micro_batch: int | None) -> dict
         middle = statistics.median(values)
         measured[name] |= {what: middle, f"{what}_spread": (max(values) - min(values)) / middle}
     measured.setdefault("baseline", measured["model"])
-    # The median of each round's ratio: what slows a whole round down does not touch it.
-    measured["to_baseline"] = {
-        what: statistics.median(
+    # Of each round's ratio: what slows a whole round down does not touch it.
+    ratios = {
+        what: [
             a / b
             for a, b in zip(times["model", what], times.get(("baseline", what), times["model", what]), strict=True)
-        )
+        ]
         for what in ("train_step_seconds", "evaluation_seconds_per_image")
     }
+    measured["to_baseline"] = {what: statistics.median(values) for what, values in ratios.items()}
+    measured["to_baseline_interval"] = {what: (max(values) - min(values)) / 2 for what, values in ratios.items()}
     return measured
 
 

@@ -22,8 +22,9 @@ def scramble_times(project):
 
 def test_dvc_repro_makes_everything_and_both_tools_are_content(recorded):
     recorded.assert_clean()
-    assert len(list(recorded.results.glob("tables/*.csv"))) == 6
+    assert len(list(recorded.results.glob("tables/*.csv"))) == 7
     assert len(list(recorded.results.glob("figures/*.png"))) == 3
+    assert (recorded.results / "claims.csv").exists()
     repeated = recorded.succeed("dvc", "repro")
     assert trained(repeated) == []
     assert "Data and pipelines are up to date" in repeated
@@ -139,14 +140,14 @@ def test_nothing_but_the_numbers_of_a_model_retrains_it(clone):
     rules = clone.path / "workflow/rules/common.smk"
     rules.write_text(rules.read_text().replace("surrodiff.cli make", "surrodiff.cli  make"))
     clone.change("presets", "test", "execution", "log_every", value=3)
-    clone.change("presets", "demo", "sampling", "seed", value=7)
+    clone.change("presets", "demo", "sampling", "num_samples", value=500)
     assert "Nothing to be done" in asked_for()
     assert trained(clone.succeed("dvc", "repro")) == []
 
-    clone.change("presets", "test", "sampling", "seed", value=7)
+    clone.change("presets", "test", "sampling", "num_samples", value=60)
     assert "sample and score Default_6" in asked_for()
     assert trained(asked_for()) == []
-    clone.change("presets", "test", "sampling", "seed", value=0)
+    clone.change("presets", "test", "sampling", "num_samples", value=64)
     clone.change("presets", "test", "models", "DeepRes1", "training", "revision", value=2)
     assert trained(asked_for()) == ["DeepRes1"]
 

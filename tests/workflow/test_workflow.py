@@ -23,8 +23,18 @@ def test_every_table_and_figure_is_made(finished):
     assert tables[1]["note"].iloc[-1].endswith("not run")
     assert tables[3].loc[0, "sampling_speed_ratio"] == 1
     assert list(tables[5]["surrogate"]) == ["DDPM-16"] * 4 + ["SNGAN-ResNet-32"] * 4 + ["DDPM"]
-    calibration = pd.read_csv(finished.results / "tables/calibration.csv", index_col="images")
-    assert calibration.loc["held_out", "num_images"] == 360
+    calibration = pd.read_csv(finished.results / "tables/calibration.csv")
+    assert calibration["images"].value_counts().to_dict() == {
+        "held_out": 9,
+        "Default": 3,
+        "train": 1,
+        "part of train": 1,
+    }
+    likelihood = pd.read_csv(finished.results / "tables/likelihood.csv")
+    assert len(likelihood) == 13
+    assert likelihood["bits_per_dim"].between(2, 12).all()
+    claims = pd.read_csv(finished.results / "claims.csv")
+    assert set(claims["table"]) == {f"table_4_{n}" for n in range(1, 6)}
     for n in (2, 3, 4):
         assert min(Image.open(finished.results / f"figures/figure_4_{n}.png").size) > 300
         assert (finished.results / f"figures/figure_4_{n}.svg").read_text().startswith("<?xml")
@@ -97,10 +107,10 @@ def test_a_model_that_is_deleted_is_trained_again_and_its_tables_follow(finished
 
 def test_a_changed_sampling_number_retrains_nothing(finished):
     models = finished.made("models")
-    old = finished.change("presets", "test", "sampling", "seed", value=1)
+    old = finished.change("presets", "test", "sampling", "num_samples", value=60)
     finished.snakemake("results/test/tables/table_4_1.csv")
     assert finished.made("models") == models
-    finished.change("presets", "test", "sampling", "seed", value=old)
+    finished.change("presets", "test", "sampling", "num_samples", value=old)
 
 
 def test_wrong_params_end_in_one_line(finished):

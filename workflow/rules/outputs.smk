@@ -58,6 +58,21 @@ rule figure:
         f" --results {RESULTS} >> {{log}} 2>&1"
 
 
+rule claims:
+    input:
+        lambda wc: made_from("claims", f"{RESULTS}/claims.json"),
+    output:
+        multiext(f"{RESULTS}/claims", ".csv", ".json"),
+    log:
+        f"{RESULTS}/logs/claims.log",
+    params:
+        recipe=recipe_of("claims"),
+    message:
+        "claims of the paper, judged"
+    shell:
+        f"{PYTHON} -m surrodiff.cli claims --recipe {{params.recipe}} --results {RESULTS} >> {{log}} 2>&1"
+
+
 rule summary:
     input:
         lambda wc: made_from("summary", f"{RESULTS}/summary/summary.json"),
@@ -76,5 +91,6 @@ rule summary:
 OUTPUTS = [
     *[f"{RESULTS}/tables/{t}.{e}" for t in PLAN.tables for e in ("csv", "md", "json")],
     *[f"{RESULTS}/figures/{f}.{e}" for f in PLAN.figures for e in ("png", "svg", "json")],
+    *rules.claims.output,
     *rules.summary.output,
 ]

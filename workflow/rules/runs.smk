@@ -81,6 +81,22 @@ rule sample:
         MAKE
 
 
+rule likelihood:
+    input:
+        needed,
+    output:
+        f"{RESULTS}/likelihoods/{{run}}/done.json",
+    threads: EXECUTION.threads
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        runs=own_command,
+    message:
+        "likelihood {wildcards.run}"
+    shell:
+        MAKE
+
+
 # All timings in one job that has all cores, so that nothing runs beside them; those already made are found, not remade.
 rule time:
     output:
@@ -109,4 +125,5 @@ rule models:
 rule scores:
     input:
         [done("scores", run) for run in PLAN.of_stage("scores")],
+        [done("likelihoods", run) for run in PLAN.of_stage("likelihoods")],
         [done("timings", run) for run in PLAN.of_stage("timings")],

@@ -16,7 +16,7 @@ class AdversarialTrainer:
     def __init__(self, config: dict, images, labels, device: torch.device, micro_batch: int | None):
         model = SNGAN.model_validate({key: config[key] for key in SNGAN.model_fields})
         self.training, self.device, self.z_dim = model.training, device, model.z_dim
-        self.seed = self.training.seed
+        self.seed = config["seed"]
         flip = self.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)

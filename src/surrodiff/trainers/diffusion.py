@@ -21,22 +21,22 @@ class DiffusionTrainer:
     def __init__(self, config: dict, images, labels, device: torch.device, micro_batch: int | None):
         model = DDPM.model_validate({key: config[key] for key in DDPM.model_fields})
         self.training, self.device, self.micro_batch = model.training, device, micro_batch
-        seed = self.training.seed
+        self.seed = config["seed"]
         flip = self.training.horizontal_flip
-        self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=seed, device=device)
-        torch.manual_seed(seed)
+        self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
+        torch.manual_seed(self.seed)
         self.network = networks.build(config).to(device, memory_format=torch.channels_last).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.training.learning_rate, fused=True)
         schedule = Schedule(model.diffusion, device=device)
-        self.objective = ObjectiveGradient(model.objective, schedule, seed, device, self._seed_dropout)
+        self.objective = ObjectiveGradient(model.objective, schedule, self.seed, device, self._seed_dropout)
         self.precision = resolve_precision(self.training.precision, device)
 
     def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):
         """Make the next evaluation's dropout a function of the seed, the pass and the row alone, so that neither a
         resumption nor a split of the batch changes it."""
-        (word, *_) = noise.philox4x32((number, int(stream), 0, 0), (self.training.seed, int(Stream.DROPOUT)))
+        (word, *_) = noise.philox4x32((number, int(stream), 0, 0), (self.seed, int(Stream.DROPOUT)))
         torch.manual_seed(word)
         for module in self.network.modules():
             if isinstance(module, Dropout):

@@ -1,0 +1,37 @@
+"""Real pictures damaged step by step: what a score should see, in the order in which it should see it."""
+
+from collections.abc import Iterator
+
+import torch
+from torchvision.transforms.functional import gaussian_blur
+
+from surrodiff import noise
+from surrodiff.data import to_float, to_uint8
+from surrodiff.noise import Stream
+
+NOISE = (4, 16, 64)  # standard deviation, of 255
+BLUR = (0.5, 1.0, 2.0)  # standard deviation in pixels
+CLASSES = (1 / 10, 1 / 2)  # share of the classes that is left out
+
+
+def noised(images: torch.Tensor, deviation: float) -> torch.Tensor:
+    """uint8 images (N, C, H, W) with Gaussian noise of a standard deviation in units of 255."""
+    eps = noise.normal(0, Stream.DAMAGE, 0, torch.arange(len(images)), images.shape[1:])
+    return to_uint8(to_float(images) + 2 * deviation / 255 * eps)
+
+
+def blurred(images: torch.Tensor, deviation: float) -> torch.Tensor:
+    """uint8 images (N, C, H, W) under a Gaussian blur of a standard deviation in pixels."""
+    reach = min(round(4 * deviation + 0.5), min(images.shape[-2:]) - 1)  # mirrored at the edges, so within the picture
+    return gaussian_blur(images, 2 * reach + 1, deviation)
+
+
+def copies(images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[str, float, torch.Tensor]]:
+    """(kind, amount, uint8 images) for growing amounts of each kind of damage; classes only where there are labels."""
+    for deviation in NOISE:
+        yield "noise", deviation, noised(images, deviation)
+    for deviation in BLUR:
+        yield "blur", deviation, blurred(images, deviation)
+    classes = int(labels.max()) + 1
+    for gone in sorted({max(1, round(share * classes)) for share in CLASSES} if classes > 1 else ()):
+        yield "classes left out", gone, images[labels >= gone]

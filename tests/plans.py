@@ -1,0 +1,21 @@
+"""Plans of the preset `test` with a number changed, for the tests of what depends on it."""
+
+import copy
+
+from surrodiff import params
+from surrodiff.plan import Plan, build
+
+
+def plan_of(raw: dict) -> Plan:
+    return build(params.parse(raw))
+
+
+def changed_plan(raw: dict, key: str, value) -> Plan:
+    """The plan after setting one dotted key of the preset `test`."""
+    block = raw = copy.deepcopy(raw)
+    *parents, last = ("presets.test." + key).split(".")
+    for parent in parents:
+        block = block.setdefault(parent, {})
+    assert block.get(last) != value
+    block[last] = value
+    return plan_of(raw)

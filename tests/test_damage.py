@@ -1,0 +1,71 @@
+"""Damaged copies of images: how much noise and blur, which classes go."""
+
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+from surrodiff import damage
+
+
+def smooth(count=64, size=32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(count, 3, size // 4, size // 4, generator=generator) * 128 + 64
+    return torch.nn.functional.interpolate(small, size=size, mode="bilinear").to(torch.uint8)
+
+
+@pytest.mark.parametrize("deviation", [4, 16])
+def test_noise_has_its_standard_deviation_in_units_of_255(deviation):
+    images = smooth()
+    found = damage.noised(images, deviation).double() - images.double()
+    assert float(found.std()) == pytest.approx(deviation, rel=0.02)
+    assert abs(float(found.mean())) < 0.1
+
+
+def test_noise_stays_within_8_bits():
+    images = torch.cat([torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)])
+    found = damage.noised(images, 64)
+    assert found.dtype == torch.uint8
+    assert found[:4].double().mean() < 60
+    assert found[4:].double().mean() > 195
+
+
+@pytest.mark.parametrize("deviation", damage.BLUR)
+def test_blur_is_pillow_s_away_from_the_edges(deviation):
+    images = smooth(2)
+    found = damage.blurred(images, deviation)
+    for image, blurred in zip(images, found, strict=True):
+        other = Image.fromarray(image.permute(1, 2, 0).numpy()).filter(ImageFilter.GaussianBlur(deviation))
+        other = torch.frombuffer(bytearray(other.tobytes()), dtype=torch.uint8).reshape(32, 32, 3).permute(2, 0, 1)
+        inside = (slice(None), slice(8, 24), slice(8, 24))
+        # Pillow's is an approximation by boxes.
+        assert (blurred[inside].double() - other[inside].double()).abs().mean() < 2
+
+
+@pytest.mark.parametrize("size", [4, 8, 32])
+def test_blur_fits_small_images(size):
+    images = torch.randint(0, 256, (3, 1, size, size), dtype=torch.uint8)
+    found = [damage.blurred(images, deviation) for deviation in damage.BLUR]
+    assert all(blurred.shape == images.shape for blurred in found)
+    spreads = [float(blurred.double().std()) for blurred in (images, *found)]
+    assert spreads == sorted(spreads, reverse=True)
+
+
+def test_copies_grow_in_damage_and_leave_whole_classes_out():
+    labels = torch.arange(40) % 10
+    copies = list(damage.copies(smooth(40), labels))
+    assert [(kind, amount) for kind, amount, _ in copies] == [
+        *[("noise", deviation) for deviation in damage.NOISE],
+        *[("blur", deviation) for deviation in damage.BLUR],
+        ("classes left out", 1),
+        ("classes left out", 5),
+    ]
+    assert [len(images) for *_, images in copies] == [40] * 6 + [36, 20]
+    assert torch.equal(copies[-1][2], smooth(40)[labels >= 5])
+
+
+@pytest.mark.parametrize(("classes", "gone"), [(1, []), (2, [1]), (3, [1, 2])])
+def test_classes_are_left_out_only_where_some_remain(classes, gone):
+    labels = torch.arange(12) % classes
+    copies = list(damage.copies(smooth(12, 8), labels))
+    assert [amount for kind, amount, _ in copies if kind == "classes left out"] == gone
+    assert all(len(images) for *_, images in copies)

@@ -1,0 +1,174 @@
+"""Reference statistics, calibration and scores: one pass, every image, in a random order, against both splits."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from surrodiff import data, features, scoring, stages, tensors
+from surrodiff.calibration import checks
+from surrodiff.errors import UserError
+from surrodiff.metrics import Moments, frechet_distance, kernel_distance, precision_recall
+from surrodiff.plan import Run
+from surrodiff.runs import complete
+
+
+def protocol_of(made) -> dict:
+    return made.runs[made.reference].config
+
+
+def gathered(network, images, cpu) -> tuple[torch.Tensor, torch.Tensor]:
+    vectors, logits = zip(*features.extract_all(network, images, cpu, 500, "test"), strict=True)
+    return torch.cat(vectors), torch.cat(logits)
+
+
+def moments_of(vectors: torch.Tensor):
+    moments = Moments(len(vectors), groups=1)
+    moments.add(vectors)
+    return moments.statistics()
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained, cpu):
+    """The arrays, the features of both splits, and the reference's record."""
+    folder, made, network = trained
+    arrays, _ = data.load(folder, made.data)
+    found = {split: gathered(network, arrays[f"{split}_images"], cpu) for split in scoring.SPLITS}
+    return arrays, found, complete(folder, "references", made.reference)[2]
+
+
+def row(record: dict, images: str, damage=None, amount=None) -> dict:
+    (found,) = (r for r in record["calibration"] if (r["images"], r["damage"], r["amount"]) == (images, damage, amount))
+    return found
+
+
+def test_the_calibration_passes_for_real_digits(calibrated):
+    found = checks(calibrated[2])
+    assert [check.passed for check in found] == [None, True, True, True]
+
+
+def test_the_splits_distance_is_that_of_their_features(calibrated):
+    _, found, record = calibrated
+    distance = frechet_distance(moments_of(found["held_out"][0]), moments_of(found["train"][0]))
+    for images, split in (("held_out", "train"), ("train", "held_out")):
+        assert row(record, images)[split]["frechet_distance"] == pytest.approx(distance, rel=1e-5)
+
+
+def test_real_images_score_between_1_and_the_number_of_classes(calibrated):
+    _, _, record = calibrated
+    for images in ("train", "held_out"):
+        assert 5 < row(record, images)["is_mean"] <= 10
+    assert row(record, "part of train")["num_images"] == row(record, "held_out")["num_images"] == 360
+
+
+def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
+    """Pictures of a folder are sorted by class; consecutive splits of them would score 1."""
+    folder, made, _ = trained
+    arrays, _ = data.load(folder, made.data)
+    for number in range(200):
+        label = int(arrays["train_labels"][number])
+        for split in ("train", "test"):
+            path = tmp_path / "pictures" / split / f"{label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(arrays["train_images"][number, 0].numpy()).save(path)
+    source = {"source": "image_folder", "path": str(tmp_path / "pictures")}
+    pictures = Run("data", "pictures", made.runs[made.data].config | source)
+    protocol = protocol_of(made) | {"is_splits": 10, "data": pictures.id}
+    reference = Run("references", "classifier", protocol)
+    results = tmp_path / "test"
+    results.mkdir()
+    (results / "models").symlink_to(folder / "models")
+    for run in (pictures, reference):
+        stages.make(run, results, cpu, execution)
+    network = features.load(protocol["features"], results, cpu)
+    as_sorted = data.load(results, pictures.id)[0]["train_images"]
+    in_order = scoring.measure(network, as_sorted, protocol, cpu, 64, "sorted").inception_score[0]
+    record = complete(results, "references", reference.id)[2]
+    assert row(record, "train")["is_mean"] > 2 * in_order
+
+
+def test_kept_features_are_the_first_and_all_images_count(trained, cpu):
+    folder, made, network = trained
+    arrays, _ = data.load(folder, made.data)
+    images = arrays["held_out_images"][:100]
+    protocol = {**protocol_of(made), "kept_features": 30}
+    measured = scoring.measure(network, images, protocol, cpu, 16, "test")
+    vectors, logits = gathered(network, images, cpu)
+    assert measured.moments.count == 100
+    torch.testing.assert_close(measured.kept, vectors[:30], rtol=1e-4, atol=1e-5)
+    expected = isc_features_to_metric(logits, protocol["is_splits"], shuffle=False)
+    assert measured.inception_score[0] == pytest.approx(expected["inception_score_mean"], rel=1e-5)
+    assert measured.inception_score[1] == pytest.approx(expected["inception_score_std"], rel=1e-3, abs=1e-5)
+
+
+def test_a_score_says_every_distance_to_both_splits(results, plan, run_named, cpu):
+    record = complete(results, "scores", run_named("scores", "Default_6").id)[2]
+    protocol = protocol_of(plan)
+    network = features.load(protocol["features"], results, cpu)
+    sample = complete(results, "samples", run_named("samples", "Default_6").id)[0]
+    vectors, _ = gathered(network, torch.from_numpy(np.load(sample / "samples.npy")), cpu)
+    path = complete(results, "references", plan.reference)[0]
+    saved, _ = tensors.load(path / scoring.STATISTICS)
+    arrays, _ = data.load(results, plan.data)
+    for split in scoring.SPLITS:
+        real, _ = gathered(network, arrays[f"{split}_images"], cpu)
+        found, kept = record[split], saved[f"{split}_kept"]
+        assert found["frechet_distance"] == pytest.approx(
+            frechet_distance(moments_of(vectors), moments_of(real)), rel=1e-4
+        )
+        kernel = kernel_distance(vectors, kept, protocol["kid_subsets"], protocol["kid_subset_size"], 0)
+        assert (found["kernel_distance"], found["kernel_distance_std"]) == pytest.approx(kernel, rel=1e-3)
+        assert (found["precision"], found["recall"]) == pytest.approx(
+            precision_recall(vectors, kept, protocol["neighbours"]), abs=0.02
+        )
+    assert record["train"]["frechet_error"] > 0
+    assert record["train"]["frechet_infinity"] < record["train"]["frechet_distance"]
+    assert (record["num_samples"], record["features"]) == (64, "classifier")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("is_splits", 361, "scoring.is_splits: 361 is too many for 360 held-out pictures"),
+        ("kid_subset_size", 361, "scoring.kid_subset_size: 361 is too many"),
+        ("neighbours", 360, "scoring.neighbours: 360 is too many"),
+    ],
+)
+def test_more_than_there_are_held_out_pictures_is_refused(results, plan, execution, cpu, tmp_path, key, value, says):
+    folder = tmp_path / "test"
+    folder.mkdir()
+    for stage in ("data", "models"):
+        (folder / stage).symlink_to(results / stage)
+    run = Run("references", "classifier", {**protocol_of(plan), key: value})
+    with pytest.raises(UserError, match=says):
+        stages.make(run, folder, cpu, execution)
+    assert not (folder / "references" / run.id / "record.json").exists()
+
+
+def test_altered_statistics_are_refused(own_results, plan, run_named, execution, cpu):
+    path = own_results / "references" / plan.reference / scoring.STATISTICS
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(blob)
+    score = run_named("scores", "Default_6")
+    (own_results / "scores" / score.id / "record.json").unlink()
+    with pytest.raises(UserError, match="truncated or altered"):
+        stages.make(score, own_results, cpu, execution)
+
+
+def test_the_calibration_is_a_command(results, root, tmp_path):
+    """`surrodiff calibrate` scores real images from nothing and says what it found."""
+    command = [sys.executable, "-m", "surrodiff.cli", "calibrate", "--preset", "test", "--device", "cpu"]
+    done = subprocess.run([*command, "--results", str(results)], cwd=root, capture_output=True, text=True)
+    reference = next(results.glob("references/*/record.json"))
+    failed = [check for check in checks(json.loads(reference.read_text())) if check.passed is False]
+    assert "no known values for classifier features of digits" in done.stdout
+    assert "the distance grows with noise: 0: " in done.stdout
+    assert done.returncode == bool(failed)
+    assert done.stdout.count("FAIL") == len(failed)
+    assert ("the calibration failed" in done.stderr) == bool(failed)
