@@ -8,11 +8,12 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from surrodiff import __version__, params, plan, recipes
+from surrodiff import __version__, distributed, params, plan, recipes
 from surrodiff.errors import UserError
 
 EXAMPLES = """\
@@ -27,6 +28,8 @@ examples, in the folder that holds params.yaml:
   surrodiff score Default_300             their Frechet distance and Inception Score
   surrodiff table table_4_1               a table from its scores
 """
+
+LONE_SECONDS = 10  # after which an error of another process than the first is one that the first does not have
 
 STAGES = {
     "data": ("data", "read, resize and split the pictures"),
@@ -138,7 +141,7 @@ def _logging(path: Path):
 
 def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
     """Make runs in order, each with its log if the workflow calls, and yield their records."""
-    threads = args.threads or execution["threads"]
+    threads = max(1, (args.threads or execution["threads"]) // distributed.world())
     # OpenMP reads this once, at the import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch
@@ -146,11 +149,9 @@ def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
     from surrodiff import devices, stages
 
     torch.set_num_threads(threads)
-    if all(run.stage == "data" for run in runs):  # which need no GPU, even where one is asked for
-        device = contextlib.nullcontext(torch.device("cpu"))
-    else:
-        device = devices.claimed(devices.resolve(args.device or _params(args).device))
-    with device as own:
+    cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
+    device = torch.device("cpu") if cpu else devices.resolve(args.device or _params(args).device)
+    with distributed.joined(device.type), contextlib.nullcontext(device) if cpu else devices.claimed(device) as own:
         for run in runs:
             log = _logging(_results(args) / "logs" / run.stage / f"{run.id}.log")
             with log if args.command == "make" else contextlib.nullcontext():
@@ -169,7 +170,8 @@ def _make(args):
     else:
         runs, execution = [_find(args)], _params(args).selected.execution.model_dump()
     for run, _ in zip(runs, _stages(args, runs, execution), strict=True):
-        print(_results(args) / run.stage / run.id, flush=True)
+        if distributed.rank() == 0:
+            print(_results(args) / run.stage / run.id, flush=True)
 
 
 def _calibrate(args):
@@ -179,6 +181,8 @@ def _calibrate(args):
     needed = [run_id for _, run_id in plan.needs(made, made.reference)]
     runs = [made.runs[run_id] for run_id in [*needed, made.reference]]
     *_, reference = _stages(args, runs, _params(args).selected.execution.model_dump())
+    if distributed.rank() > 0:
+        return
     checks = calibration.checks(reference)
     print(
         f"{reference['features']} features of {reference['data']}: {reference['train_images']} training and "
@@ -280,40 +284,46 @@ def _plots_page(args):
     print(plots_page.PAGE)
 
 
+def _failed(message: str) -> int:
+    """Tell an error and return the exit code."""
+    if distributed.rank() > 0:
+        # The first process meets most errors, too, and its end ends this one; it tells what it alone has met.
+        time.sleep(LONE_SECONDS)
+    print(f"surrodiff: {message}", file=sys.stderr)
+    return 1
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 for an error that is told in one line, 130 if interrupted."""
     args = _parser().parse_args(argv)
     try:
         if args.command in STAGES or args.command == "make":
             _make(args)
-        else:
-            others = {"models": _list_models, "calibrate": _calibrate, "record": _record, "prune": _prune}
-            others["plots-page"] = _plots_page
+        elif args.command == "calibrate":
+            _calibrate(args)
+        elif distributed.rank() == 0:
+            others = {"models": _list_models, "record": _record, "prune": _prune, "plots-page": _plots_page}
             others.get(args.command, _run_output)(args)
     except UserError as error:
-        print(f"surrodiff: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
     except OSError as error:
         hint = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again: nothing finished is lost",
             errno.EACCES: "no permission; make the folder writable",
             errno.EROFS: "the file system is read-only",
         }.get(error.errno, error.strerror or str(error))
-        print(f"surrodiff: {error.filename or args.command}: {hint}", file=sys.stderr)
-        return 1
+        return _failed(f"{error.filename or args.command}: {hint}")
     except KeyboardInterrupt:
-        print("surrodiff: interrupted; the same command goes on where it was", file=sys.stderr)
+        distributed.say("surrodiff: interrupted; the same command goes on where it was")
         return 130
     except (MemoryError, RuntimeError) as error:
         out = ("MemoryError", "OutOfMemoryError")
         if type(error).__name__ not in out and "can't allocate memory" not in str(error):
             raise
-        print(
-            "surrodiff: the memory is full; lower execution.micro_batch (training a DDPM) or execution.sampling_batch "
-            "(sampling, scoring): neither changes the results",
-            file=sys.stderr,
+        return _failed(
+            "the memory is full; lower execution.micro_batch (training a DDPM) or execution.sampling_batch "
+            "(sampling, scoring): neither changes the results"
         )
-        return 1
     return 0
 
 

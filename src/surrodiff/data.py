@@ -144,7 +144,7 @@ def prepare(run: Run, results: Path) -> dict:
 
     Raises UserError if the source is missing, broken or not what the configuration says.
     """
-    with opened(results, run) as folder:
+    with opened(results, run, together=False) as folder:
         if folder.record is None:
             _read(run.config, folder)
         folder.mark_done()

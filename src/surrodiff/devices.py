@@ -5,12 +5,13 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from surrodiff import distributed
 from surrodiff.errors import UserError
 
 
@@ -39,37 +40,63 @@ def _candidates(device: torch.device) -> list[tuple[str, torch.device]]:
     return [(str(torch.cuda.get_device_properties(i).uuid), torch.device("cuda", i)) for i in range(count)]
 
 
-@contextmanager
-def claimed(device: torch.device):
-    """Yield one of the machine's devices of this kind for the caller alone; wait while others have them all.
+def _locked(path: Path, held: ExitStack) -> bool:
+    """Lock a file until `held` closes; False if another process has the lock."""
+    with ExitStack() as opening:
+        file = opening.enter_context(open(path, "w"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        held.push(opening.pop_all())
+        return True
 
-    Snakemake counts GPUs but does not say which; jobs that run at once find theirs by a lock on each. Where there is
-    only one to choose (one GPU, the CPU, a cluster's job with one GPU), it is not locked. The environment variable
-    SURRODIFF_DEVICES, such as `cuda:0,cuda:2`, says what to choose from instead.
-    """
-    candidates = _candidates(device)
-    if len(candidates) == 1:
-        yield candidates[0][1]
-        return
+
+def _lock(candidates: list[tuple[str, torch.device]], count: int, held: ExitStack) -> list[torch.device]:
+    """Lock `count` of the candidates until `held` closes; waits while others have them."""
     folder = Path(tempfile.gettempdir()) / f"surrodiff-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    told = False
-    while True:
-        for name, found in candidates:
-            with open(folder / f"{name}.lock", "w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                print(f"device {found}", file=sys.stderr, flush=True)
-                if found.type == "cuda":
-                    torch.cuda.set_device(found)
-                yield found
-                return
-        if not told:
-            print(f"all {len(candidates)} devices are taken; waiting for one", file=sys.stderr, flush=True)
-            told = True
-        time.sleep(0.5)
+    found, told = {}, False
+    # One job at a time gathers devices, so that no two have half of theirs and wait for each other's.
+    with ExitStack() as turn:
+        mine = False
+        while len(found) < count:
+            mine = mine or _locked(folder / "turn.lock", turn)
+            for name, device in candidates:
+                if mine and len(found) < count and name not in found and _locked(folder / f"{name}.lock", held):
+                    found[name] = device
+            if len(found) < count:
+                if not told:
+                    what = "one" if count == 1 else f"{count} of them"
+                    print(f"all {len(candidates)} devices are taken; waiting for {what}", file=sys.stderr, flush=True)
+                    told = True
+                time.sleep(0.5)
+    return list(found.values())
+
+
+@contextmanager
+def claimed(device: torch.device):
+    """Yield one of the machine's devices of this kind for this process alone; wait while others have them all.
+
+    Snakemake counts GPUs but does not say which; jobs that run at once find theirs by a lock on each. A job of several
+    processes gets all of its devices together. Where there is only one to choose (one GPU, the CPU, a cluster's job
+    with one GPU), it is not locked. The environment variable SURRODIFF_DEVICES, such as `cuda:0,cuda:2`, says what to
+    choose from instead. Raises UserError if there are fewer devices than processes.
+    """
+    candidates, count = _candidates(device), distributed.world()
+    if len(candidates) == 1 and (count == 1 or device.type == "cpu"):
+        yield candidates[0][1]
+        return
+    if len(candidates) < count:
+        names = ", ".join(str(candidate) for _, candidate in candidates)
+        raise UserError(f"{count} processes need as many devices; there are {len(candidates)}: {names}")
+    with ExitStack() as held:
+        found = distributed.from_first(_lock(candidates, count, held) if distributed.rank() == 0 else None)
+        own = found[distributed.rank()]
+        print(f"device {own}", file=sys.stderr, flush=True)
+        if own.type == "cuda":
+            torch.cuda.set_device(own)
+        yield own
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -110,7 +137,7 @@ class Progress:
         self.what, self.total, self.unit, self.done = what, total, unit, start
         self.start, self.every, self.began = start, every_seconds, time.monotonic()
         self.printed = self.began
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and distributed.rank() == 0
         self.bar = tqdm(desc=what, total=total, initial=start, unit=f" {unit}", smoothing=0.05) if terminal else None
 
     def advance(self, count: float, note: str = ""):
@@ -123,11 +150,9 @@ class Progress:
             self.printed = time.monotonic()
             rate = (self.done - self.start) / max(self.printed - self.began, 1e-9)
             left = max(0.0, self.total - self.done) / max(rate, 1e-9)
-            print(
+            distributed.say(
                 f"{self.what}: {self.done:.0f}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left:.0f} s left"
-                + (f", {note}" if note else ""),
-                file=sys.stderr,
-                flush=True,
+                + (f", {note}" if note else "")
             )
 
     def close(self):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from surrodiff import noise
+from surrodiff import distributed, noise
 from surrodiff.noise import Stream
 from surrodiff.params import Objective
 from surrodiff.schedule import Schedule
@@ -72,12 +72,15 @@ class ObjectiveGradient:
         With `micro_batch`, at most that many network evaluations are held at once; the gradient stays as it is. A
         sample's k noises go together, because their weights depend on all k losses. Where not even k fit, the weights
         come from a pass without gradient, and the gradient from a second one.
+
+        Of several processes each adds the gradient of its share of the rows. The loss and the history of timesteps are
+        those of the whole batch on all of them.
         """
         k, batch = self.objective.noises, len(x_0)
         most = micro_batch or k * batch
         chunks = [range(first, min(first + most, k)) for first in range(0, k, most)]
         rows = torch.arange(batch, device=x_0.device)
-        parts = rows.split(max(1, most // k))
+        parts = distributed.share(rows).split(max(1, most // k))
         t, weight = self._timesteps(Stream.TIMESTEP, step, rows)
         combined = []
         for part in parts:
@@ -92,26 +95,26 @@ class ObjectiveGradient:
                 again = losses if len(chunks) == 1 else losses_of(noises)
                 (weight[part] * w[noises.start : noises.stop] * again).sum().div(batch).backward()
             combined.append((w * losses.detach()).sum(0))
-        combined = torch.cat(combined)
+        combined = distributed.whole(torch.cat(combined), batch)
         self.sampler.update(t, combined)
         for extra in range(self.objective.extra_timestep_batches):
             number = self.objective.extra_timestep_batches * step + extra
-            self._extra(denoiser, x_0, number, parts, chunks)
+            self._extra(denoiser, x_0, number, rows, parts, chunks)
         return (weight * combined).mean()
 
     def _noise_weights(self, losses: torch.Tensor, x_0: torch.Tensor) -> torch.Tensor:
         return noise_weights(losses, self.objective.weights, self.objective.reduction, math.prod(x_0.shape[1:]))
 
     @torch.no_grad()
-    def _extra(self, denoiser: Denoiser, x_0: torch.Tensor, number: int, parts, chunks: list[range]):
+    def _extra(self, denoiser: Denoiser, x_0: torch.Tensor, number: int, rows, parts, chunks: list[range]):
         """One more batch of timesteps whose losses only enter the history ("Importance Sampling +2")."""
         batch, combined = len(x_0), []
-        t, _ = self._timesteps(Stream.EXTRA_TIMESTEP, number, torch.cat(parts))
+        t, _ = self._timesteps(Stream.EXTRA_TIMESTEP, number, rows)
         for part in parts:
             own = (denoiser, x_0[part], t[part], Stream.EXTRA_EPS, number, part)
             losses = torch.cat([self._losses(*own, noises, batch) for noises in chunks])
             combined.append((self._noise_weights(losses, x_0) * losses).sum(0))
-        self.sampler.update(t, torch.cat(combined))
+        self.sampler.update(t, distributed.whole(torch.cat(combined), batch))
 
     @torch.no_grad()
     def uniform_loss(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
@@ -120,7 +123,7 @@ class ObjectiveGradient:
         t, _ = Uniform(self.schedule.T).draw(noise.uniform(self.seed, Stream.LOG_TIMESTEP, step, index)[:, 0])
         eps = noise.normal(self.seed, Stream.LOG_EPS, step, index, x_0.shape[1:])
         losses = []
-        for part in index.split(micro_batch or len(x_0)):
+        for part in distributed.share(index).split(micro_batch or len(x_0)):
             self.announce(Stream.LOG_EPS, step, part, len(x_0))
             losses.append(eps_losses(denoiser, self.schedule, x_0[part], t[part], eps[None, part]))
-        return torch.cat(losses, 1).mean()
+        return distributed.whole(torch.cat(losses, 1)[0], len(x_0)).mean()

@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from surrodiff import distributed
 from surrodiff.errors import UserError
 from surrodiff.plan import Run, canonical
 
@@ -66,14 +67,18 @@ def sha256(path: Path) -> str:
 
 
 class RunFolder:
-    """An open, locked run folder; `record` is None until the run is complete."""
+    """An open, locked run folder; `record` is None until the run is complete.
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.record = read_json(path / "record.json") if (path / "record.json").exists() else None
+    Of a job's processes only the first completes it.
+    """
+
+    def __init__(self, path: Path, record: dict | None):
+        self.path, self.record = path, record
 
     def finish(self, record: dict, files: list[str]):
         """Complete the run: write the record, which lists the given files of the folder with their checksums."""
+        if distributed.rank() > 0:
+            return
         sums = {
             name: {"sha256": sha256(self.path / name), "bytes": (self.path / name).stat().st_size} for name in files
         }
@@ -82,16 +87,23 @@ class RunFolder:
 
     def mark_done(self):
         """Tell the workflow that the run is complete."""
-        write_json(self.path / "done.json", {"run": self.path.name})
+        if distributed.rank() == 0:
+            write_json(self.path / "done.json", {"run": self.path.name})
 
 
 @contextmanager
-def opened(results: Path, run: Run):
+def opened(results: Path, run: Run, together: bool = True):
     """Lock and yield the RunFolder of a run.
 
-    Raises UserError if another process is writing it, or if it belongs to another configuration.
+    All processes of a job must call this, and the first has the lock. If not `together`, the others find the run
+    complete: the first makes it alone, and they wait for it where they open the next one.
+    Raises UserError if another job is writing it, or if it belongs to another configuration.
     """
     path = results / run.stage / run.id
+    if distributed.rank() > 0:
+        record = distributed.from_first()
+        yield RunFolder(path, record if together else {})
+        return
     path.mkdir(parents=True, exist_ok=True)
     with open(path / ".lock", "a+") as lock:
         try:
@@ -111,7 +123,8 @@ def opened(results: Path, run: Run):
             write_text(config, canonical(run.config))
         elif config.read_text() != canonical(run.config):
             raise UserError(f"{config}: belongs to another configuration; move {path} away and run this again")
-        yield RunFolder(path)
+        record = read_json(path / "record.json") if (path / "record.json").exists() else None
+        yield RunFolder(path, distributed.from_first(record))
 
 
 def complete(results: Path, stage: str, run_id: str) -> tuple[Path, dict, dict]:

@@ -2,13 +2,12 @@
 
 import csv
 import math
-import sys
 import time
 from pathlib import Path
 
 import torch
 
-from surrodiff import data, devices, networks, provenance, tensors
+from surrodiff import data, devices, distributed, networks, provenance, tensors
 from surrodiff.errors import UserError
 from surrodiff.plan import Run
 from surrodiff.runs import RunFolder, complete, opened, verified, write_text
@@ -53,9 +52,10 @@ def train(run: Run, results: Path, device: torch.device, execution: dict) -> dic
 
     execution: `micro_batch`, `checkpoint_every`, `log_every` of the preset; they do not change the weights.
     Raises UserError if the loss is not finite (the last checkpoint stays), if the checkpoint is damaged or of another
-    configuration, or if another process trains this run.
+    configuration, if a batch has fewer images than the job has processes, or if another job trains this run.
     """
-    with opened(results, run) as folder:
+    # What SNGAN's and the classifier's steps do depends on the batch as a whole: the first process trains them alone.
+    with opened(results, run, together=run.config["kind"] == "ddpm") as folder:
         if folder.record is None:
             _fit(run, folder, results, device, execution)
         folder.mark_done()
@@ -63,15 +63,19 @@ def train(run: Run, results: Path, device: torch.device, execution: dict) -> dic
 
 
 def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execution: dict):
-    config = run.config
+    config, first = run.config, distributed.rank() == 0
     arrays, _ = data.load(results, config["data"])
     trainer = KINDS[config["kind"]](
         config, arrays["train_images"], arrays["train_labels"], device, execution["micro_batch"]
     )
+    if config["kind"] == "ddpm" and trainer.training.batch_size < distributed.world():
+        raise UserError(
+            f"training.batch_size: {trainer.training.batch_size} images are too few for {distributed.world()} processes"
+        )
     steps = trainer.training.steps
     snapshot_every = getattr(trainer.training, "snapshot_every", steps)
     start, elapsed = _resume(trainer, folder.path, run)
-    log = LossLog(folder.path / LOSSES, start)
+    log = LossLog(folder.path / LOSSES, start) if first else None
     progress = devices.Progress(f"train {run.id}", steps, "steps", start)
     began = time.monotonic() - elapsed
     saved, watched = start, torch.zeros((), device=device)
@@ -87,12 +91,14 @@ def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execu
             _check_finite(watched, step, saved, folder.path)
         if log_due:
             row = {name: float(value) for name, value in {**metrics, **trainer.log(step)}.items()}
-            log.add({"step": step, **row, "seconds": round(time.monotonic() - began, 3)})
+            if log:
+                log.add({"step": step, **row, "seconds": round(time.monotonic() - began, 3)})
             note = f"loss {row['loss']:.4g}"
-        if snapshot_due:
+        if first and snapshot_due:
             tensors.save(folder.path / snapshot_name(step), trainer.result.state_dict(), run=run.id, step=str(step))
         if checkpoint_due:
-            _save_checkpoint(trainer, folder.path, run, step, time.monotonic() - began)
+            if first:
+                _save_checkpoint(trainer, folder.path, run, step, time.monotonic() - began)
             saved = step
         progress.advance(1, note)
     progress.close()
@@ -132,7 +138,7 @@ def _resume(trainer, path: Path, run: Run) -> tuple[int, float]:
     if metadata.get("run") != run.id:
         raise UserError(f"{checkpoint}: is of {metadata.get('run')}, not of {run.id}; move it away to start anew")
     trainer.load_state(state)
-    print(f"train {run.id}: going on from step {metadata['step']}", file=sys.stderr, flush=True)
+    distributed.say(f"train {run.id}: going on from step {metadata['step']}")
     return int(metadata["step"]), float(metadata["elapsed"])
 
 

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from surrodiff import networks, noise
+from surrodiff import distributed, networks, noise
 from surrodiff.devices import autocast, resolve_precision
 from surrodiff.networks.blocks import Dropout
 from surrodiff.noise import Stream
@@ -54,6 +54,7 @@ class DiffusionTrainer:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.objective.accumulate(self._denoise, x_0, step, self.micro_batch)
+        distributed.sum_gradients(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.grad_clip)
         self.optimiser.step()
         self.update_ema(list(self.ema.parameters()), list(self.network.parameters()), None)

@@ -1,0 +1,118 @@
+"""Several processes make what one makes: the same steps, the same samples, the same scores."""
+
+import os
+import shutil
+import socket
+
+import pytest
+import torch
+from test_trainers import CONFIGS, CPU, pictures
+
+from surrodiff import distributed, tensors, training
+from surrodiff.trainers import DiffusionTrainer
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """Call a function in several processes of one job; returns what it returns in each."""
+
+    def run(world: int, function) -> list:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+
+        def one(rank: int):
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "RANK": rank}
+            os.environ.update({key: str(value) for key, value in where.items()})
+            with distributed.joined("cpu"):
+                torch.save(function(), tmp_path / f"returned-{rank}.pt")
+
+        # Forked, since a new process would import PyTorch again for seconds.
+        torch.multiprocessing.start_processes(one, nprocs=world, start_method="fork")
+        return [torch.load(tmp_path / f"returned-{rank}.pt") for rank in range(world)]
+
+    return run
+
+
+def test_without_torchrun_there_is_one_process_and_nothing_to_meet():
+    rows = torch.arange(5)
+    with distributed.joined("cuda"):
+        assert (distributed.rank(), distributed.world()) == (0, 1)
+        assert distributed.share(rows).equal(rows)
+        assert distributed.whole(rows, 5) is rows
+        assert distributed.from_first("a") == "a"
+        assert distributed.from_all("a") == ["a"]
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_shares_are_all_of_the_rows_in_order_and_nearly_equal(ranks, count):
+    values = torch.rand(count, generator=torch.Generator().manual_seed(0)) - 0.5
+
+    def shared():
+        own = distributed.share(values)
+        return own, distributed.whole(own, count), distributed.from_first(distributed.rank())
+
+    found = ranks(3, shared)
+    assert torch.cat([own for own, _, _ in found]).equal(values)
+    assert {len(own) - count // 3 for own, _, _ in found} <= {0, 1}
+    assert all(whole.equal(values) for _, whole, _ in found)
+    assert [first for _, _, first in found] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["Default", "IWDiff", "ImportanceSamplingPlus2"])
+@pytest.mark.parametrize(("world", "micro_batch"), [(2, None), (3, 1)])
+def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, name, world, micro_batch):
+    """With dropout; 8 images among 3 processes are uneven shares, and T = 2 fills importance sampling's history."""
+    training_ = {**CONFIGS[name]["training"], "grad_clip": 1e9}
+    config = {**CONFIGS[name], "training": training_, "diffusion": {"T": 2, "beta_1": 0.1, "beta_T": 0.9}}
+    assert config["network"]["dropout"] > 0
+
+    def steps(micro_batch):
+        trainer = DiffusionTrainer(config, *pictures(20), CPU, micro_batch)
+        told, gradients = [], []
+        for step in range(1, 5):
+            told.append(torch.stack([*trainer.step(step).values(), *trainer.log(step).values()]))
+            gradients.append(torch.cat([p.grad.flatten() for p in trainer.network.parameters()]))
+        return {"told": torch.stack(told), "gradients": torch.stack(gradients), **trainer.state()}
+
+    alone, several = steps(None), ranks(world, lambda: steps(micro_batch))
+    for other in several[1:]:
+        assert all(other[key].equal(value) for key, value in several[0].items())
+    assert torch.allclose(several[0]["gradients"][0], alone["gradients"][0], rtol=1e-4, atol=1e-6)
+    for key, value in several[0].items():
+        assert torch.allclose(value, alone[key], rtol=1e-3, atol=5e-4), key
+    if name == "ImportanceSamplingPlus2":
+        assert (alone["timesteps.counts"] >= 10).all()
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 3)])
+def test_a_training_goes_on_with_another_number_of_processes(
+    ranks, own_results, run_named, execution, cpu, monkeypatch, first, then
+):
+    run = run_named("models", "Default")
+    folder = own_results / "models" / run.id
+    whole = shutil.move(folder, own_results / "whole")
+
+    def until_step_4():
+        step = DiffusionTrainer.step
+
+        def interrupted(trainer, number):
+            if number > 4:
+                raise KeyboardInterrupt
+            return step(trainer, number)
+
+        monkeypatch.setattr(DiffusionTrainer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(run, own_results, cpu, execution)
+
+    ranks(first, until_step_4)
+    _, metadata = tensors.load(folder / training.CHECKPOINT)
+    assert metadata["step"] == "4"
+    records = ranks(then, lambda: training.train(run, own_results, cpu, execution))
+    assert records[0]["step"] == 6
+    for file in (training.CHECKPOINT, "weights-2.safetensors", "weights-6.safetensors"):
+        (expected, _), (found, _) = tensors.load(whole / file), tensors.load(folder / file)
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            assert torch.allclose(found[key], value, atol=2e-4), f"{file}: {key}"
+    assert [line.split(",")[0] for line in (folder / "losses.csv").read_text().splitlines()] == ["step", "2", "4", "6"]
