@@ -4,11 +4,14 @@ import os
 import shutil
 import socket
 
+import numpy as np
 import pytest
 import torch
 from test_trainers import CONFIGS, CPU, pictures
 
-from surrodiff import distributed, tensors, training
+from surrodiff import distributed, samples, scoring, stages, tensors, training
+from surrodiff.errors import UserError
+from surrodiff.runs import opened
 from surrodiff.trainers import DiffusionTrainer
 
 
@@ -116,3 +119,99 @@ def test_a_training_goes_on_with_another_number_of_processes(
         for key, value in expected.items():
             assert torch.allclose(found[key], value, atol=2e-4), f"{file}: {key}"
     assert [line.split(",")[0] for line in (folder / "losses.csv").read_text().splitlines()] == ["step", "2", "4", "6"]
+
+
+def without(record: dict) -> dict:
+    """A record without what differs from attempt to attempt."""
+    times = {"provenance", "sampled_by", "files"}
+    return {key: value for key, value in record.items() if "seconds" not in key and key not in times}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_named, execution, cpu, world):
+    """To the bit: batches hold the same rows. 64 images in batches of 24 are one each for three processes."""
+    runs = [
+        run_named(*name) for name in (("samples", "Default_6"), ("scores", "Default_6"), ("likelihoods", "Default"))
+    ]
+    execution = {**execution, "sampling_batch": 24}
+
+    def made() -> list[dict]:
+        for run in runs:
+            shutil.rmtree(own_results / run.stage, ignore_errors=True)
+        return [stages.make(run, own_results, cpu, execution) for run in runs]
+
+    alone = made()
+    images, _ = samples.load(own_results, runs[0].id)
+    for run in runs:
+        shutil.rmtree(own_results / run.stage)
+    several = ranks(world, lambda: [stages.make(run, own_results, cpu, execution) for run in runs])
+    assert np.array_equal(samples.load(own_results, runs[0].id)[0], images)
+    assert [without(record) for record in several[0]] == [without(record) for record in alone]
+    left = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
+    assert left == {"config.json", "record.json", "done.json", "samples.npy", "grid.png", ".lock"}
+
+
+def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, cpu, monkeypatch):
+    run = run_named("samples", "Default_6")
+    images, _ = samples.load(own_results, run.id)
+    shutil.rmtree(own_results / "samples")
+    add = samples.PartFiles.add
+
+    def interrupted(parts, *made):
+        if made and distributed.rank() != 1:
+            add(parts, *made)
+        else:
+            raise KeyboardInterrupt
+
+    def two_of_three():
+        monkeypatch.setattr(samples.PartFiles, "add", interrupted)
+        monkeypatch.setattr(samples.PartFiles, "collected", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            samples.sample(run, own_results, cpu, 10)
+
+    ranks(3, two_of_three)
+    record, _ = ranks(2, lambda: samples.sample(run, own_results, cpu, 10))
+    assert record["sampled_now"] == 20  # of seven batches the second process of three had two
+    assert np.abs(samples.load(own_results, run.id)[0].astype(int) - images).max() <= 1
+
+
+def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, execution, cpu):
+    run = run_named("references", "classifier")
+    alone, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
+    shutil.rmtree(own_results / "references")
+    ranks(2, lambda: stages.make(run, own_results, cpu, execution))
+    several, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
+    assert all(several[key].equal(value) for key, value in alone.items())
+
+
+def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_results, run_named, execution, cpu):
+    runs = [run_named("models", name) for name in ("SNGAN", "classifier")]
+    alone = [tensors.load(own_results / "models" / run.id / training.CHECKPOINT)[0] for run in runs]
+    shutil.rmtree(own_results / "models")
+    ranks(2, lambda: [stages.make(run, own_results, cpu, execution) for run in runs])
+    for run, expected in zip(runs, alone, strict=True):
+        found, _ = tensors.load(own_results / "models" / run.id / training.CHECKPOINT)
+        assert all(found[key].equal(value) for key, value in expected.items())
+
+
+def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, run_named, execution, cpu):
+    shutil.rmtree(own_results / "models" / run_named("models", "Default").id)
+
+    def refused() -> str:
+        with pytest.raises(UserError) as told:
+            stages.make(run_named("models", "Default"), own_results, cpu, execution)
+        return str(told.value)
+
+    assert set(ranks(9, refused)) == {"training.batch_size: 8 images are too few for 9 processes"}
+
+
+def test_a_process_that_ends_is_told_by_the_others(ranks, tmp_path, run_named):
+    def deserted():
+        if distributed.rank() == 0:
+            os._exit(0)
+        with pytest.raises(UserError, match="process 1 of 2 cannot reach the others, or one of them has ended"):
+            next(opened(tmp_path, run_named("models", "Default")).gen)
+        os._exit(0)
+
+    with pytest.raises(FileNotFoundError):
+        ranks(2, deserted)

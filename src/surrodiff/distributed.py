@@ -71,7 +71,7 @@ def _sum(tensor):
 
 
 def whole(values, total: int):
-    """(total,) values in the rows' order, the same on all processes, from the values of each one's share of the rows."""
+    """(total,) values in the rows' order, the same on all processes, from those of each one's share of the rows."""
     if world() == 1:
         return values
     everyone = values.new_zeros(total)

@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from surrodiff import devices, resizing
+from surrodiff import devices, distributed, resizing
 from surrodiff.errors import UserError
 from surrodiff.plan import WEIGHTS_SHA256
 from surrodiff.runs import complete, replacing, sha256
@@ -173,12 +173,19 @@ def load(features: dict, results: Path, device: torch.device) -> FeatureNetwork:
 
 
 def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.device, batch: int, what: str):
-    """Yield (features, logits) as float32 on the CPU for uint8 images (N, C, H, W), at most `batch` at a time."""
+    """Yield (features, logits) as float32 on the CPU for uint8 images (N, C, H, W), at most `batch` at a time.
+
+    Of several processes each evaluates every so many-th batch; all yield all of them in order.
+    """
     if network.resize and device.type == "cpu":
         batch = min(batch, CPU_BATCH)
     progress = devices.Progress(f"{network.name} features of {what}", len(images), "images")
-    for part in images.split(batch):
-        features, logits = network.extract(part.to(device))
-        yield features.cpu(), logits.cpu()
-        progress.advance(len(part))
+    parts, rank, world = images.split(batch), distributed.rank(), distributed.world()
+    for first in range(0, len(parts), world):
+        # None or one: the last round may have fewer batches than there are processes.
+        own = [network.extract(part.to(device)) for part in parts[first + rank : first + world : world]]
+        own = [(features.cpu(), logits.cpu()) for features, logits in own]
+        for features, logits in chain(*distributed.from_all(own)):
+            yield features, logits
+            progress.advance(len(features))
     progress.close()

@@ -11,6 +11,7 @@ from torch.special import log_ndtr
 from surrodiff import data, devices, noise, provenance
 from surrodiff.errors import UserError
 from surrodiff.noise import Stream
+from surrodiff.parts import PartFiles
 from surrodiff.plan import Run
 from surrodiff.runs import RunFolder, complete, opened, write_text
 from surrodiff.samples import reverse_of
@@ -96,30 +97,30 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
     images = data.resize_uint8(held_out[order], model["image_size"])
     reverse = reverse_of(config["model"], config, results, device)
     T = reverse.schedule.T
-    # Finished images are appended to one file: what was cut off in the middle of an image is evaluated again.
-    part, row_bytes = folder.path / "terms.part", (T + 1) * np.dtype(np.float64).itemsize
-    with open(part, "ab") as file:
-        start = file.tell() // row_bytes
-        file.truncate(start * row_bytes)
-        began = time.monotonic()
-        progress = devices.Progress(f"likelihood {run.id}", total, "images", start)
+    parts = PartFiles(folder.path, "terms", total, np.float64, (T + 1,))
+    start, own = total - len(parts.missing), parts.batches(batch)
+    began = time.monotonic()
+    progress = devices.Progress(f"likelihood {run.id}", total, "images", start)
+    # The other processes are as far as this one.
+    scale = (total - start) / max(1, sum(map(len, own))) / T
 
-        def advance(count: int):
-            progress.advance(count / T)
+    def advance(count: int):
+        progress.advance(count * scale)
 
-        for first in range(start, total, batch):
-            rows = slice(first, first + batch)
-            x_0 = data.to_float(images[rows].to(device))
-            terms = variational_bound(reverse, x_0, order[rows].to(device), advance)
-            if not terms.isfinite().all():
-                raise UserError(
-                    f"{folder.path}: bounds of images {first} to {first + len(terms) - 1} are not finite; the model "
-                    "may have diverged (see its losses.csv), or write likelihood.precision: float32"
-                )
-            file.write(terms.cpu().numpy().tobytes())
-            file.flush()
-        progress.close()
-    terms = np.fromfile(part, np.float64).reshape(total, T + 1)
+    for numbers in own:
+        rows = torch.from_numpy(numbers)
+        x_0 = data.to_float(images[rows].to(device))
+        terms = variational_bound(reverse, x_0, order[rows].to(device), advance)
+        if not terms.isfinite().all():
+            raise UserError(
+                f"{folder.path}: bounds of images {numbers[0]} to {numbers[-1]} are not finite; the model may have "
+                "diverged (see its losses.csv), or write likelihood.precision: float32"
+            )
+        parts.add(numbers, terms.cpu().numpy())
+    progress.close()
+    terms = parts.collected()
+    if terms is None:
+        return
     bounds, means = terms.sum(1), terms.mean(0).tolist()
     write_text(folder.path / TERMS, "t,bits_per_dim\n" + "".join(f"{t},{bits}\n" for t, bits in enumerate(means)))
     record = {
@@ -137,4 +138,4 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
         "provenance": provenance.describe(device, devices.resolve_precision(config["precision"], device)),
     }
     folder.finish(record, [TERMS])
-    part.unlink()
+    parts.remove()

@@ -1,6 +1,5 @@
 """A sample run: as many images as asked for, in one uint8 array, and a grid to look at."""
 
-import os
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from surrodiff import data, devices, provenance
 from surrodiff.errors import UserError
 from surrodiff.noise import Stream
 from surrodiff.params import Diffusion
+from surrodiff.parts import PartFiles
 from surrodiff.pictures import save_grid
 from surrodiff.plan import Run
 from surrodiff.runs import RunFolder, complete, opened, replacing, verified
@@ -87,32 +87,29 @@ def sample(run: Run, results: Path, device: torch.device, batch: int) -> dict:
 def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batch: int):
     config = run.config
     sampler, shape = sampler_of(config, results, device)
-    total, image_bytes = config["num_samples"], int(np.prod(shape))
-    # Finished images are appended to one file: what was cut off in the middle of an image is made again.
-    part = folder.path / "samples.part"
-    with open(part, "ab") as file:
-        start = file.tell() // image_bytes
-        file.truncate(start * image_bytes)
-        began = time.monotonic()
-        progress = devices.Progress(f"sample {run.id}", total, "images", start)
+    total = config["num_samples"]
+    parts = PartFiles(folder.path, "samples", total, np.uint8, shape)
+    start, own = total - len(parts.missing), parts.batches(batch)
+    began = time.monotonic()
+    progress = devices.Progress(f"sample {run.id}", total, "images", start)
+    # The other processes are as far as this one.
+    scale = (total - start) / max(1, sum(map(len, own))) / sampler.evaluations
 
-        def advance(count: int):
-            progress.advance(count / sampler.evaluations)
+    def advance(count: int):
+        progress.advance(count * scale)
 
-        for first in range(start, total, batch):
-            index = torch.arange(first, min(first + batch, total), device=device)
-            images = sampler(index, advance)
-            if not images.isfinite().all():
-                raise UserError(
-                    f"{folder.path}: samples {first} to {first + len(images) - 1} are not finite; the model may have "
-                    "diverged (see its losses.csv), or write sampling.precision: float32"
-                )
-            images = data.to_uint8(images)
-            file.write(images.cpu().numpy().tobytes())
-            file.flush()
-        progress.close()
-        os.fsync(file.fileno())
-    images = np.fromfile(part, np.uint8).reshape(total, *shape)
+    for numbers in own:
+        images = sampler(torch.from_numpy(numbers).to(device), advance)
+        if not images.isfinite().all():
+            raise UserError(
+                f"{folder.path}: samples {numbers[0]} to {numbers[-1]} are not finite; the model may have diverged "
+                "(see its losses.csv), or write sampling.precision: float32"
+            )
+        parts.add(numbers, data.to_uint8(images).cpu().numpy())
+    progress.close()
+    images = parts.collected()
+    if images is None:
+        return
     with replacing(folder.path / SAMPLES) as temporary, open(temporary, "wb") as file:
         np.save(file, images)
     save_grid(folder.path / GRID, images[:64])
@@ -125,7 +122,7 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
         "provenance": provenance.describe(device, devices.resolve_precision(config["precision"], device)),
     }
     folder.finish(record, [SAMPLES, GRID])
-    part.unlink()
+    parts.remove()
 
 
 def load(results: Path, sample_id: str) -> tuple[np.ndarray, dict]:

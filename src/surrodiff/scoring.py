@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from surrodiff import damage, data, features, noise, provenance, samples, tensors
+from surrodiff import damage, data, distributed, features, noise, provenance, samples, tensors
 from surrodiff.errors import UserError
 from surrodiff.metrics import (
     InceptionScore,
@@ -129,10 +129,9 @@ def reference(run: Run, results: Path, device: torch.device, batch: int) -> dict
                     continue
                 found = measured(images, f"held_out, {kind} {amount}")
                 rows.append(_row("held_out", kind, amount, found, real, protocol, "train"))
-            tensors.save(
-                folder.path / STATISTICS,
-                {f"{split}_{name}": value for split in SPLITS for name, value in _tensors(real[split]).items()},
-            )
+            statistics = {f"{split}_{name}": value for split in SPLITS for name, value in _tensors(real[split]).items()}
+            if distributed.rank() == 0:
+                tensors.save(folder.path / STATISTICS, statistics)
             record = {
                 "features": network.name,
                 "features_sha256": network.checksum,

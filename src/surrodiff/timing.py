@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from surrodiff import devices, networks, noise, provenance
+from surrodiff import devices, distributed, networks, noise, provenance
+from surrodiff.errors import UserError
 from surrodiff.noise import Stream
 from surrodiff.params import Diffusion
 from surrodiff.plan import Run
@@ -133,7 +134,9 @@ def measure(config: dict, device: torch.device, micro_batch: int | None) -> dict
 
 
 def time_model(run: Run, results: Path, device: torch.device, micro_batch: int | None) -> dict:
-    """Do the timing of a run, or find it done; returns its record."""
+    """Do the timing of a run, or find it done; returns its record. Raises UserError in a job of several processes."""
+    if distributed.world() > 1:
+        raise UserError("time: speeds are those of one process; run this without torchrun")
     with opened(results, run) as folder:
         if folder.record is None:
             measured = measure(run.config, device, micro_batch)
