@@ -1,40 +1,55 @@
 """Several processes make what one makes: the same steps, the same samples, the same scores."""
 
+import itertools
 import os
 import shutil
-import socket
+import tempfile
+import time
 
 import numpy as np
 import pytest
 import torch
 from test_trainers import CONFIGS, CPU, pictures
 
-from surrodiff import distributed, samples, scoring, stages, tensors, training
+from surrodiff import devices, distributed, samples, scoring, stages, tensors, training
 from surrodiff.errors import UserError
-from surrodiff.runs import opened
 from surrodiff.trainers import DiffusionTrainer
 
 
 @pytest.fixture
-def ranks(tmp_path):
-    """Call a function in several processes of one job; returns what it returns in each."""
+def begun(tmp_path_factory):
+    """Begin to call a function in several processes of one job; calling what this gives ends it, and returns what the
+    function returned in each."""
 
-    def run(world: int, function) -> list:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    def begin(world: int, function):
+        folder = tmp_path_factory.mktemp("returned")
+        # As torchrun does, so that any process may end first.
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
 
         def one(rank: int):
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "RANK": rank}
+            where = {**meeting, "WORLD_SIZE": world, "RANK": rank}
             os.environ.update({key: str(value) for key, value in where.items()})
             with distributed.joined("cpu"):
-                torch.save(function(), tmp_path / f"returned-{rank}.pt")
+                torch.save(function(), folder / f"{rank}.pt")
 
         # Forked, since a new process would import PyTorch again for seconds.
-        torch.multiprocessing.start_processes(one, nprocs=world, start_method="fork")
-        return [torch.load(tmp_path / f"returned-{rank}.pt") for rank in range(world)]
+        processes = torch.multiprocessing.start_processes(one, nprocs=world, start_method="fork", join=False)
 
-    return run
+        def end(store=store) -> list:
+            while not processes.join():
+                pass
+            return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+
+        return end
+
+    return begin
+
+
+@pytest.fixture
+def ranks(begun):
+    """Call a function in several processes of one job; returns what it returns in each."""
+    return lambda world, function: begun(world, function)()
 
 
 def test_without_torchrun_there_is_one_process_and_nothing_to_meet():
@@ -205,13 +220,30 @@ def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, r
     assert set(ranks(9, refused)) == {"training.batch_size: 8 images are too few for 9 processes"}
 
 
-def test_a_process_that_ends_is_told_by_the_others(ranks, tmp_path, run_named):
-    def deserted():
-        if distributed.rank() == 0:
-            os._exit(0)
-        with pytest.raises(UserError, match="process 1 of 2 cannot reach the others, or one of them has ended"):
-            next(opened(tmp_path, run_named("models", "Default")).gen)
-        os._exit(0)
+def test_jobs_take_their_devices_together_and_in_turn(begun, tmp_path, monkeypatch):
+    """Two jobs of two processes, two devices: neither waits for ever with half of what it needs."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("SURRODIFF_DEVICES", "cpu:0,cpu:1")
 
-    with pytest.raises(FileNotFoundError):
-        ranks(2, deserted)
+    def claim():
+        with devices.claimed(CPU) as own:
+            began = time.monotonic()
+            time.sleep(0.3)
+            return str(own), began, time.monotonic()
+
+    jobs = [begun(2, claim) for _ in range(3)]
+    held = [job() for job in jobs]
+    assert [[name for name, _, _ in job] for job in held] == [["cpu:0", "cpu:1"]] * 3
+    times = sorted((began, end) for job in held for name, began, end in job if name == "cpu:0")
+    assert all(end <= began for (_, end), (began, _) in itertools.pairwise(times))
+
+
+def test_more_processes_than_devices_are_refused(ranks, monkeypatch):
+    monkeypatch.setenv("SURRODIFF_DEVICES", "cpu:0,cpu:1")
+
+    def refused() -> str:
+        with pytest.raises(UserError) as told, devices.claimed(CPU):
+            pass
+        return str(told.value)
+
+    assert set(ranks(3, refused)) == {"3 processes need as many devices; there are 2: cpu:0, cpu:1"}

@@ -132,6 +132,7 @@ def leaves(value, key: str):
         (f"{TEST}.evaluated_steps", [3], f"{TEST}.evaluated_steps", "snapshot_every"),
         (f"{TEST}.evaluated_steps", [2, 8], f"{TEST}.evaluated_steps", "up to 6"),
         (f"{TEST}.execution.micro_batch", 0, f"{TEST}.execution.micro_batch", "0"),
+        (f"{TEST}.execution.gpus_per_job", 0, f"{TEST}.execution.gpus_per_job", "0"),
         (f"{TEST}.execution.threads", None, f"{TEST}.execution.threads", "None"),
         ("presets", None, "presets", "None"),
         (TEST, None, TEST, "None"),

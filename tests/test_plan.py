@@ -234,6 +234,7 @@ def test_timings_rest_on_their_own_numbers(raw, plan):
     ("key", "value"),
     [
         ("execution.threads", 2),
+        ("execution.gpus_per_job", 4),
         ("execution.micro_batch", 4),
         ("execution.sampling_batch", 5),
         ("execution.checkpoint_every", 1),

@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from surrodiff.errors import UserError
 
-# The others wait for as long as the first works alone.
-TIMEOUT = timedelta(days=7)
+MEETING = timedelta(minutes=5)
+WORK = timedelta(days=7)  # the others wait for as long as the first works alone
 
 
 def rank() -> int:
@@ -53,7 +53,9 @@ def joined(device_type: str):
     import torch.distributed as dist
 
     with _told():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo", timeout=TIMEOUT)
+        store, _, _ = next(dist.rendezvous("env://", timeout=MEETING))
+        backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=WORK, store=store, rank=rank(), world_size=world())
     yield
     dist.destroy_process_group()
 

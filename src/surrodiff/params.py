@@ -243,6 +243,7 @@ class Execution(_Block):
     """How the work is done. Nothing here changes what comes out, so nothing here is part of a run's identity."""
 
     threads: Count
+    gpus_per_job: Count
     micro_batch: Count | None
     sampling_batch: Count
     checkpoint_every: Count

@@ -25,7 +25,7 @@ PLAN = surrodiff_plan.build(PARAMS)
 RESULTS = f"results/{PARAMS.preset}"
 EXECUTION = PARAMS.selected.execution
 # A GPU is a resource only where jobs will use one; elsewhere jobs share the cores.
-GPUS_PER_JOB = int(PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl")))
+GPU = int(PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl")))
 os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
 
 
@@ -59,5 +59,20 @@ def own_command(wildcards):
     return command(wildcards.run)
 
 
+def processes(wildcards):
+    """How many processes, each with a GPU of its own, make a run."""
+    return EXECUTION.gpus_per_job if PLAN.runs[wildcards.run].config.get("kind", "ddpm") == "ddpm" else 1
+
+
+def gpus(wildcards):
+    return GPU * processes(wildcards)
+
+
+def start(wildcards):
+    """How Python is to start the command."""
+    count = processes(wildcards)
+    return "" if count == 1 else f"-m torch.distributed.run --standalone --nproc-per-node {count}"
+
+
 PYTHON = shlex.quote(sys.executable)
-MAKE = f"{PYTHON} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > /dev/null"
+MAKE = f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > /dev/null"

@@ -7,6 +7,7 @@ rule prepare_data:
     output:
         f"{RESULTS}/data/{{run}}/done.json",
     params:
+        start="",
         runs=own_command,
     message:
         "data {wildcards.run}"
@@ -21,8 +22,9 @@ rule train:
         f"{RESULTS}/models/{{run}}/done.json",
     threads: EXECUTION.threads
     resources:
-        gpu=GPUS_PER_JOB,
+        gpu=gpus,
     params:
+        start=start,
         runs=own_command,
     message:
         "train {wildcards.run}"
@@ -37,8 +39,9 @@ rule reference:
         f"{RESULTS}/references/{{run}}/done.json",
     threads: EXECUTION.threads
     resources:
-        gpu=GPUS_PER_JOB,
+        gpu=gpus,
     params:
+        start=start,
         runs=own_command,
     message:
         "reference statistics and calibration {wildcards.run}"
@@ -54,8 +57,9 @@ rule sample_and_score:
         f"{RESULTS}/scores/{{run}}/done.json",
     threads: EXECUTION.threads
     resources:
-        gpu=GPUS_PER_JOB,
+        gpu=gpus,
     params:
+        start=start,
         runs=lambda wc: command(PLAN.runs[wc.run].config["sample"], wc.run),
     message:
         "sample and score {wildcards.run}"
@@ -72,8 +76,9 @@ rule sample:
         f"{RESULTS}/samples/{{run}}/done.json",
     threads: EXECUTION.threads
     resources:
-        gpu=GPUS_PER_JOB,
+        gpu=gpus,
     params:
+        start=start,
         runs=own_command,
     message:
         "sample {wildcards.run}"
@@ -88,8 +93,9 @@ rule likelihood:
         f"{RESULTS}/likelihoods/{{run}}/done.json",
     threads: EXECUTION.threads
     resources:
-        gpu=GPUS_PER_JOB,
+        gpu=gpus,
     params:
+        start=start,
         runs=own_command,
     message:
         "likelihood {wildcards.run}"
@@ -103,8 +109,9 @@ rule time:
         [done("timings", run) for run in PLAN.of_stage("timings")],
     threads: 1024  # cut to what there is; a cluster's profile says how many (set-threads)
     resources:
-        gpu=GPUS_PER_JOB,
+        gpu=GPU,
     params:
+        start="",
         runs=command(*PLAN.of_stage("timings")),
     message:
         "time training steps and sampling, alone on the machine"

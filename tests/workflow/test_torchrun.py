@@ -1,0 +1,72 @@
+"""torchrun as users meet it: what was killed goes on with fewer processes, and a refusal is one message."""
+
+import fcntl
+import subprocess
+import sys
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+from test_kill import rows, wait_for
+
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "surrodiff.cli")
+
+
+@pytest.fixture(scope="module")
+def longer(project):
+    """A training of 48 steps, and its data."""
+    for key, value in {"steps": 48, "snapshot_every": 48}.items():
+        project.change("presets", "test", "models", "Default", "training", key, value=value)
+    project.change("presets", "test", "evaluated_steps", value=[48])
+    project.change("device", value="cpu")
+    done = project.surrodiff("data", "digits")
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+def lines(printed: str) -> list[str]:
+    """What surrodiff says, without torchrun's own report."""
+    return [line for line in printed.splitlines() if line.startswith("surrodiff: ")]
+
+
+def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torchrun(longer):
+    assert longer.surrodiff("train", "Default").returncode == 0
+    (folder,) = (longer.results / "models").glob("Default-*")
+    whole = folder.rename(folder.with_name("whole"))
+    job = subprocess.Popen(
+        [sys.executable, "-m", *TORCHRUN, "train", "Default", "--preset", "test"],
+        cwd=longer.path,
+        env=longer.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(lambda: rows(folder / "losses.csv") >= 3, job)
+    processes = psutil.Process(job.pid).children()
+    assert len(processes) == 2
+    next(process for process in processes if process.environ()["RANK"] == "1").kill()
+    printed, _ = job.communicate(timeout=120)
+    assert job.returncode == 1, printed
+    assert not any(process.is_running() for process in processes)
+    (line,) = lines(printed)
+    assert "process 0 of 2 cannot reach the others, or one of them has ended" in line
+    assert not (folder / "record.json").exists()
+    resumed = longer.surrodiff("train", "Default")
+    assert resumed.returncode == 0, resumed.stdout
+    assert "going on from step" in resumed.stdout
+    expected, found = (load_file(path / "weights-48.safetensors") for path in (whole, folder))
+    assert all(found[key].allclose(value, atol=2e-3) for key, value in expected.items())
+
+
+def test_a_refusal_is_told_once(longer):
+    done = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
+    assert done.returncode == 0, done.stdout
+    (folder,) = (longer.results / "samples").glob("Default_48-*")
+    assert str(folder.relative_to(longer.path)) in done.stdout.splitlines()
+    with open(folder / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
+    assert done.returncode == 1
+    (line,) = lines(done.stdout)
+    assert "being written by process" in line
+    assert done.stdout.count("Traceback") == 1  # torchrun's
