@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from surrodiff import __version__, devices
+from surrodiff import __version__, devices, distributed
 
 
 def revision() -> str:
@@ -46,6 +46,7 @@ def describe(device: torch.device, precision: str) -> dict:
         "versions": _versions(),
         "device": devices.description(device),
         "device_name": str(device),
+        "processes": distributed.world(),
         "precision": precision,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
