@@ -49,11 +49,11 @@ def philox4x32(counter, key, rounds: int = 10):
     return c0, c1, c2, c3
 
 
-def _words(seed: int, stream: Stream, step: int, index: torch.Tensor, n: int) -> torch.Tensor:
+def _words(seed: int, stream: Stream, step, index: torch.Tensor, n: int) -> torch.Tensor:
     """(B, n rounded up to a multiple of 4) words; column j is a function of (seed, stream, step, index, j) alone."""
-    j = torch.arange((n + 3) // 4, device=index.device).expand(len(index), -1)
-    i = index[:, None].expand_as(j)
-    counter = (j, torch.full_like(j, step), i & _MASK, i >> 32)
+    # Broadcast as late as Philox mixes them: its first rounds work on rows and columns alone.
+    j, i = torch.arange((n + 3) // 4, device=index.device)[None], index[:, None]
+    counter = (j, step if isinstance(step, int) else step[:, None], i & _MASK, i >> 32)
     return torch.stack(philox4x32(counter, (seed, int(stream))), -1).reshape(len(index), -1)
 
 
@@ -63,8 +63,11 @@ def uniform(seed: int, stream: Stream, step: int, index: torch.Tensor, n: int = 
     return ((_words(seed, stream, step, index, n)[:, :n] >> 9).float() + 0.5) * 2.0**-23
 
 
-def normal(seed: int, stream: Stream, step: int, index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """(B, *shape) float32 standard normal for int64 sample numbers index (B,), by Box and Muller."""
+def normal(seed: int, stream: Stream, step, index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """(B, *shape) float32 standard normal for int64 sample numbers index (B,), by Box and Muller.
+
+    step: an int, or int64 (B,), with which a compiled caller serves all steps.
+    """
     n = math.prod(shape)
     words = _words(seed, stream, step, index, n)
     radius, angle = ((words.float() + 0.5) * 2.0**-32).reshape(len(index), -1, 2).unbind(-1)

@@ -28,9 +28,11 @@ class Batches:
     def indices(self, number: int, size: int) -> torch.Tensor:
         """Indices int64 (size,) of batch `number` = 0, 1, ...: a slice of the endless sequence of shuffled epochs."""
         first, n = number * size, len(self.images)
-        last_epoch = (first + size - 1) // n
-        epochs = torch.cat([self._order(epoch) for epoch in range(first // n, last_epoch + 1)])
-        return epochs[first % n : first % n + size]
+        parts = []
+        for epoch in range(first // n, (first + size - 1) // n + 1):
+            begins = epoch * n
+            parts.append(self._order(epoch)[max(0, first - begins) : first + size - begins])
+        return torch.cat(parts)
 
     def get(self, number: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Images float32 (size, C, H, W) in [-1, 1] and labels (size,) of batch `number`."""
