@@ -17,21 +17,24 @@ def initialise(module: nn.Module, gain: float = 1.0):
 
 
 class TimestepEmbedding(nn.Module):
-    """Sinusoidal position embedding (Vaswani et al., 2017) of t in 1..T and two linear layers: (B,) -> (B, 4 ch)."""
+    """Sinusoidal position embedding (Vaswani et al., 2017) of t in 1..T and two linear layers: (B,) -> (B, 4 ch).
+
+    dtype: of the layers' weights.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
         self.layers = nn.Sequential(nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels))
 
-    def forward(self, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, t: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         half = torch.arange(0, self.channels, 2, device=t.device, dtype=torch.float32) / self.channels
         angle = t.float()[:, None] * torch.exp(-half * math.log(10000))
-        return self.layers(torch.stack([angle.sin(), angle.cos()], -1).flatten(1))
+        return self.layers(torch.stack([angle.sin(), angle.cos()], -1).flatten(1).to(dtype))
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose masks do not depend on how a batch is split.
+    """Dropout of images (B, C, H, W) whose masks depend neither on how they lie in memory nor on how a batch is split.
 
     part: None, or (rows, total) where the input is those rows, int64 (B,), of a batch of `total`: the mask is then that
     of the whole batch, of which the rows are taken. With the generator seeded before each pass, all splits drop alike.
@@ -40,14 +43,13 @@ class Dropout(nn.Dropout):
     part: tuple[torch.Tensor, int] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.part is None or not self.training:
-            return super().forward(x)
-        rows, total = self.part
-        # The generator fills memory in order, so the mask must lie in memory as the whole batch would.
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        ones = torch.ones((total, *x.shape[1:]), dtype=x.dtype, device=x.device).contiguous(memory_format=layout)
-        return x * super().forward(ones)[rows]
+        if not self.training:
+            return x
+        rows, total = self.part or (None, len(x))
+        _, c, h, w = x.shape
+        # The generator fills memory in order: channels last, whatever x is.
+        mask = super().forward(x.new_ones(total, h, w, c)).permute(0, 3, 1, 2)
+        return x * (mask if rows is None else mask[rows])
 
 
 class ResBlock(nn.Module):

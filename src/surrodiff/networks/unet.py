@@ -77,7 +77,7 @@ class UNet(nn.Module):
         initialise(self.head, gain=1e-5)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        temb = self.temb(t)
+        temb = self.temb(t, x_t.dtype)
         h = self.stem(x_t)
         skips = [h]
         for layer in self.down:
