@@ -19,10 +19,14 @@ Advance = Callable[[int], None]
 
 
 class Sampler(Protocol):
-    """What every sampler offers; `hands_over_x_t` says that its result is a noisy x_tmid and no image."""
+    """What every sampler offers; `hands_over_x_t` says that its result is a noisy x_tmid and no image.
+
+    reverse: the reverse process that ends it, None for a generator alone.
+    """
 
     evaluations: int
     hands_over_x_t: bool
+    reverse: "ReverseProcess | None"
 
     def __call__(self, index: torch.Tensor, advance: Advance = ...) -> torch.Tensor: ...
 
@@ -36,6 +40,7 @@ class ReverseProcess:
     """A trained diffusion: its network, its schedule and how its steps are taken.
 
     clip_x0: clip the predicted x_0 to [-1, 1] before each step's mean (the paper's code does not).
+    compiled: what makes compiled code of the function that takes a step, if it is worth it (see acceleration).
     """
 
     denoiser: Denoiser
@@ -44,6 +49,10 @@ class ReverseProcess:
     seed: int
     clip_x0: bool = False
     stream: Stream = Stream.REVERSE
+    compiled: Callable[[Callable], Callable] = lambda function: function
+
+    def __post_init__(self):
+        object.__setattr__(self, "_take", self.compiled(self._step))
 
     def prior(self, index: torch.Tensor) -> torch.Tensor:
         """x_T ~ N(0, I), (B, *shape)."""
@@ -52,20 +61,30 @@ class ReverseProcess:
 
     def predict_eps(self, x_t: torch.Tensor, t: int) -> torch.Tensor:
         """The network's noise at one timestep for the whole batch."""
-        return self.denoiser(x_t, torch.full((len(x_t),), t, device=x_t.device, dtype=torch.int64)).float()
+        return self.denoiser(x_t, self._timesteps(x_t, t)).float()
 
     def step(self, x_t: torch.Tensor, t: int, index: torch.Tensor) -> torch.Tensor:
         """x_{t-1} from x_t (Algorithm 2, lines 3 and 4)."""
-        eps = self.predict_eps(x_t, t)
+        return self._take(x_t, self._timesteps(x_t, t), index)
+
+    @torch.inference_mode()
+    def probe(self, index: torch.Tensor):
+        """One evaluation as it is, not compiled, to see what memory it takes."""
+        self.predict_eps(self.prior(index), self.schedule.T)
+
+    def _timesteps(self, x_t: torch.Tensor, t: int) -> torch.Tensor:
+        return torch.full((len(x_t),), t, device=x_t.device)
+
+    def _step(self, x_t: torch.Tensor, t: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        # t is a tensor (B,) and decides nothing here, so that one compiled step serves all timesteps.
+        eps = self.denoiser(x_t, t).float()
         if self.clip_x0:
             x_0 = self.schedule.predict_x0(x_t, t, eps).clamp(-1, 1)
             mean = self.schedule.posterior_mean(x_0, x_t, t)
         else:
             mean = self.schedule.reverse_mean(x_t, t, eps)
-        if t == 1:
-            return mean
         z = noise.normal(self.seed, self.stream, t, index, self.shape)
-        return mean + self.schedule.sigma[t].float() * z
+        return mean + self.schedule.at(self.schedule.added, t, x_t) * z
 
     @torch.inference_mode()
     def run(
@@ -87,6 +106,7 @@ class Ancestral:
         self.reverse = reverse
         self.evaluations = reverse.schedule.T
 
+    @torch.inference_mode()
     def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
         return self.reverse.run(self.reverse.prior(index), index, self.reverse.schedule.T, 0, advance)
 
@@ -103,6 +123,7 @@ class SurrogateDiffusion:
         self.surrogate, self.t_mid, self.reverse = surrogate, t_mid, reverse
         self.evaluations = surrogate.evaluations + t_mid
 
+    @torch.inference_mode()
     def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
         x = self.surrogate(index, advance)
         if not self.surrogate.hands_over_x_t:

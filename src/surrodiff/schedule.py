@@ -17,6 +17,7 @@ class Schedule:
     sigma: standard deviation of a reverse step, by `variance`:
       fixed_large: sigma_t^2 = beta_t, and at t = 1 the posterior variance at t = 2 (Ho et al., 2020)
       fixed_small: sigma_t^2 = the posterior variance, at t = 1 likewise that at t = 2
+    added: the factor of a reverse step's noise: sigma, and 0 at t = 1, whose step ends in the mean.
     """
 
     def __init__(self, diffusion: Diffusion, variance: str = "fixed_large", device=None):
@@ -31,6 +32,8 @@ class Schedule:
         variances = {"fixed_large": self.beta, "fixed_small": self.posterior_variance}[variance].clone()
         variances[1] = self.posterior_variance[2]
         self.sigma = variances.sqrt()
+        self.added = self.sigma.clone()
+        self.added[:2] = 0
         # x_{t-1} mean = posterior_x0 * x_0 + posterior_xt * x_t
         self.posterior_x0 = torch.zeros_like(self.beta)
         self.posterior_x0[1:] = (previous.sqrt() * self.beta)[1:] / (1 - self.alpha_bar[1:])
@@ -43,23 +46,23 @@ class Schedule:
         self.reverse_eps = torch.zeros_like(self.beta)
         self.reverse_eps[1:] = self.beta[1:] / self.noise[1:]
 
-    def _at(self, table: torch.Tensor, t, x: torch.Tensor) -> torch.Tensor:
-        """table[t] as float32, shaped to broadcast over images x; t is an int or int64 (B,)."""
+    def at(self, table: torch.Tensor, t, x: torch.Tensor) -> torch.Tensor:
+        """table[t] in x's precision, shaped to broadcast over images x; t is an int or int64 (B,)."""
         values = table[t].to(x.dtype)
         return values.reshape(-1, *[1] * (x.ndim - 1)) if values.ndim else values
 
     def q_sample(self, x_0: torch.Tensor, t, eps: torch.Tensor) -> torch.Tensor:
         """x_t ~ q(x_t | x_0): sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; images (B, C, H, W), t int or (B,)."""
-        return self._at(self.signal, t, x_0) * x_0 + self._at(self.noise, t, x_0) * eps
+        return self.at(self.signal, t, x_0) * x_0 + self.at(self.noise, t, x_0) * eps
 
     def predict_x0(self, x_t: torch.Tensor, t, eps: torch.Tensor) -> torch.Tensor:
         """The x_0 that q_sample would have taken to x_t with this eps."""
-        return (x_t - self._at(self.noise, t, x_t) * eps) / self._at(self.signal, t, x_t)
+        return (x_t - self.at(self.noise, t, x_t) * eps) / self.at(self.signal, t, x_t)
 
     def posterior_mean(self, x_0: torch.Tensor, x_t: torch.Tensor, t) -> torch.Tensor:
         """Mean of q(x_{t-1} | x_t, x_0) (Ho et al., 2020, equation 7)."""
-        return self._at(self.posterior_x0, t, x_t) * x_0 + self._at(self.posterior_xt, t, x_t) * x_t
+        return self.at(self.posterior_x0, t, x_t) * x_0 + self.at(self.posterior_xt, t, x_t) * x_t
 
     def reverse_mean(self, x_t: torch.Tensor, t, eps: torch.Tensor) -> torch.Tensor:
         """Mean of p(x_{t-1} | x_t) from the predicted noise (Algorithm 2, line 4)."""
-        return self._at(self.reverse_scale, t, x_t) * (x_t - self._at(self.reverse_eps, t, x_t) * eps)
+        return self.at(self.reverse_scale, t, x_t) * (x_t - self.at(self.reverse_eps, t, x_t) * eps)

@@ -13,6 +13,7 @@ class GAN:
 
     evaluations = 1
     hands_over_x_t = False
+    reverse = None
 
     def __init__(self, generator, z_dim: int, seed: int):
         self.generator, self.z_dim, self.seed = generator, z_dim, seed
