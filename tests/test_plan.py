@@ -235,6 +235,9 @@ def test_timings_rest_on_their_own_numbers(raw, plan):
     [
         ("execution.threads", 2),
         ("execution.gpus_per_job", 4),
+        ("execution.compile", True),
+        ("execution.channels_last", False),
+        ("execution.fused", False),
         ("execution.micro_batch", 4),
         ("execution.sampling_batch", 5),
         ("execution.checkpoint_every", 1),

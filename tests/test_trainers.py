@@ -15,6 +15,7 @@ from surrodiff.trainers import KINDS, AdversarialTrainer, Batches, ClassifierTra
 
 CPU = torch.device("cpu")
 PLAN = plan.build(params.load(Path(__file__).parents[1] / "params.yaml", preset="test"))
+EXECUTION = params.load(Path(__file__).parents[1] / "params.yaml", preset="test").selected.execution.model_dump()
 CONFIGS = {run.name: run.config for run in PLAN.runs.values() if run.stage == "models"}
 
 
@@ -100,7 +101,7 @@ def trainer_of(kind: str, images: int = 20, **training):
     if kind.endswith("Plus2"):
         # So few timesteps that the history of each is full after a few steps.
         config = {**config, "diffusion": {"T": 2, "beta_1": 0.1, "beta_T": 0.9}}
-    return KINDS[config["kind"]](config, *pictures(images), CPU, None)
+    return KINDS[config["kind"]](config, *pictures(images), CPU, EXECUTION)
 
 
 def snapshot(trainer) -> dict[str, torch.Tensor]:
@@ -303,7 +304,7 @@ def test_the_logged_loss_is_the_same_for_every_objective():
     logged = []
     for name in ("Default", "IWDiff", "ImportanceSampling", "UniformNoises"):
         config = {**CONFIGS[name], "network": {**CONFIGS[name]["network"], "dropout": 0.0}}
-        trainer = DiffusionTrainer(config, *pictures(20), CPU, None)
+        trainer = DiffusionTrainer(config, *pictures(20), CPU, EXECUTION)
         logged.append(trainer.log(1)["loss_uniform_t"].item())
     assert logged == pytest.approx([logged[0]] * len(logged), rel=1e-6)
 
@@ -321,7 +322,10 @@ def test_training_lowers_the_loss():
 def test_micro_batches_take_the_same_steps_with_dropout_on(name, micro_batch):
     """The masks are those of the whole batch, so splitting it changes nothing but rounding."""
     assert CONFIGS[name]["network"]["dropout"] > 0
-    whole, split = (DiffusionTrainer(CONFIGS[name], *pictures(20), CPU, m) for m in (None, micro_batch))
+    whole, split = (
+        DiffusionTrainer(CONFIGS[name], *pictures(20), CPU, {**EXECUTION, "micro_batch": m})
+        for m in (None, micro_batch)
+    )
     for step in (1, 2, 3):
         first, second = whole.step(step), split.step(step)
         assert torch.allclose(first["loss"], second["loss"], rtol=1e-4)
@@ -335,11 +339,11 @@ def test_dropout_masks_depend_on_the_seed_and_the_step():
 
     def losses(seed):
         config = {**CONFIGS["Default"], "seed": seed}
-        trainer = DiffusionTrainer(config, *pictures(20), CPU, None)
+        trainer = DiffusionTrainer(config, *pictures(20), CPU, EXECUTION)
         x = torch.ones(8, 1, 8, 8)
         t = torch.ones(8, dtype=torch.long)
         trainer.network.load_state_dict(
-            DiffusionTrainer(CONFIGS["Default"], *pictures(20), CPU, None).network.state_dict()
+            DiffusionTrainer(CONFIGS["Default"], *pictures(20), CPU, EXECUTION).network.state_dict()
         )
         torch.nn.init.normal_(trainer.network.head[-1].weight, generator=torch.Generator().manual_seed(0))
         found = []

@@ -144,6 +144,11 @@ def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
     threads = max(1, (args.threads or execution["threads"]) // distributed.world())
     # OpenMP reads this once, at the import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    # Where PyTorch keeps compiled code for later jobs; read once, too, and PyTorch fails where it cannot make it.
+    with contextlib.suppress(OSError):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surrodiff" / "compiled"
+        cache.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     import torch
 
     from surrodiff import devices, stages

@@ -1,4 +1,4 @@
-"""Devices, precision and progress: where the work runs, how exactly, and how far it is."""
+"""Devices and progress: where the work runs, and how far it is."""
 
 import fcntl
 import os
@@ -97,14 +97,6 @@ def claimed(device: torch.device):
         if own.type == "cuda":
             torch.cuda.set_device(own)
         yield own
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`float32` or `bfloat16`; `auto` is bfloat16 on GPUs with bfloat16 tensor cores (from Ampere), else float32."""
-    if precision != "auto":
-        return precision
-    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return "bfloat16" if fast else "float32"
 
 
 def autocast(device: torch.device, precision: str):

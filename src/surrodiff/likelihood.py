@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.special import log_ndtr
 
-from surrodiff import data, devices, noise, provenance
+from surrodiff import acceleration, data, devices, noise, provenance
 from surrodiff.errors import UserError
 from surrodiff.noise import Stream
 from surrodiff.parts import PartFiles
@@ -71,10 +71,11 @@ def variational_bound(
     return torch.stack(nats, 1) / math.log(2)
 
 
-def likelihood(run: Run, results: Path, device: torch.device, batch: int) -> dict:
+def likelihood(run: Run, results: Path, device: torch.device, batch: int | str) -> dict:
     """Bound the likelihood of held-out images, or go on where it was interrupted, or find it done; returns the record.
 
-    Writes `terms.csv`, the mean of each term over the images. `batch` images at once; it does not change them.
+    Writes `terms.csv`, the mean of each term over the images. At most `batch` images at once (`auto`: see
+    acceleration); it does not change them.
     """
     with opened(results, run) as folder:
         if folder.record is None:
@@ -83,7 +84,7 @@ def likelihood(run: Run, results: Path, device: torch.device, batch: int) -> dic
         return folder.record
 
 
-def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, batch: int):
+def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, batch: int | str):
     config, total = run.config, run.config["num_images"]
     _, model, _ = complete(results, "models", config["model"]["run"])
     if model["kind"] != "ddpm":
@@ -96,9 +97,10 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
     order = noise.permutation(config["seed"], Stream.BOUND, 0, len(held_out))[:total]
     images = data.resize_uint8(held_out[order], model["image_size"])
     reverse = reverse_of(config["model"], config, results, device)
+    batch = acceleration.images_at_once(batch, reverse.probe, device)
     T = reverse.schedule.T
     parts = PartFiles(folder.path, "terms", total, np.float64, (T + 1,))
-    start, own = total - len(parts.missing), parts.batches(batch)
+    start, (_, own) = total - len(parts.missing), parts.batches(batch)
     began = time.monotonic()
     progress = devices.Progress(f"likelihood {run.id}", total, "images", start)
     # The other processes are as far as this one.
@@ -135,7 +137,7 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
         "data": data_record["source"],
         "evaluated_now": total - start,
         "seconds": time.monotonic() - began,
-        "provenance": provenance.describe(device, devices.resolve_precision(config["precision"], device)),
+        "provenance": provenance.describe(device, reverse.denoiser.precision),
     }
     folder.finish(record, [TERMS])
     parts.remove()

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from surrodiff.errors import UserError
 
@@ -15,6 +16,16 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rows = Annotated[list[str], Field(min_length=1)]
 Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def _count_or_auto(value: Any):
+    # One message for both, where a union would give one for each of its types.
+    if value != "auto" and (type(value) is not int or value < 1):
+        raise PydanticCustomError("count_or_auto", "must be auto or a whole number from 1")
+    return value
+
+
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 
 
 class _Block(BaseModel):
@@ -240,12 +251,16 @@ class Timing(_Block):
 
 
 class Execution(_Block):
-    """How the work is done. Nothing here changes what comes out, so nothing here is part of a run's identity."""
+    """How the work is done. Nothing here changes what comes out beyond rounding, so nothing here is part of a run's
+    identity."""
 
     threads: Count
     gpus_per_job: Count
+    compile: Literal["auto", True, False]
+    channels_last: bool
+    fused: bool
     micro_batch: Count | None
-    sampling_batch: Count
+    sampling_batch: CountOrAuto
     checkpoint_every: Count
     log_every: Count
 

@@ -30,13 +30,17 @@ class PartFiles:
     def _read(self) -> np.ndarray:
         return np.concatenate([np.fromfile(file, self.dtype) for file in self._files()])
 
-    def batches(self, size: int) -> list[np.ndarray]:
-        """The numbers of missing rows that this process is to make, int64, at most `size` at once.
+    def batches(self, most: int) -> tuple[int, list[np.ndarray]]:
+        """The numbers of missing rows that this process is to make, int64, in batches of at most `most`; and how many
+        all batches have but the last, which may have fewer.
 
         Batches hold the same rows whatever the number of processes, because a network's rounding may depend on them.
         """
-        firsts = range(0, len(self.missing), size)
-        return [self.missing[first : first + size] for first in firsts][distributed.rank() :: distributed.world()]
+        count = -(-len(self.missing) // min(distributed.from_all(most)))
+        size = -(-len(self.missing) // max(1, count))
+        firsts = range(0, len(self.missing), max(1, size))
+        parts = [self.missing[first : first + size] for first in firsts]
+        return size, parts[distributed.rank() :: distributed.world()]
 
     def add(self, numbers: np.ndarray, rows: np.ndarray):
         """Keep rows that are made."""

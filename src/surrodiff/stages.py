@@ -7,6 +7,8 @@ import torch
 from surrodiff import data, likelihood, samples, scoring, timing, training
 from surrodiff.plan import Run
 
+FEATURE_BATCH = 128  # where `sampling_batch` is auto: pictures of 299 x 299 pixels fill a processor sooner than samples
+
 
 def make(run: Run, results: Path, device: torch.device, execution: dict) -> dict:
     """Make a run, go on with it, or find it made; returns its record.
@@ -14,20 +16,22 @@ def make(run: Run, results: Path, device: torch.device, execution: dict) -> dict
     execution: the preset's `execution` block. Raises UserError if a run that this one reads is not complete, or for
     anything else that the user can mend.
     """
+    batch = execution["sampling_batch"]
+    feature_batch = FEATURE_BATCH if batch == "auto" else batch
     match run.stage:
         case "data":
             return data.prepare(run, results)
         case "models":
             return training.train(run, results, device, execution)
         case "references":
-            return scoring.reference(run, results, device, execution["sampling_batch"])
+            return scoring.reference(run, results, device, feature_batch)
         case "samples":
-            return samples.sample(run, results, device, execution["sampling_batch"])
+            return samples.sample(run, results, device, batch, execution["compile"])
         case "scores":
-            return scoring.score(run, results, device, execution["sampling_batch"])
+            return scoring.score(run, results, device, feature_batch)
         case "likelihoods":
-            return likelihood.likelihood(run, results, device, execution["sampling_batch"])
+            return likelihood.likelihood(run, results, device, batch)
         case "timings":
-            return timing.time_model(run, results, device, execution["micro_batch"])
+            return timing.time_model(run, results, device, execution)
         case stage:
             raise ValueError(f"no stage {stage!r}")

@@ -8,11 +8,13 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from surrodiff import devices, distributed, networks, noise, provenance
+from surrodiff import acceleration, devices, distributed, networks, noise, provenance
+from surrodiff.acceleration import Evaluation
 from surrodiff.errors import UserError
 from surrodiff.noise import Stream
 from surrodiff.params import Diffusion
@@ -31,17 +33,18 @@ _TRAINING = {
     "horizontal_flip": True,
     "revision": 1,
 }
+WARM_UP = 3  # a captured graph is replayed from the third call on
 _ADAM = {"warmup_steps": 0, "grad_clip": 1.0, "ema_decay": 0.999}
 
 
-def _trainer(timed: dict, channels: int, device: torch.device, micro_batch: int | None):
+def _trainer(timed: dict, device: torch.device, execution: dict):
     own = {key: timed[key] for key in ("batch_size", "precision", "discriminator_steps") if key in timed}
     more = {"diffusion": _DIFFUSION} if timed["kind"] == "ddpm" else {}
     training = {**_TRAINING, **(_ADAM if timed["kind"] == "ddpm" else {}), **own}
-    config = {**timed, **more, "training": training, "channels": channels, "seed": 0}
-    shape = (4 * timed["batch_size"], channels, timed["image_size"], timed["image_size"])
+    config = {**timed, **more, "training": training, "seed": 0}
+    shape = (4 * timed["batch_size"], timed["channels"], timed["image_size"], timed["image_size"])
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    return KINDS[timed["kind"]](config, images, torch.zeros(len(images), dtype=torch.int64), device, micro_batch)
+    return KINDS[timed["kind"]](config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
 
 
 def _training_step(trainer) -> Callable[[], None]:
@@ -49,18 +52,13 @@ def _training_step(trainer) -> Callable[[], None]:
     return lambda: trainer.step(next(number))
 
 
-def _sampling_step(trainer, timed: dict, config: dict, device: torch.device) -> Callable[[], None]:
+def _sampling_step(trainer, timed: dict, config: dict, device: torch.device, compile) -> Callable[[], None]:
     """One evaluation for a batch: a reverse step of a DDPM, or a whole sample of a generator."""
     # A generator samples as it was trained (see samples).
     asked = timed["precision"] if timed["kind"] == "sngan" else config["sampling_precision"]
-    batch, precision = config["batch_size"], devices.resolve_precision(asked, device)
-    index = torch.arange(batch, device=device)
-    network = copy.deepcopy(trainer.result).eval()
-
-    def evaluate(*inputs: torch.Tensor) -> torch.Tensor:
-        with devices.autocast(device, precision):
-            return network(*inputs)
-
+    index = torch.arange(config["batch_size"], device=device)
+    precision = acceleration.resolve_precision(asked, device, timed)
+    evaluate = Evaluation(copy.deepcopy(trainer.result).eval(), precision)
     if timed["kind"] == "sngan":
         z = noise.normal(0, Stream.Z, 0, index, (timed["z_dim"],))
 
@@ -68,8 +66,10 @@ def _sampling_step(trainer, timed: dict, config: dict, device: torch.device) -> 
         def step():
             evaluate(z)
     else:
-        shape = (config["channels"], timed["image_size"], timed["image_size"])
-        reverse = ReverseProcess(evaluate, Schedule(Diffusion(**_DIFFUSION), device=device), shape, seed=0)
+        shape = (timed["channels"], timed["image_size"], timed["image_size"])
+        compiled = partial(acceleration.compiled, setting=compile, device=device, config=timed, cuda_graph=True)
+        schedule = Schedule(Diffusion(**_DIFFUSION), device=device)
+        reverse = ReverseProcess(evaluate, schedule, shape, seed=0, compiled=compiled)
         x_t = reverse.prior(index)
 
         @torch.inference_mode()
@@ -88,28 +88,29 @@ def _seconds(step: Callable[[], None], times: int, device: torch.device) -> floa
     return (time.perf_counter() - began) / times
 
 
-def measure(config: dict, device: torch.device, micro_batch: int | None) -> dict:
+def measure(config: dict, device: torch.device, execution: dict) -> dict:
     """Median seconds of a training step and of an evaluation per image, and their spread, for `model` and `baseline`,
     and their ratios `to_baseline`, with half of the range of the rounds' ratios as `to_baseline_interval`.
 
     Each round times both in turn after one round of warm-up; the spread is (largest - smallest) / median.
     """
-    contestants = {"model": config["model"], "baseline": config["baseline"]}
+    contestants = {name: {**config[name], "channels": config["channels"]} for name in ("model", "baseline")}
     if config["model"] == config["baseline"]:
         del contestants["baseline"]
     jobs: dict[tuple[str, str], tuple[Callable[[], None], int, int]] = {}
     parameters = {}
     for name, timed in contestants.items():
-        trainer = _trainer(timed, config["channels"], device, micro_batch)
+        trainer = _trainer(timed, device, execution)
         parameters[name] = networks.trainable_parameters(trainer.result)
-        train, evaluate = _training_step(trainer), _sampling_step(trainer, timed, config, device)
+        train = _training_step(trainer)
+        evaluate = _sampling_step(trainer, timed, config, device, execution["compile"])
         jobs[name, "train_step_seconds"] = (train, config["train_steps"], 1)
         jobs[name, "evaluation_seconds_per_image"] = (evaluate, config["sampling_steps"], config["batch_size"])
     times: dict[tuple[str, str], list[float]] = {key: [] for key in jobs}
     progress = devices.Progress("time", config["rounds"], "rounds")
     for number in range(config["rounds"] + 1):
         for key, (step, count, units) in jobs.items():
-            seconds = _seconds(step, count if number else 1, device) / units
+            seconds = _seconds(step, count if number else WARM_UP, device) / units
             if number:
                 times[key].append(seconds)
         if number:
@@ -133,17 +134,16 @@ def measure(config: dict, device: torch.device, micro_batch: int | None) -> dict
     return measured
 
 
-def time_model(run: Run, results: Path, device: torch.device, micro_batch: int | None) -> dict:
+def time_model(run: Run, results: Path, device: torch.device, execution: dict) -> dict:
     """Do the timing of a run, or find it done; returns its record. Raises UserError in a job of several processes."""
     if distributed.world() > 1:
         raise UserError("time: speeds are those of one process; run this without torchrun")
     with opened(results, run) as folder:
         if folder.record is None:
-            measured = measure(run.config, device, micro_batch)
-            precision = {
-                "train": devices.resolve_precision(run.config["model"]["precision"], device),
-                "sampling": devices.resolve_precision(run.config["sampling_precision"], device),
-            }
+            measured = measure(run.config, device, execution)
+            timed = {**run.config["model"], "channels": run.config["channels"]}
+            asked = {"train": timed["precision"], "sampling": run.config["sampling_precision"]}
+            precision = {what: acceleration.resolve_precision(value, device, timed) for what, value in asked.items()}
             folder.finish(
                 {**measured, "precision": precision, "provenance": provenance.describe(device, str(precision))}, []
             )

@@ -50,7 +50,7 @@ class LossLog:
 def train(run: Run, results: Path, device: torch.device, execution: dict) -> dict:
     """Train the model of a run, or go on from its checkpoint, or find it trained; returns its record.
 
-    execution: `micro_batch`, `checkpoint_every`, `log_every` of the preset; they do not change the weights.
+    execution: the preset's block; beyond rounding it does not change the weights.
     Raises UserError if the loss is not finite (the last checkpoint stays), if the checkpoint is damaged or of another
     configuration, if a batch has fewer images than the job has processes, or if another job trains this run.
     """
@@ -65,9 +65,7 @@ def train(run: Run, results: Path, device: torch.device, execution: dict) -> dic
 def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execution: dict):
     config, first = run.config, distributed.rank() == 0
     arrays, _ = data.load(results, config["data"])
-    trainer = KINDS[config["kind"]](
-        config, arrays["train_images"], arrays["train_labels"], device, execution["micro_batch"]
-    )
+    trainer = KINDS[config["kind"]](config, arrays["train_images"], arrays["train_labels"], device, execution)
     if config["kind"] == "ddpm" and trainer.training.batch_size < distributed.world():
         raise UserError(
             f"training.batch_size: {trainer.training.batch_size} images are too few for {distributed.world()} processes"
@@ -126,7 +124,8 @@ def _check_finite(watched: torch.Tensor, step: int, saved: int, path: Path):
 
 
 def _save_checkpoint(trainer, path: Path, run: Run, step: int, elapsed: float):
-    tensors.save(path / CHECKPOINT, trainer.state(), run=run.id, step=str(step), elapsed=repr(elapsed))
+    metadata = {"run": run.id, "step": str(step), "elapsed": repr(elapsed), "precision": trainer.precision}
+    tensors.save(path / CHECKPOINT, trainer.state(), **metadata)
 
 
 def _resume(trainer, path: Path, run: Run) -> tuple[int, float]:
@@ -138,6 +137,8 @@ def _resume(trainer, path: Path, run: Run) -> tuple[int, float]:
     if metadata.get("run") != run.id:
         raise UserError(f"{checkpoint}: is of {metadata.get('run')}, not of {run.id}; move it away to start anew")
     trainer.load_state(state)
+    # On another machine `auto` may mean another one, and a training should not be half and half.
+    trainer.precision = metadata.get("precision", trainer.precision)
     distributed.say(f"train {run.id}: going on from step {metadata['step']}")
     return int(metadata["step"]), float(metadata["elapsed"])
 

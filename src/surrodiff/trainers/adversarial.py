@@ -3,7 +3,8 @@
 import torch
 
 from surrodiff import networks, noise
-from surrodiff.devices import autocast, resolve_precision
+from surrodiff.acceleration import resolve_precision
+from surrodiff.devices import autocast
 from surrodiff.networks.sngan import Discriminator, hinge_discriminator
 from surrodiff.noise import Stream
 from surrodiff.params import SNGAN
@@ -13,7 +14,7 @@ from surrodiff.trainers.batches import Batches, load_optimiser_state, optimiser_
 class AdversarialTrainer:
     """Hinge loss, Adam with betas (0, 0.9), rates decayed linearly to 0, dequantised real images."""
 
-    def __init__(self, config: dict, images, labels, device: torch.device, micro_batch: int | None):
+    def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
         model = SNGAN.model_validate({key: config[key] for key in SNGAN.model_fields})
         self.training, self.device, self.z_dim = model.training, device, model.z_dim
         self.seed = config["seed"]
@@ -26,7 +27,7 @@ class AdversarialTrainer:
         rate = self.training.learning_rate
         self.adam_generator = torch.optim.Adam(self.generator.parameters(), rate, betas=(0.0, 0.9))
         self.adam_discriminator = torch.optim.Adam(self.discriminator.parameters(), rate, betas=(0.0, 0.9))
-        self.precision = resolve_precision(self.training.precision, device)
+        self.precision = resolve_precision(self.training.precision, device, config)
 
     def _z(self, stream: Stream, number: int, size: int) -> torch.Tensor:
         return noise.normal(self.seed, stream, number, torch.arange(size, device=self.device), (self.z_dim,))

@@ -15,7 +15,7 @@ class ClassifierTrainer:
     Raises UserError if the pictures have a single label: a classifier then has nothing to learn.
     """
 
-    def __init__(self, config: dict, images, labels, device: torch.device, micro_batch: int | None):
+    def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
         self.training = Classifier.model_validate({key: config[key] for key in Classifier.model_fields})
         self.classes = int(labels.max()) + 1
         if self.classes < 2:

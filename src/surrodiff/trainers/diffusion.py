@@ -6,7 +6,8 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from surrodiff import distributed, networks, noise
-from surrodiff.devices import autocast, resolve_precision
+from surrodiff.acceleration import compiled, resolve_precision
+from surrodiff.devices import autocast
 from surrodiff.networks.blocks import Dropout
 from surrodiff.noise import Stream
 from surrodiff.objectives import ObjectiveGradient
@@ -18,29 +19,33 @@ from surrodiff.trainers.batches import Batches, load_optimiser_state, optimiser_
 class DiffusionTrainer:
     """Adam with warm-up and clipping; the exponential moving average of the weights is what gets sampled."""
 
-    def __init__(self, config: dict, images, labels, device: torch.device, micro_batch: int | None):
+    def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
         model = DDPM.model_validate({key: config[key] for key in DDPM.model_fields})
-        self.training, self.device, self.micro_batch = model.training, device, micro_batch
+        self.training, self.device, self.micro_batch = model.training, device, execution["micro_batch"]
         self.seed = config["seed"]
         flip = self.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)
-        self.network = networks.build(config).to(device, memory_format=torch.channels_last).train()
+        layout = torch.channels_last if execution["channels_last"] else torch.contiguous_format
+        self.network = networks.build(config).to(device, memory_format=layout).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.weights, self.ema_weights = list(self.network.parameters()), list(self.ema.parameters())
+        self.dropouts = [module for module in self.network.modules() if isinstance(module, Dropout)]
         self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.training.learning_rate, fused=True)
+        rate, fused = self.training.learning_rate, execution["fused"]
+        self.optimiser = torch.optim.Adam(self.weights, lr=rate, fused=fused)
         schedule = Schedule(model.diffusion, device=device)
         self.objective = ObjectiveGradient(model.objective, schedule, self.seed, device, self._seed_dropout)
-        self.precision = resolve_precision(self.training.precision, device)
+        self.precision = resolve_precision(self.training.precision, device, config)
+        self.denoise = compiled(self._denoise, execution["compile"], device, config)
 
     def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):
         """Make the next evaluation's dropout a function of the seed, the pass and the row alone, so that neither a
         resumption nor a split of the batch changes it."""
         (word, *_) = noise.philox4x32((number, int(stream), 0, 0), (self.seed, int(Stream.DROPOUT)))
         torch.manual_seed(word)
-        for module in self.network.modules():
-            if isinstance(module, Dropout):
-                module.part = None if len(rows) == total else (rows, total)
+        for dropout in self.dropouts:
+            dropout.part = None if len(rows) == total else (rows, total)
 
     def _denoise(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         with autocast(self.device, self.precision):
@@ -53,17 +58,17 @@ class DiffusionTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.objective.accumulate(self._denoise, x_0, step, self.micro_batch)
-        distributed.sum_gradients(self.network.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.grad_clip)
+        loss = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
+        distributed.sum_gradients(self.weights)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.training.grad_clip)
         self.optimiser.step()
-        self.update_ema(list(self.ema.parameters()), list(self.network.parameters()), None)
+        self.update_ema(self.ema_weights, self.weights, None)
         return {"loss": loss, "grad_norm": norm}
 
     def log(self, step: int) -> dict[str, torch.Tensor]:
         """The loss at uniform t on the step's batch, without weights (Figure 4.3)."""
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        return {"loss_uniform_t": self.objective.uniform_loss(self._denoise, x_0, step, self.micro_batch)}
+        return {"loss_uniform_t": self.objective.uniform_loss(self.denoise, x_0, step, self.micro_batch)}
 
     def state(self) -> dict[str, torch.Tensor]:
         return {

@@ -1,0 +1,264 @@
+"""What makes jobs fast changes nothing but rounding: compiled code, layouts, fused Adam, bfloat16, batch sizes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from surrodiff import acceleration, networks, params, plan, samples, tensors, training
+from surrodiff.acceleration import Evaluation, compiled, images_at_once, resolve_precision
+from surrodiff.errors import UserError
+from surrodiff.sampling import Ancestral, ReverseProcess
+from surrodiff.schedule import Schedule
+from surrodiff.trainers import KINDS
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+FILE = Path(__file__).parents[1] / "params.yaml"
+PARAMS = {preset: params.load(FILE, preset=preset) for preset in ("test", "demo", "paper")}
+CONFIGS = {
+    preset: {run.name: run.config for run in plan.build(parsed).runs.values() if run.stage == "models"}
+    for preset, parsed in PARAMS.items()
+}
+EXECUTION = PARAMS["test"].selected.execution.model_dump()
+INDEX = torch.arange(6)
+
+
+def trainer_of(name: str, **execution):
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    config = CONFIGS["test"][name]
+    return KINDS[config["kind"]](config, images, torch.arange(20) % 3, CPU, {**EXECUTION, **execution})
+
+
+def ends(trainer) -> tuple[torch.Tensor, torch.Tensor]:
+    """The losses of some steps and of a log, and the weights after them."""
+    losses = [value for step in (1, 2, 3) for value in trainer.step(step).values()]
+    losses += trainer.log(3).values()
+    return torch.stack(losses), torch.cat([p.detach().flatten() for p in trainer.result.parameters()])
+
+
+def assert_close(first, second, rtol: float, atol: float):
+    for a, b in zip(first, second, strict=True):
+        assert torch.allclose(a, b, rtol=rtol, atol=atol)
+
+
+def reverse_of(name: str = "Default", precision: str = "float32", **how) -> ReverseProcess:
+    torch.manual_seed(0)
+    config = CONFIGS["test"][name]
+    network = networks.build(config).eval().requires_grad_(False)
+    torch.nn.init.normal_(network.head[-1].weight, std=0.1)
+    schedule = Schedule(PARAMS["test"].selected.models[name].diffusion)
+    return ReverseProcess(Evaluation(network, precision), schedule, (1, 8, 8), 0, **how)
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """torch.compile traces and runs without a compiler; the statistics of what it made."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, options, **how: real(function, backend="eager", **how))
+    torch._dynamo.reset()
+    counters.clear()
+    return counters
+
+
+class Unwaiting(TorchDispatchMode):
+    """Fails at what would make the host wait for the device: reading a tensor, or making one from numbers of Python."""
+
+    def __init__(self, on_the_host: list[torch.Tensor]):
+        super().__init__()
+        self.on_the_host = {tensor.data_ptr() for tensor in on_the_host}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        waits = ("_local_scalar_dense", "nonzero", "masked_select", "equal.default", "lift_fresh", "unique")
+        if any(name in str(function) for name in waits) and args[0].data_ptr() not in self.on_the_host:
+            raise AssertionError(f"{function} waits for the device")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "name", ["Default", "ImportanceSamplingPlus2", "IWDiffImportanceSampling", "MBConv64", "SNGAN", "classifier"]
+)
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_no_step_waits_for_the_device(name, micro_batch):
+    trainer = trainer_of(name, micro_batch=micro_batch)
+    trainer.step(1)
+    # Adam, where it is not fused, counts its steps on the host for any device.
+    counts = [tensor for key, tensor in trainer.state().items() if key.startswith("adam") and key.endswith("step")]
+    with Unwaiting([] if name not in ("SNGAN", "classifier") else counts):
+        for step in range(2, 6):  # into the next epoch
+            trainer.step(step)
+    with pytest.raises(AssertionError, match="waits"), Unwaiting([]):
+        trainer.step(6)["loss"].item()
+
+
+def test_no_step_of_sampling_waits_for_the_device():
+    for clip in (True, False):
+        sampler = Ancestral(reverse_of(clip_x0=clip))
+        with Unwaiting([]):
+            sampler(INDEX)
+
+
+@pytest.mark.parametrize(
+    ("name", "micro_batch", "graphs"), [("Default", None, 2), ("Default", 3, 4), ("MBConv64", None, 2)]
+)
+def test_a_compiled_training_takes_the_same_steps(name, micro_batch, graphs, traced):
+    """One graph without breaks for each shape, and for each of them one without gradients; the same dropout."""
+    expected = ends(trainer_of(name, micro_batch=micro_batch))
+    assert not traced["stats"]
+    assert_close(ends(trainer_of(name, micro_batch=micro_batch, compile=True)), expected, rtol=1e-5, atol=1e-5)
+    assert not traced["graph_break"]
+    assert traced["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_compiled_step_serves_all_timesteps_and_the_last_batch(precision, traced):
+    def made(function):
+        return compiled(function, True, CPU, CONFIGS["test"]["Default"], cuda_graph=True)
+
+    plain, quick = (Ancestral(reverse_of(precision=precision, **how)) for how in ({}, {"compiled": made}))
+    for index in (INDEX, INDEX + len(INDEX)):
+        assert torch.allclose(quick(index), plain(index), atol=1e-5 if precision == "float32" else 0.1)
+    assert traced["stats"]["unique_graphs"] == 1
+
+
+def test_layouts_and_kinds_of_adam_take_the_same_steps():
+    expected = ends(trainer_of("Default"))
+    for off in ("channels_last", "fused"):
+        assert_close(ends(trainer_of("Default", **{off: False})), expected, rtol=1e-4, atol=1e-5)
+    assert trainer_of("Default").network.stem.weight.is_contiguous(memory_format=torch.channels_last)
+    plain = trainer_of("Default", channels_last=False, fused=False)
+    assert not plain.network.down[0].block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not plain.optimiser.param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("name", ["Default", "MBConv64"])
+def test_a_network_whose_weights_are_cast_once_samples_as_under_autocast(name):
+    exact = reverse_of(name)
+    x, t = exact.prior(INDEX), torch.full((len(INDEX),), 3)
+    expected = exact.denoiser(x, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        by_autocast = exact.denoiser.network(x, t).float()
+    cast = reverse_of(name, "bfloat16").denoiser(x, t)
+    assert cast.dtype == torch.float32
+    scale = expected.abs().max()
+    assert (cast - expected).abs().max() < 0.03 * scale
+    assert (cast - by_autocast).abs().max() < 0.03 * scale
+
+
+def test_auto_compiles_large_networks_on_a_gpu_alone():
+    for preset, large in (("demo", False), ("paper", True)):
+        for name in ("Default", "MBConv64", "DDPMHalf", "SNGAN"):
+            config = CONFIGS[preset][name]
+            assert acceleration.compiles("auto", GPU, config) is large
+            assert acceleration.compiles("auto", CPU, config) is False
+            assert acceleration.compiles(True, CPU, config)
+            assert not acceleration.compiles(False, GPU, config)
+
+
+def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys):
+    def untraceable(x):
+        torch._dynamo.graph_break()
+        return 2 * x
+
+    monkeypatch.setattr(acceleration, "compiles", lambda *_: True)
+    function = compiled(untraceable, "auto", CPU, {})
+    for _ in range(2):
+        assert torch.equal(function(torch.ones(2)), torch.full((2,), 2.0))
+    assert capsys.readouterr().err.count("going on without") == 1
+    with pytest.raises(UserError, match=r"execution\.compile: compiling failed"):
+        compiled(untraceable, True, CPU, {})(torch.ones(2))
+
+
+def test_auto_is_bfloat16_for_large_networks_on_processors_with_amx(monkeypatch):
+    large, small = CONFIGS["paper"]["Default"], CONFIGS["demo"]["Default"]
+    for amx in (True, False):
+        monkeypatch.setattr(acceleration, "_cpu_has_amx", lambda amx=amx: amx)
+        assert resolve_precision("auto", CPU, large) == ("bfloat16" if amx else "float32")
+        assert resolve_precision("auto", CPU, small) == "float32"
+        assert resolve_precision("float32", CPU, large) == "float32"
+        assert resolve_precision("bfloat16", CPU, small) == "bfloat16"
+
+
+def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, execution, cpu, monkeypatch):
+    import shutil
+
+    run = run_named("models", "Default")
+    folder = own_results / "models" / run.id
+    shutil.rmtree(folder)
+    monkeypatch.setattr(training, "_save_checkpoint", interrupted_after(training._save_checkpoint))
+    monkeypatch.setattr("surrodiff.trainers.diffusion.resolve_precision", lambda *_: "bfloat16")
+    with pytest.raises(KeyboardInterrupt):
+        training.train(run, own_results, cpu, execution)
+    assert tensors.load(folder / training.CHECKPOINT)[1]["precision"] == "bfloat16"
+    monkeypatch.undo()
+    assert training.train(run, own_results, cpu, execution)["provenance"]["precision"] == "bfloat16"
+
+
+def interrupted_after(save):
+    def saving(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    return saving
+
+
+class Memory:
+    """A GPU with `free` bytes; an evaluation takes `each` for an image, and too many from `worse` images on."""
+
+    def __init__(self, monkeypatch, free: float, each: float, worse: float = float("inf")):
+        self.tried, self.peak = [], 0
+        self.free, self.each, self.worse = free, each, worse
+        for name, found in {
+            "empty_cache": lambda: None,
+            "reset_peak_memory_stats": lambda device: None,
+            "memory_allocated": lambda device: 1000,
+            "max_memory_allocated": lambda device: 1000 + self.peak,
+            "mem_get_info": lambda device: (free, 2 * free),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, found)
+        arange = torch.arange
+        monkeypatch.setattr(torch, "arange", lambda n, device: arange(n))
+
+    def evaluate(self, index):
+        self.tried.append(len(index))
+        self.peak = len(index) * self.each
+        if self.peak > self.free or len(index) >= self.worse:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("free", "each", "worse", "expected"),
+    [(80e9, 1e6, 1e9, 4096), (8e9, 5e6, 1e9, 1088), (8e9, 5e6, 1000, 512), (1e9, 5e6, 1e9, 128), (5e8, 5e6, 1e9, 64)],
+)
+def test_the_batch_on_a_gpu_is_what_fits(monkeypatch, free, each, worse, expected):
+    memory = Memory(monkeypatch, free, each, worse)
+    assert images_at_once("auto", memory.evaluate, GPU) == expected
+    assert expected % 64 == 0
+    assert expected * each <= free
+    assert len(memory.tried) <= 4
+
+
+def test_a_given_batch_and_the_processor_s_need_no_search():
+    def never(index):
+        raise AssertionError
+
+    assert images_at_once(7, never, GPU) == 7
+    assert images_at_once("auto", never, CPU) == 64
+
+
+def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, cpu, monkeypatch):
+    """25 at most are three batches of 22, the last of which is cut: the samples are those of one batch of 64."""
+    import shutil
+
+    run, sizes = run_named("samples", "Default_6"), []
+    expected, _ = samples.load(own_results, run.id)
+    shutil.rmtree(own_results / "samples")
+    step = ReverseProcess.step
+    monkeypatch.setattr(ReverseProcess, "step", lambda *args: sizes.append(len(args[1])) or step(*args))
+    record = samples.sample(run, own_results, cpu, 25)
+    found, _ = samples.load(own_results, run.id)
+    assert set(sizes) == {22}
+    assert record["batch"] == 22
+    assert found.shape == expected.shape
+    assert abs(found.astype(int) - expected.astype(int)).max() <= 1
