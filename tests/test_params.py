@@ -135,7 +135,7 @@ def leaves(value, key: str):
         (f"{TEST}.execution.gpus_per_job", 0, f"{TEST}.execution.gpus_per_job", "0"),
         (f"{TEST}.execution.sampling_batch", 0, f"{TEST}.execution.sampling_batch: ", "auto or a whole number"),
         (f"{TEST}.execution.sampling_batch", "many", f"{TEST}.execution.sampling_batch: ", "auto or a whole number"),
-        (f"{TEST}.execution.compile", 1, f"{TEST}.execution.compile: ", "'auto', True or False"),
+        (f"{TEST}.execution.compile", 1, f"{TEST}.execution.compile: ", "auto or true or false"),
         (f"{TEST}.execution.fused", "auto", f"{TEST}.execution.fused: ", "boolean"),
         (f"{TEST}.execution.threads", None, f"{TEST}.execution.threads", "None"),
         ("presets", None, "presets", "None"),

@@ -1,5 +1,6 @@
 """`params.yaml`, typed and validated: every key that the pipeline knows, its type and its range."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,14 +19,19 @@ Rows = Annotated[list[str], Field(min_length=1)]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def _count_or_auto(value: Any):
-    # One message for both, where a union would give one for each of its types.
-    if value != "auto" and (type(value) is not int or value < 1):
-        raise PydanticCustomError("count_or_auto", "must be auto or a whole number from 1")
-    return value
+def _auto_or(says: str, allowed: Callable[[Any], bool]) -> BeforeValidator:
+    """One message for `auto` or another type, where a union would give one for each of its types."""
+
+    def check(value: Any):
+        if value != "auto" and not allowed(value):
+            raise PydanticCustomError("auto_or", f"must be auto or {says}")
+        return value
+
+    return BeforeValidator(check)
 
 
-CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
+CountOrAuto = Annotated[int | Literal["auto"], _auto_or("a whole number from 1", lambda v: type(v) is int and v > 0)]
+SwitchOrAuto = Annotated[bool | Literal["auto"], _auto_or("true or false", lambda v: isinstance(v, bool))]
 
 
 class _Block(BaseModel):
@@ -256,7 +262,7 @@ class Execution(_Block):
 
     threads: Count
     gpus_per_job: Count
-    compile: Literal["auto", True, False]
+    compile: SwitchOrAuto
     channels_last: bool
     fused: bool
     micro_batch: Count | None
