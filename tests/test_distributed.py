@@ -79,14 +79,14 @@ def test_shares_are_all_of_the_rows_in_order_and_nearly_equal(ranks, count):
 
 @pytest.mark.parametrize("name", ["Default", "IWDiff", "ImportanceSamplingPlus2"])
 @pytest.mark.parametrize(("world", "micro_batch"), [(2, None), (3, 1)])
-def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, name, world, micro_batch):
+def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, name, world, micro_batch):
     """With dropout; 8 images among 3 processes are uneven shares, and T = 2 fills importance sampling's history."""
     training_ = {**CONFIGS[name]["training"], "grad_clip": 1e9}
     config = {**CONFIGS[name], "training": training_, "diffusion": {"T": 2, "beta_1": 0.1, "beta_T": 0.9}}
     assert config["network"]["dropout"] > 0
 
     def steps(micro_batch):
-        trainer = DiffusionTrainer(config, *pictures(20), CPU, micro_batch)
+        trainer = DiffusionTrainer(config, *pictures(20), CPU, {**execution, "micro_batch": micro_batch})
         told, gradients = [], []
         for step in range(1, 5):
             told.append(torch.stack([*trainer.step(step).values(), *trainer.log(step).values()]))
