@@ -48,8 +48,9 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torc
     printed, _ = job.communicate(timeout=120)
     assert job.returncode == 1, printed
     assert not any(process.is_running() for process in processes)
-    (line,) = lines(printed)
-    assert "process 0 of 2 cannot reach the others, or one of them has ended" in line
+    assert "Signal 9 (SIGKILL)" in printed  # torchrun's report; it may end the first process before that tells anything
+    assert all("cannot reach the others, or one of them has ended" in line for line in lines(printed))
+    assert printed.count("Traceback") == 1
     assert not (folder / "record.json").exists()
     resumed = longer.surrodiff("train", "Default")
     assert resumed.returncode == 0, resumed.stdout
