@@ -14,7 +14,7 @@ import torch
 from surrodiff.cli import STAGES
 from surrodiff.runs import read_json
 
-COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models"]
+COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models", "plan"]
 ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]
 
 

@@ -21,7 +21,8 @@ Each command does one step of the workflow for one run, named by params.yaml; `s
 order. A finished run is found, not made again; an interrupted one goes on where it was.
 
 examples, in the folder that holds params.yaml:
-  surrodiff models --preset paper         what would be trained, and what it costs
+  surrodiff models --preset paper         what would be trained
+  surrodiff plan --preset paper           what each job costs on this machine, and what is done
   surrodiff data digits                   the pictures (the data source's name)
   surrodiff train Default                 a model of the preset
   surrodiff sample Default_300            a model's samples after 300 steps; SNGAN_t15: Surrogate Diffusion
@@ -86,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("plots-page", help=text, description=text)
     text = "list the preset's models: blocks, parameters, multiply-accumulates"
     commands.add_parser("models", parents=[common], help=text, description=text)
+    text = "list every run of the preset: whether it is done, and what it costs on this machine"
+    more = "Seconds are those of records where there are any; the rest is measured in one or two steps each, and kept."
+    sub = commands.add_parser("plan", parents=[common], help=text, description=f"{text}. {more}")
+    sub.add_argument("--left", action="store_true", help="only how much is left, by what is known; measures nothing")
+    _add_machine(sub)
     return parser
 
 
@@ -139,9 +145,8 @@ def _logging(path: Path):
             raise
 
 
-def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
-    """Make runs in order, each with its log if the workflow calls, and yield their records."""
-    threads = max(1, (args.threads or execution["threads"]) // distributed.world())
+def _torch(threads: int):
+    """PyTorch with so many threads on the CPU."""
     # OpenMP reads this once, at the import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     # Where PyTorch keeps compiled code for later jobs; read once, too, and PyTorch fails where it cannot make it.
@@ -151,9 +156,15 @@ def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     import torch
 
+    torch.set_num_threads(threads)
+    return torch
+
+
+def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
+    """Make runs in order, each with its log if the workflow calls, and yield their records."""
+    torch = _torch(max(1, (args.threads or execution["threads"]) // distributed.world()))
     from surrodiff import devices, stages
 
-    torch.set_num_threads(threads)
     cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
     device = torch.device("cpu") if cpu else devices.resolve(args.device or _params(args).device)
     with distributed.joined(device.type), contextlib.nullcontext(device) if cpu else devices.claimed(device) as own:
@@ -256,6 +267,24 @@ def _list_models(args):
     print("\nThe paper's count is in units of 2^20 and includes the frozen T x base-channels timestep table.")
 
 
+def _plan(args):
+    from surrodiff import costs
+
+    parameters = _params(args)
+    made, results, execution = plan.build(parameters), _results(args), parameters.selected.execution.model_dump()
+    if args.left:
+        print(costs.time_left(made, results))
+        return
+    _torch(args.threads or min(execution["threads"], os.cpu_count() or 1))
+    from surrodiff import devices, timing
+
+    device = devices.resolve(parameters.device)
+    found = costs.Costs(made, results, devices.description(device))
+    timing.measure_unknown(found, device, execution)
+    print(costs.report(found.all()))
+    print(f"\nOne job after another on {found.machine}; scoring by its feature network alone until one is finished.")
+
+
 def _record(args):
     from surrodiff import recording
 
@@ -307,7 +336,8 @@ def main(argv: list[str] | None = None) -> int:
         elif args.command == "calibrate":
             _calibrate(args)
         elif distributed.rank() == 0:
-            others = {"models": _list_models, "record": _record, "prune": _prune, "plots-page": _plots_page}
+            others = {"models": _list_models, "plan": _plan, "record": _record, "prune": _prune}
+            others["plots-page"] = _plots_page
             others.get(args.command, _run_output)(args)
     except UserError as error:
         return _failed(str(error))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from surrodiff import devices, distributed, resizing
+from surrodiff import devices, distributed, networks, resizing
 from surrodiff.errors import UserError
 from surrodiff.plan import WEIGHTS_SHA256
 from surrodiff.runs import complete, replacing, sha256
@@ -170,6 +171,26 @@ def load(features: dict, results: Path, device: torch.device) -> FeatureNetwork:
         case "inception_clean":
             file = inception_file(expected_sha256=features["sha256"])
             return inception(file, device, precision, "inception_clean", "clean")
+
+
+def untrained(config: dict, device: torch.device) -> FeatureNetwork:
+    """A network as fast as that of a scoring configuration (see costs), for what must not wait for its weights."""
+    own = config["features"]
+    match own["network"]:
+        case "efficientnet_lite0":
+            return load(own, Path(), device)
+        case "classifier":
+            network, size, rule = networks.build({**config["classifier"], "classes": 10}), config["image_size"], None
+        case _:
+            network = torchvision.models.inception_v3(weights=None, aux_logits=False, init_weights=False)
+            size, rule = 299, "tf1_bilinear"
+    network = network.to(device, memory_format=torch.channels_last).eval()
+
+    def evaluate(images: torch.Tensor):
+        with devices.autocast(device, own["precision"]):
+            return network(images if rule is None else images.expand(-1, 3, -1, -1)), images
+
+    return FeatureNetwork(own["network"], "", size, rule, (-1.0, 1.0), evaluate)
 
 
 def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.device, batch: int, what: str):

@@ -62,13 +62,13 @@ class Plan:
         return [run_id for run_id, run in self.runs.items() if run.stage == stage]
 
 
-def _timed(model) -> dict:
+def timed(model: dict) -> dict:
     """The part of a model's configuration that its speed depends on."""
-    config = model.model_dump()
-    training = config.pop("training")
-    config.pop("diffusion", None)
+    left_out = ("training", "diffusion", "channels", "data", "seed")
     keep = ("batch_size", "precision", "discriminator_steps")
-    return {**config, **{key: training[key] for key in keep if key in training}}
+    training = model["training"]
+    own = {key: value for key, value in model.items() if key not in left_out}
+    return {**own, **{key: training[key] for key in keep if key in training}}
 
 
 def _seeded(name: str, seed: int, sampling_seed: int = 0) -> str:
@@ -122,8 +122,8 @@ class _Builder:
     def timing(self, name: str) -> str:
         config = {
             **self.preset.timing.model_dump(),
-            "model": _timed(self.preset.models[name]),
-            "baseline": _timed(self.preset.models["Default"]),
+            "model": timed(self.preset.models[name].model_dump()),
+            "baseline": timed(self.preset.models["Default"].model_dump()),
             "channels": self.preset.data.channels,
             "sampling_precision": self.preset.sampling.precision,
         }

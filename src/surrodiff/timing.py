@@ -5,6 +5,7 @@ workflow gives the job the whole machine.
 """
 
 import copy
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from surrodiff import acceleration, devices, distributed, networks, noise, provenance
+from surrodiff import acceleration, devices, distributed, features, networks, noise, provenance
 from surrodiff.acceleration import Evaluation
+from surrodiff.costs import Costs, Rate, Unit
 from surrodiff.errors import UserError
 from surrodiff.noise import Stream
 from surrodiff.params import Diffusion
@@ -52,13 +54,12 @@ def _training_step(trainer) -> Callable[[], None]:
     return lambda: trainer.step(next(number))
 
 
-def _sampling_step(trainer, timed: dict, config: dict, device: torch.device, compile) -> Callable[[], None]:
+def _sampling_step(network, timed: dict, config: dict, device: torch.device, compile) -> Callable[[], None]:
     """One evaluation for a batch: a reverse step of a DDPM, or a whole sample of a generator."""
     # A generator samples as it was trained (see samples).
     asked = timed["precision"] if timed["kind"] == "sngan" else config["sampling_precision"]
     index = torch.arange(config["batch_size"], device=device)
-    precision = acceleration.resolve_precision(asked, device, timed)
-    evaluate = Evaluation(copy.deepcopy(trainer.result).eval(), precision)
+    evaluate = Evaluation(network, acceleration.resolve_precision(asked, device, timed))
     if timed["kind"] == "sngan":
         z = noise.normal(0, Stream.Z, 0, index, (timed["z_dim"],))
 
@@ -102,8 +103,9 @@ def measure(config: dict, device: torch.device, execution: dict) -> dict:
     for name, timed in contestants.items():
         trainer = _trainer(timed, device, execution)
         parameters[name] = networks.trainable_parameters(trainer.result)
+        network = copy.deepcopy(trainer.result).eval()
         train = _training_step(trainer)
-        evaluate = _sampling_step(trainer, timed, config, device, execution["compile"])
+        evaluate = _sampling_step(network, timed, config, device, execution["compile"])
         jobs[name, "train_step_seconds"] = (train, config["train_steps"], 1)
         jobs[name, "evaluation_seconds_per_image"] = (evaluate, config["sampling_steps"], config["batch_size"])
     times: dict[tuple[str, str], list[float]] = {key: [] for key in jobs}
@@ -132,6 +134,64 @@ def measure(config: dict, device: torch.device, execution: dict) -> dict:
     measured["to_baseline"] = {what: statistics.median(values) for what, values in ratios.items()}
     measured["to_baseline_interval"] = {what: (max(values) - min(values)) / 2 for what, values in ratios.items()}
     return measured
+
+
+FEW = 2
+LONG = 0.2  # seconds of FEW images: on a CPU, a whole batch of such is extrapolated from them
+GPU_BATCH = 512  # where `sampling_batch` is auto
+
+
+def _unit_step(unit: Unit, batch: int, device: torch.device, execution: dict) -> Callable[[], None]:
+    config = json.loads(unit.config)
+    if unit.kind == "score":
+        network = features.untrained(config, device)
+        shape = (batch, config["channels"], config["image_size"], config["image_size"])
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+        return lambda: network.extract(images)
+    if unit.kind == "evaluation":
+        network = networks.build(config).to(device, memory_format=torch.channels_last).eval()
+        sampling = {**config, "batch_size": batch, "sampling_precision": config["precision"]}
+        return _sampling_step(network, config, sampling, device, execution["compile"])
+    config["batch_size"] = batch
+    if config["kind"] != "classifier":
+        return _training_step(_trainer(config, device, execution))
+    config |= {"steps": 1, "learning_rate": 1e-4, "seed": 0, "revision": 1}
+    shape = (4 * batch, config["channels_in"], config["image_size"], config["image_size"])
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    return _training_step(KINDS["classifier"](config, images, torch.arange(len(images)) % 10, device, execution))
+
+
+def unit_seconds(unit: Unit, device: torch.device, execution: dict) -> Rate:
+    """Seconds of a unit of work, by a few steps of a whole batch or, see LONG, one of a few images."""
+    if unit.kind == "train_step":
+        whole = json.loads(unit.config)["batch_size"]
+    elif execution["sampling_batch"] == "auto":
+        whole = acceleration.CPU_BATCH if device.type == "cpu" else GPU_BATCH
+    else:
+        whole = execution["sampling_batch"]
+
+    def seconds(batch: int, times: int) -> float:
+        step = _unit_step(unit, batch, device, execution)
+        # The least: the first step warms up, and other work on the machine can only add.
+        return min(_seconds(step, 1, device) for _ in range(times))
+
+    few, basis = min(FEW, whole), "measured"
+    # Not on a GPU: few images do not keep it busy, and say nothing of a whole batch.
+    if device.type == "cpu" and (found := seconds(few, 2)) > LONG:
+        found, basis = found * whole / few, f"measured on {few} of {whole} images"
+    else:
+        found = seconds(whole, WARM_UP + 1)
+    return Rate(found if unit.kind == "train_step" else found / whole, basis)
+
+
+def measure_unknown(costs: Costs, device: torch.device, execution: dict):
+    """Measure every unit of a plan's unfinished runs that no record tells, and keep what was found."""
+    unknown = costs.unknown()
+    progress = devices.Progress("measure", len(unknown), "kinds of steps")
+    for unit in unknown:
+        costs.keep(unit, unit_seconds(unit, device, execution))
+        progress.advance(1)
+    progress.close()
 
 
 def time_model(run: Run, results: Path, device: torch.device, execution: dict) -> dict:

@@ -10,6 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
+from surrodiff import costs
 from surrodiff import params as surrodiff_params
 from surrodiff import plan as surrodiff_plan
 from surrodiff import recipes
@@ -53,6 +54,16 @@ def command(*run_ids):
     """The runs to make, in order, as the command line's one JSON word."""
     runs = [vars(PLAN.runs[run]) for run in run_ids]
     return shlex.quote(canonical({"runs": runs, "execution": EXECUTION.model_dump()}))
+
+
+class TimeLeft:
+    """What is left of the preset, told when a job starts: messages are formatted then. `surrodiff plan` tells more."""
+
+    def __str__(self):
+        return costs.time_left(PLAN, pathlib.Path(RESULTS))
+
+
+LEFT = TimeLeft()
 
 
 def own_command(wildcards):

@@ -27,7 +27,7 @@ rule train:
         start=start,
         runs=own_command,
     message:
-        "train {wildcards.run}"
+        "train {wildcards.run} ({LEFT})"
     shell:
         MAKE
 
@@ -44,7 +44,7 @@ rule reference:
         start=start,
         runs=own_command,
     message:
-        "reference statistics and calibration {wildcards.run}"
+        "reference statistics and calibration {wildcards.run} ({LEFT})"
     shell:
         MAKE
 
@@ -62,7 +62,7 @@ rule sample_and_score:
         start=start,
         runs=lambda wc: command(PLAN.runs[wc.run].config["sample"], wc.run),
     message:
-        "sample and score {wildcards.run}"
+        "sample and score {wildcards.run} ({LEFT})"
     shell:
         MAKE
 
@@ -98,7 +98,7 @@ rule likelihood:
         start=start,
         runs=own_command,
     message:
-        "likelihood {wildcards.run}"
+        "likelihood {wildcards.run} ({LEFT})"
     shell:
         MAKE
 
@@ -114,7 +114,7 @@ rule time:
         start="",
         runs=command(*PLAN.of_stage("timings")),
     message:
-        "time training steps and sampling, alone on the machine"
+        "time training steps and sampling, alone on the machine ({LEFT})"
     shell:
         MAKE
 

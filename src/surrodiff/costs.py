@@ -1,0 +1,306 @@
+"""What the runs of a preset cost: how much work each is, and how long a unit of work takes, by what is already there.
+
+Finished runs, running ones and kept measurements (see timing.unit_seconds) tell the seconds of a unit. No torch here:
+the workflow tells the time left whenever it starts a job.
+"""
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from surrodiff.plan import Plan, Run, canonical, timed
+from surrodiff.runs import read_json, write_json
+
+KEPT = Path("logs/costs.json")  # measured seconds of units, of one machine, so beside its logs
+SPLITS = {"digits": (1437, 360), "cifar10": (50_000, 10_000)}  # training and held-out images, before `data` is made
+# Passes of a reference over as many images as the held-out split has: itself, a part of the training split, and the
+# copies of `damage`.
+HELD_OUT_PASSES = 9.4
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work that takes equally long wherever it occurs on a machine: a `train_step` of a model, an
+    `evaluation` of a network in sampling, for one image, or the `score` of one image; `config` is JSON."""
+
+    kind: str
+    config: str
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds of a unit, and how they are known."""
+
+    seconds: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A run's whole seconds, None where a unit's are unknown, the share of it that is done, and how that is known."""
+
+    run: Run
+    seconds: float | None
+    done: float
+    basis: str
+
+    @property
+    def left(self) -> float:
+        return (1 - self.done) * (self.seconds or 0)
+
+
+def _train_step(model: dict, channels: int) -> Unit:
+    if model["kind"] == "classifier":
+        keep = ("kind", "image_size", "channels_in", "channels", "batch_size")
+        return Unit("train_step", canonical({key: model[key] for key in keep}))
+    return Unit("train_step", canonical({**model, "channels": channels}))
+
+
+def _evaluation(model: dict, channels: int, precision: str) -> Unit:
+    # A generator samples as it was trained (see samples).
+    precision = model["precision"] if model["kind"] == "sngan" else precision
+    keep = ("kind", "image_size", "network", "z_dim", "generator_channels")
+    own = {key: model[key] for key in keep if key in model}
+    return Unit("evaluation", canonical({**own, "channels": channels, "precision": precision}))
+
+
+def _score(reference: dict, plan: Plan) -> Unit:
+    data = plan.runs[plan.data].config
+    own = {key: value for key, value in reference.items() if key != "data"}
+    own |= {key: data[key] for key in ("channels", "image_size")}
+    if "run" in own["features"]:
+        own["classifier"] = plan.runs[own["features"]["run"]].config
+    return Unit("score", canonical(own))
+
+
+class Costs:
+    """The costs of a plan's runs under `results`; of records only those of `machine` count, if one is given."""
+
+    def __init__(self, plan: Plan, results: Path, machine: str | None = None):
+        self.plan, self.results, self.machine = plan, results, machine
+        self.channels = plan.runs[plan.data].config["channels"]
+        self.records = {run_id: found for run_id, run in plan.runs.items() if (found := self._record(run)) is not None}
+        self.rates = self._kept() | self._recorded()
+
+    def _record(self, run: Run) -> dict | None:
+        file = self.results / run.stage / run.id / "record.json"
+        return read_json(file) if file.exists() else None
+
+    def _kept(self) -> dict[Unit, Rate]:
+        file = self.results / KEPT
+        kept = read_json(file) if file.exists() else {"machine": None, "units": []}
+        if self.machine not in (None, kept["machine"]):
+            return {}
+        return {Unit(kind, config): Rate(seconds, basis) for kind, config, seconds, basis in kept["units"]}
+
+    def _model(self, part: dict) -> dict:
+        return self.plan.runs[part["run"]].config
+
+    def work(self, run: Run) -> Counter[Unit] | None:
+        """How many of which units a run is made of; None while the number of pictures is unknown."""
+        config, found = run.config, Counter()
+        match run.stage:
+            case "models":
+                steps = config["steps"] if config["kind"] == "classifier" else config["training"]["steps"]
+                model = config if config["kind"] == "classifier" else timed(config)
+                found[_train_step(model, self.channels)] += steps
+            case "references":
+                images = self._images()
+                if images is None:
+                    return None
+                found[_score(config, self.plan)] += round(images[0] + HELD_OUT_PASSES * images[1])
+            case "samples":
+                for part, evaluations in self._evaluations(config):
+                    model = timed(self._model(part))
+                    unit = _evaluation(model, self.channels, config["precision"])
+                    found[unit] += evaluations * config["num_samples"]
+            case "scores":
+                reference, sample = (self.plan.runs[config[key]].config for key in ("reference", "sample"))
+                found[_score(reference, self.plan)] += sample["num_samples"]
+            case "likelihoods":
+                model = self._model(config["model"])
+                unit = _evaluation(timed(model), self.channels, config["precision"])
+                found[unit] += model["diffusion"]["T"] * config["num_images"]
+            case "timings":
+                rounds = config["rounds"] + 1
+                for model in {canonical(config[key]): config[key] for key in ("model", "baseline")}.values():
+                    found[_train_step(model, self.channels)] += rounds * config["train_steps"]
+                    unit = _evaluation(model, self.channels, config["sampling_precision"])
+                    found[unit] += rounds * config["sampling_steps"] * config["batch_size"]
+        return found
+
+    def _images(self) -> tuple[int, int] | None:
+        record = self.records.get(self.plan.data)
+        if record:
+            return record["train_images"], record["held_out_images"]
+        return SPLITS.get(self.plan.runs[self.plan.data].config["source"])
+
+    def _evaluations(self, sample: dict) -> list[tuple[dict, int]]:
+        """The models of a sampler and how often each is evaluated for an image (see sampling)."""
+        made, surrogate = sample["model"], sample["surrogate"]
+        if not surrogate:
+            return [(made, self._model(made)["diffusion"]["T"])]
+        t_mid, model = surrogate["t_mid"], self._model(surrogate)
+        estimate = model["kind"] == "ddpm" and t_mid > 0 and surrogate["handover"] == "x0"
+        own = model["diffusion"]["T"] - t_mid + estimate if model["kind"] == "ddpm" else 1
+        return [(surrogate, own)] + ([(made, t_mid)] if made else [])
+
+    def _recorded(self) -> dict[Unit, Rate]:
+        """Rates of finished and running runs; what comes later here, or was finished later, counts."""
+        found: dict[Unit, Rate] = {}
+        for stage in ("timings", "likelihoods", "samples", "references", "scores", "models"):
+            records = [
+                (self.plan.runs[run_id], self.records[run_id])
+                for run_id in self.plan.of_stage(stage)
+                if run_id in self.records
+            ]
+            for run, record in sorted(records, key=lambda made: made[1]["provenance"]["finished"]):
+                if self.machine in (None, record["provenance"]["device"]):
+                    found |= {unit: Rate(seconds, "finished runs") for unit, seconds in self._seconds(run, record)}
+        for run in self.plan.runs.values():
+            if run.stage == "models" and run.id not in self.records:
+                step, seconds = self._trained(run)
+                units = self.work(run)
+                if step and units:
+                    found.setdefault(next(iter(units)), Rate(seconds / step, "its own steps so far"))
+        return found
+
+    def _seconds(self, run: Run, record: dict) -> Iterator[tuple[Unit, float]]:
+        """Units of which a finished run tells the seconds."""
+        units = list(self.work(run) or ())
+        match run.stage:
+            case "models":
+                yield units[0], record["train_seconds"] / record["step"]
+            case "references":
+                images = record["train_images"] + HELD_OUT_PASSES * record["held_out_images"]
+                yield _score(run.config, self.plan), record["seconds"] / images
+            case "samples" if len(units) == 1 and record["sampled_now"]:
+                made = record["sampled_now"] * record["evaluations_per_sample"]
+                yield units[0], record["sample_seconds"] / made
+            case "scores":
+                yield units[0], record["score_seconds"] / record["num_samples"]
+            case "likelihoods" if record["evaluated_now"]:
+                yield units[0], record["seconds"] / (record["evaluated_now"] * record["T"])
+            case "timings":
+                for unit, what in zip(units, ("train_step_seconds", "evaluation_seconds_per_image"), strict=False):
+                    yield unit, record["model"][what]
+
+    def _trained(self, run: Run) -> tuple[int, float]:
+        """The last logged step of an unfinished training and its seconds so far."""
+        try:
+            with open(self.results / run.stage / run.id / "losses.csv", newline="") as file:
+                *_, last = csv.DictReader(file)
+            return int(last["step"]), float(last["seconds"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or cut in the middle of a line
+            return 0, 0.0
+
+    def _share(self, run: Run) -> float:
+        """How much of a run is done."""
+        if run.id in self.records:
+            return 1.0
+        if run.stage == "samples" and self._scores(run):
+            return 1.0  # and may be deleted
+        folder, config = self.results / run.stage / run.id, run.config
+        if run.stage == "models":
+            (steps,) = self.work(run).values()
+            return self._trained(run)[0] / steps
+        if run.stage == "samples":
+            data = self.plan.runs[self.plan.data].config
+            size = data["image_size"] if config["surrogate"] else self._model(config["model"])["image_size"]
+            return _appended(folder / "samples.part") / (config["num_samples"] * data["channels"] * size**2)
+        if run.stage == "likelihoods":
+            row = 8 * (self._model(config["model"])["diffusion"]["T"] + 1)
+            return _appended(folder / "terms.part") / (config["num_images"] * row)
+        return 0.0
+
+    def _scores(self, sample: Run) -> list[dict]:
+        """Records of the scores of a sample run."""
+        scores = (run_id for run_id in self.plan.of_stage("scores") if run_id in self.records)
+        return [self.records[run] for run in scores if self.plan.runs[run].config["sample"] == sample.id]
+
+    def _took(self, run: Run) -> float | None:
+        """The seconds that a finished run took, where its record tells."""
+        key = {"models": "train_seconds", "samples": "sample_seconds", "scores": "score_seconds"}
+        made = [self.records[run.id]] if run.id in self.records else self._scores(run)
+        return made[0].get(key.get(run.stage, "seconds")) if made else None
+
+    def cost(self, run: Run) -> Cost:
+        """What a run takes, or took if it is finished."""
+        done, took = self._share(run), self._took(run)
+        if took is not None:
+            return Cost(run, took, done, "took")
+        units = self.work(run)
+        if units is None or not units.keys() <= self.rates.keys():
+            return Cost(run, None, done, "unknown")
+        seconds = math.fsum(count * self.rates[unit].seconds for unit, count in units.items())
+        return Cost(run, seconds, done, ", ".join(dict.fromkeys(self.rates[unit].basis for unit in units)))
+
+    def all(self) -> list[Cost]:
+        """Of every run but the data's, which is reading files."""
+        return [self.cost(run) for run in self.plan.runs.values() if run.stage != "data"]
+
+    def keep(self, unit: Unit, rate: Rate):
+        """Keep a measured rate, for later and for the workflow's messages."""
+        kept = {**self._kept(), unit: rate}
+        units = [[unit.kind, unit.config, rate.seconds, rate.basis] for unit, rate in kept.items()]
+        write_json(self.results / KEPT, {"machine": self.machine, "units": units})
+        self.rates[unit] = rate
+
+    def unknown(self) -> list[Unit]:
+        """Units of unfinished runs whose seconds nothing tells yet."""
+        units = [unit for cost in self.all() if cost.done < 1 for unit in self.work(cost.run) or ()]
+        return [unit for unit in dict.fromkeys(units) if unit not in self.rates]
+
+
+def _appended(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 12 min, 3.4 h, 5.2 days."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds / size < most:
+            return f"{seconds / size:.{int(unit == 'h')}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def report(costs: list[Cost]) -> str:
+    """All runs as a table, and the sums of each stage."""
+    import pandas as pd
+
+    runs = [
+        {
+            "stage": cost.run.stage,
+            "run": cost.run.id,
+            "done": f"{cost.done:.0%}" if cost.done else "",
+            "time": "unknown" if cost.seconds is None else duration(cost.seconds),
+            "by": cost.basis,
+        }
+        for cost in costs
+    ]
+    stages = {cost.run.stage: [c for c in costs if c.run.stage == cost.run.stage] for cost in costs} | {"all": costs}
+    sums = [
+        {
+            "stage": stage,
+            "runs": len(part),
+            "done": sum(cost.done == 1 for cost in part),
+            "of unknown time": sum(cost.seconds is None for cost in part),
+            "time": duration(sum(cost.seconds or 0 for cost in part)),
+            "left": duration(sum(cost.left for cost in part)),
+        }
+        for stage, part in stages.items()
+    ]
+    return "\n\n".join(pd.DataFrame(rows).to_string(index=False) for rows in (runs, sums))
+
+
+def time_left(plan: Plan, results: Path) -> str:
+    """How much of the preset is left, in one line, by what is there and without measuring anything."""
+    costs = Costs(plan, results).all()
+    left = [cost for cost in costs if cost.done < 1]
+    unknown = sum(cost.seconds is None for cost in left)
+    done, work = len(costs) - len(left), duration(sum(cost.left for cost in left))
+    text = f"{done} of {len(costs)} runs done, about {work} of work left"
+    return text + (f" beside {unknown} runs of unknown time: see `surrodiff plan`" if unknown else "")

@@ -1,0 +1,148 @@
+"""What a preset costs: work counted by hand, seconds from records, measurements only for what no record tells."""
+
+import json
+
+import pytest
+from plans import changed_plan
+
+from surrodiff import costs as costs_module
+from surrodiff import damage, stages, timing
+from surrodiff.costs import Costs, Rate, Unit, duration, report, time_left
+from surrodiff.plan import WEIGHTS_SHA256, Run
+from surrodiff.runs import opened
+
+
+def units(costs: Costs, run: Run) -> dict[str, int]:
+    """A run's work by kind of unit; the kinds of different networks together."""
+    found: dict[str, int] = {}
+    for unit, count in costs.work(run).items():
+        found[unit.kind] = found.get(unit.kind, 0) + count
+    return found
+
+
+def finish(results, run: Run, record: dict, device: str = "Slide rule"):
+    with opened(results, run) as folder:
+        folder.finish(record | {"provenance": {"device": device, "finished": "2022-12-31"}}, [])
+
+
+def test_work_is_counted_as_the_samplers_evaluate(plan, run_named, tmp_path):
+    """T = 8, 64 samples; a low-resolution surrogate evaluates once more, for its estimate of x_0."""
+    costs = Costs(plan, tmp_path)
+    expected = {
+        ("models", "Default"): {"train_step": 6},
+        ("models", "classifier"): {"train_step": 20},
+        ("samples", "Default_6"): {"evaluation": 8 * 64},
+        ("samples", "ShortDiffusion_6"): {"evaluation": 4 * 64},
+        ("samples", "DDPMHalf_t0"): {"evaluation": 8 * 64},
+        ("samples", "DDPMHalf_t2"): {"evaluation": (8 - 2 + 1 + 2) * 64},
+        ("samples", "SNGAN_t4"): {"evaluation": (1 + 4) * 64},
+        ("scores", "Default_6"): {"score": 64},
+        ("likelihoods", "Default"): {"evaluation": 8 * 8},
+        ("timings", "Default"): {"train_step": 3, "evaluation": 3 * 16},
+        ("timings", "IWDiff"): {"train_step": 2 * 3, "evaluation": 2 * 3 * 16},
+    }
+    assert {name: units(costs, run_named(*name)) for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["Default_6", "DDPMHalf_t0", "DDPMHalf_t2", "SNGAN_t4"])
+def test_evaluations_are_those_of_the_sampler(name, plan, run_named, own_results, cpu, execution):
+    for model in ("DDPMHalf", "SNGAN"):
+        stages.make(run_named("models", model), own_results, cpu, execution)
+    record = stages.make(run_named("samples", name), own_results, cpu, execution)
+    counted = units(Costs(plan, own_results), run_named("samples", name))["evaluation"]
+    assert counted == record["evaluations_per_sample"] * record["num_samples"]
+
+
+def test_a_reference_scores_as_many_images_as_damage_makes():
+    passes = 2 + len(damage.NOISE) + len(damage.BLUR) + sum(1 - share for share in damage.CLASSES)
+    assert pytest.approx(passes) == costs_module.HELD_OUT_PASSES
+
+
+def test_models_that_differ_in_their_schedule_share_their_steps_and_objectives_do_not(plan, run_named, tmp_path):
+    costs = Costs(plan, tmp_path)
+    default, short, iwdiff = (costs.work(run_named("models", n)) for n in ("Default", "ShortDiffusion", "IWDiff"))
+    assert default == short
+    assert default.keys().isdisjoint(iwdiff)
+    samples = [costs.work(run_named("samples", f"{name}_6")) for name in ("Default", "IWDiff")]
+    assert samples[0] == samples[1]
+
+
+def test_a_finished_run_tells_what_its_like_cost_on_the_same_machine(plan, run_named, tmp_path):
+    finish(tmp_path, run_named("models", "Default"), {"step": 6, "train_seconds": 30.0})
+    other = run_named("models", "Default_seed1")
+    assert Costs(plan, tmp_path).cost(other).seconds == 30
+    assert Costs(plan, tmp_path, "Slide rule").cost(other).seconds == 30
+    assert Costs(plan, tmp_path, "Abacus").cost(other).seconds is None
+    done = Costs(plan, tmp_path, "Abacus").cost(run_named("models", "Default"))
+    assert (done.seconds, done.left, done.basis) == (30, 0, "took")
+
+
+def test_a_running_training_tells_its_share_and_its_speed(plan, run_named, tmp_path):
+    run = run_named("models", "Default")
+    with opened(tmp_path, run) as folder:
+        (folder.path / "losses.csv").write_text("step,loss,seconds\n1,0.5,5.0\n2,0.4,10.0\n3,0.")
+    assert Costs(plan, tmp_path).cost(run).seconds is None  # cut in the middle of a line
+    (tmp_path / "models" / run.id / "losses.csv").write_text("step,loss,seconds\n1,0.5,5.0\n2,0.4,10.0\n")
+    cost = Costs(plan, tmp_path).cost(run)
+    assert (cost.seconds, cost.done, cost.left) == (30, pytest.approx(1 / 3), pytest.approx(20))
+
+
+def test_samples_are_done_in_part_as_they_are_appended_and_wholly_once_scored(plan, run_named, tmp_path):
+    sample, score = run_named("samples", "Default_6"), run_named("scores", "Default_6")
+    (tmp_path / "samples" / sample.id).mkdir(parents=True)
+    (tmp_path / "samples" / sample.id / "samples.part").write_bytes(bytes(16 * 8 * 8))
+    assert Costs(plan, tmp_path).cost(sample).done == 1 / 4
+    finish(tmp_path, score, {"score_seconds": 2.0, "sample_seconds": 9.0, "num_samples": 64})
+    assert (Costs(plan, tmp_path).cost(sample).done, Costs(plan, tmp_path).cost(sample).seconds) == (1, 9)
+
+
+def test_pictures_of_an_unknown_number_leave_the_reference_unknown(raw, tmp_path):
+    made = changed_plan(raw, "data", raw["presets"]["test"]["data"] | {"source": "image_folder", "path": "pictures"})
+    assert Costs(made, tmp_path).cost(made.runs[made.reference]).seconds is None
+    finish(tmp_path, made.runs[made.data], {"train_images": 100, "held_out_images": 10})
+    assert units(Costs(made, tmp_path), made.runs[made.reference]) == {"score": 194}
+
+
+def test_every_unit_of_the_preset_can_be_measured_and_is_kept(plan, tmp_path, cpu, execution):
+    costs = Costs(plan, tmp_path, "Slide rule")
+    timing.measure_unknown(costs, cpu, execution)
+    assert costs.unknown() == []
+    assert all(cost.seconds > 0 for cost in costs.all())
+    assert Costs(plan, tmp_path, "Slide rule").rates == costs.rates
+    assert Costs(plan, tmp_path, "Abacus").unknown() != []
+    assert "runs of unknown time" not in time_left(plan, tmp_path)
+    text = report(costs.all())
+    assert all(run_id in text for run_id, run in plan.runs.items() if run.stage != "data")
+    assert text.splitlines()[-1].split()[:3] == ["all", str(len(costs.all())), "0"]
+
+
+def test_long_steps_are_extrapolated_from_a_few_images(plan, run_named, tmp_path, cpu, execution, monkeypatch):
+    (unit,) = Costs(plan, tmp_path).work(run_named("models", "Default"))
+    monkeypatch.setattr(timing, "LONG", 0.0)
+    rate = timing.unit_seconds(unit, cpu, execution)
+    assert rate.basis == "measured on 2 of 8 images"
+
+
+@pytest.mark.parametrize("network", ["inception", "efficientnet_lite0"])
+def test_scoring_is_measured_without_the_weights(network, cpu, execution, no_network):
+    features = {"network": network, "precision": "float32", "sha256": WEIGHTS_SHA256[network]}
+    unit = Unit("score", json.dumps({"features": features, "channels": 1, "image_size": 8}))
+    assert timing.unit_seconds(unit, cpu, execution | {"sampling_batch": 1}).seconds > 0
+
+
+def test_time_left_adds_what_is_known_and_counts_what_is_not(plan, tmp_path):
+    text = time_left(plan, tmp_path)
+    assert text.startswith("0 of ")
+    assert "see `surrodiff plan`" in text
+    costs = Costs(plan, tmp_path, "Slide rule")
+    for unit in costs.unknown():
+        costs.keep(unit, Rate(1.0, "measured"))
+    seconds = sum(count for run in plan.runs.values() for count in costs.work(run).values())
+    assert f"about {duration(seconds)} of work left" in time_left(plan, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (7200, "2.0 h"), (450 * 3600, "18.8 days")]
+)
+def test_durations_are_said_in_the_unit_that_fits(seconds, text):
+    assert duration(seconds) == text
