@@ -1,0 +1,209 @@
+"""One contest: contestants that take turns round by round, the machine's own peaks, and one CSV of what was found."""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from ours import COMPILED, EAGER, Setting
+
+from surrodiff import devices, provenance
+from surrodiff.rows import number, paper_lines
+from surrodiff.runs import write_text
+
+WARM_UP = 3  # compiling, and the steps before a graph is replayed
+
+
+@dataclass
+class Contestant:
+    """Who does what how; `make` gives one step for a batch, which takes `macs` multiply-accumulates an image."""
+
+    name: str
+    network: str
+    objective: str
+    setting: Setting
+    macs: float
+    make: Callable[[], Callable[[], None]]
+    seconds: list[float] = field(default_factory=list)
+    memory: float | None = None
+    reason: str = ""  # why it does not run
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    made.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all)")
+    made.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
+    made.add_argument("--steps", type=int, default=1, help="steps of a turn (default: 1)")
+    made.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")
+    made.add_argument(
+        "--width", type=int, default=128, help="base channels of Default, in eights (default: the paper's)"
+    )
+    made.add_argument("--networks", nargs="+", metavar="NAME", help="models of the preset `paper` (default: all)")
+    text = "compiled contestants too (default: on a GPU; a CPU compiles each for minutes)"
+    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help=text)
+    made.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    return made
+
+
+def start(args) -> tuple[torch.device, list[Setting]]:
+    """The device, and the settings in which everyone is compared."""
+    if args.width % 8:
+        sys.exit(f"--width: must be a multiple of 8, got {args.width}")
+    torch.set_num_threads(args.threads)
+    device = devices.resolve(args.device)
+    compiled = device.type == "cuda" if args.compile is None else args.compile
+    return device, EAGER + COMPILED * compiled
+
+
+def peaks(device: torch.device) -> dict[tuple[str, str], float]:
+    """Operations a second of a large matrix product and of a 3x3 convolution of the network's widest kind, by (what,
+    precision): the best of ten."""
+    big, images = (8192, 256) if device.type == "cuda" else (1024, 8)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        dtype = getattr(torch, precision)
+        a, b = (torch.randn(big, big, device=device, dtype=dtype) for _ in range(2))
+        x = torch.randn(images, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        w = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        kinds = {
+            "matmul": (lambda a=a, b=b: a @ b, 2 * big**3),
+            "conv": (lambda x=x, w=w: F.conv2d(x, w, padding=1), 2 * images * 16 * 16 * 256 * 256 * 9),
+        }
+        for what, (work, operations) in kinds.items():
+            work()
+            found[what, precision] = operations / min(_timed(work, 1, device) for _ in range(10))
+    return found
+
+
+def _timed(step: Callable[[], object], times: int, device: torch.device) -> float:
+    devices.synchronise(device)
+    began = time.perf_counter()
+    for _ in range(times):
+        step()
+    devices.synchronise(device)
+    return (time.perf_counter() - began) / times
+
+
+def _prepare(contestant: Contestant, device: torch.device) -> Callable[[], None] | None:
+    """Its warm step, and its memory: what it keeps, and what a step takes at its peak."""
+    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    try:
+        step = contestant.make()
+        for _ in range(WARM_UP):
+            step()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            step()
+            contestant.memory = (torch.cuda.max_memory_allocated(device) - held) / 2**20
+        return step
+    except Exception as error:  # a peer that fails is a row of the table, and no end of the contest
+        contestant.reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        print(f"{contestant.name} {contestant.setting}: {contestant.reason}", file=sys.stderr, flush=True)
+        return None
+
+
+def run(contestants: list[Contestant], rounds: int, steps: int, device: torch.device):
+    """Fill in everyone's seconds of a step, in turns."""
+    progress = devices.Progress("prepare", len(contestants), "contestants")
+    ready = []
+    for contestant in contestants:
+        ready.append((contestant, _prepare(contestant, device)))
+        progress.advance(1)
+    progress.close()
+    progress = devices.Progress("contest", rounds, "rounds")
+    for _ in range(rounds):
+        for contestant, step in ready:
+            if step:
+                contestant.seconds.append(_timed(step, steps, device))
+        progress.advance(1)
+    progress.close()
+
+
+def ratio(a: Contestant, b: Contestant) -> tuple[float, float]:
+    """How many times as long a step of `a` takes as one of `b`: the median of the rounds', and half their range."""
+    ratios = [x / y for x, y in zip(a.seconds, b.seconds, strict=True)]
+    return statistics.median(ratios), (max(ratios) - min(ratios)) / 2
+
+
+def paper_ratio(network: str, training: bool) -> float | None:
+    """The paper's time of a model over that of its Default, in training or in sampling."""
+    lines = {(line["table"], line["model"]): line for line in paper_lines() if line["model"]}
+    if training and ("table_4_4", network) in lines:
+        return number(lines["table_4_4", network]["train_time_ratio"])
+    own, default = lines.get(("table_4_3", network)), lines["table_4_3", "Default"]
+    if own is None:
+        return None
+    if training:
+        return number(own["train_hours"]) / number(default["train_hours"])
+    return number(default["samples_per_second"]) / number(own["samples_per_second"])
+
+
+def _versions() -> str:
+    found = [f"python {platform.python_version()}"]
+    for package in ("torch", "diffusers", "denoising-diffusion-pytorch"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def write(contestants: list[Contestant], args, device: torch.device, evaluations: int):
+    """Write the CSV and print its core. An image takes `evaluations` steps: 1 in training, T in sampling."""
+    training, found = evaluations == 1, peaks(device)
+    done = [contestant for contestant in contestants if contestant.seconds]
+    best = {
+        c.name: min((d for d in done if d.name == c.name and d.network == "Default"), key=lambda d: d.median)
+        for c in done
+    }
+    rows = []
+    for c in contestants:
+        row = {"task": "training" if training else "sampling", "contestant": c.name, "model": c.network}
+        row |= {"objective": c.objective, "setting": str(c.setting), "batch": args.batch, "width": args.width}
+        row["gmacs_per_image"] = c.macs * evaluations / 1e9
+        if c.seconds:
+            rate = args.batch / c.median
+            row["images_per_second"] = rate / evaluations
+            row["spread"] = (max(c.seconds) - min(c.seconds)) / c.median
+            precision = devices.resolve_precision(c.setting.precision, device)
+            for what in ("matmul", "conv"):
+                row[f"of_{what}_peak"] = 2 * c.macs * rate / found[what, precision]
+            row["memory_mib"] = c.memory
+            same = [d for d in done if d.name == "surrodiff" and d.network == "Default" and d.setting == c.setting]
+            if same and c is not same[0]:
+                row["time_to_our_default"], row["time_to_our_default_half_range"] = ratio(c, same[0])
+                row["operations_to_our_default"] = c.macs / same[0].macs
+                row["paper_time_to_default"] = paper_ratio(c.network, training) if c.name == "surrodiff" else None
+            if c is best[c.name] and c.name != "surrodiff" and "surrodiff" in best:
+                row["best_time_to_our_best"], row["best_time_to_our_best_half_range"] = ratio(c, best["surrodiff"])
+        rows.append(row | {"reason": c.reason})
+    machine = {f"{what}_{precision}_tflops": speed / 1e12 for (what, precision), speed in found.items()}
+    machine |= {"device": devices.description(device), "load": os.getloadavg()[0], "rounds": args.rounds}
+    machine |= {"versions": _versions(), "revision": provenance.revision()}
+    machine["date"] = datetime.now(UTC).isoformat(timespec="seconds")
+    frame = pd.DataFrame(rows).assign(**machine)
+    write_text(args.out, frame.to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+    print(frame[[c for c in SHOWN if c in frame]].to_string(index=False, float_format="%.3g", na_rep=""))
+    print(f"{args.out}: {machine}")
+
+
+SHOWN = [
+    *("contestant", "model", "setting", "images_per_second", "spread", "of_matmul_peak", "of_conv_peak"),
+    *("memory_mib", "time_to_our_default", "operations_to_our_default", "paper_time_to_default"),
+    *("best_time_to_our_best", "reason"),
+]

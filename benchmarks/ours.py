@@ -1,0 +1,76 @@
+"""surrodiff's side of the benchmarks: the product's own trainer and reverse process, of the preset `paper`.
+
+Everything that the benchmarks make of the product is made here.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from surrodiff import devices, networks, params
+from surrodiff.params import Diffusion
+from surrodiff.sampling import ReverseProcess
+from surrodiff.schedule import Schedule
+from surrodiff.trainers import KINDS
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A precision, and whether the network is compiled."""
+
+    precision: str
+    compiled: bool
+
+    def __str__(self) -> str:
+        return self.precision + " compiled" * self.compiled
+
+
+AUTO = Setting("auto", False)  # what the product does by itself
+EAGER = [Setting("float32", False), Setting("bfloat16", False)]
+COMPILED = [Setting("float32", True), Setting("bfloat16", True)]
+
+
+def models(width: int) -> dict[str, dict]:
+    """The preset `paper`'s diffusion models at full resolution, all widths by `width` / 128."""
+    file = Path(__file__).parent.parent / "params.yaml"
+    found = {}
+    for name, model in params.load(file, preset="paper").selected.models.items():
+        if model.kind == "ddpm" and model.image_size == 32:
+            found[name] = {**model.model_dump(), "channels": 3, "seed": 0}
+            network = found[name]["network"]
+            network["base_channels"] = network["base_channels"] * width // 128
+            network["groups"] = network["groups"] * width // 128
+    return found
+
+
+def trainer(model: dict, batch: int, setting: Setting, device: torch.device):
+    """The product's trainer on random images."""
+    config = copy.deepcopy(model)
+    config["training"].update(batch_size=batch, precision=setting.precision)
+    images = torch.randint(0, 256, (4 * batch, 3, 32, 32), dtype=torch.uint8)
+    made = KINDS["ddpm"](config, images, torch.zeros(len(images), dtype=torch.int64), device, None)
+    if setting.compiled:
+        made.network.compile(dynamic=False)
+    return made
+
+
+def denoiser(network: torch.nn.Module, setting: Setting, device: torch.device):
+    """A network as the product samples with it."""
+    network = network.to(device, memory_format=torch.channels_last).eval()
+    precision = devices.resolve_precision(setting.precision, device)
+    if setting.compiled:
+        network.compile(dynamic=False)
+
+    def evaluate(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        with devices.autocast(device, precision):
+            return network(x_t, t)
+
+    return evaluate
+
+
+def reverse(model: dict, setting: Setting, device: torch.device) -> ReverseProcess:
+    """The product's reverse process with an untrained network."""
+    schedule = Schedule(Diffusion.model_validate(model["diffusion"]), device=device)
+    return ReverseProcess(denoiser(networks.build(model), setting, device), schedule, (3, 32, 32), seed=0)
