@@ -46,7 +46,8 @@ class Contestant:
 def parser(description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    made.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all)")
+    text = "CPU threads (default: PyTorch's, which heeds OMP_NUM_THREADS)"
+    made.add_argument("--threads", type=int, default=torch.get_num_threads(), help=text)
     made.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
     made.add_argument("--steps", type=int, default=1, help="steps of a turn (default: 1)")
     made.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")

@@ -1,0 +1,96 @@
+"""Whether bfloat16 and compiled code compute what float32 eager code does, in training and in sampling.
+
+    python benchmarks/correctness.py [--device cuda] [--compile] [--width 128] [--batch 16] --out correctness.csv
+
+Compared are the gradient of a training step, the predicted noise, and a reverse step. The relative error of a vector is
+the norm of the difference over the norm of float32 eager's; exits with 1 if one is above its tolerance. Weights are
+those of the initialisation and noise, because initial networks predict nearly 0; dropout is off, because compiled code
+draws other masks.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from ours import COMPILED, EAGER, Setting, denoiser, models, trainer
+
+from surrodiff import devices, networks
+from surrodiff.params import Diffusion
+from surrodiff.runs import write_text
+from surrodiff.sampling import ReverseProcess
+from surrodiff.schedule import Schedule
+
+# bfloat16 has 8 bits of mantissa: each operation rounds by up to 0.4 %, which tens of layers add up.
+TOLERANCE = {
+    "float32": {"gradient": 1e-4, "eps": 1e-4, "reverse step": 1e-5},
+    "bfloat16": {"gradient": 0.1, "eps": 0.05, "reverse step": 0.01},
+}
+SCALE = 0.02
+
+
+@torch.no_grad()
+def perturb(network: torch.nn.Module):
+    generator = torch.Generator().manual_seed(1)
+    for weight in network.parameters():
+        weight.add_((SCALE * torch.randn(weight.shape, generator=generator)).to(weight.device))
+
+
+def gradient(model: dict, batch: int, setting: Setting, device: torch.device) -> torch.Tensor:
+    torch.manual_seed(0)  # of the random images
+    made = trainer(model, batch, setting, device)
+    perturb(made.network)
+    made.step(1)
+    return torch.cat([weight.grad.flatten() for weight in made.network.parameters()])
+
+
+@torch.inference_mode()
+def sampled(model: dict, batch: int, setting: Setting, device: torch.device, what: str) -> torch.Tensor:
+    torch.manual_seed(0)
+    network = networks.build(model)
+    perturb(network)
+    schedule = Schedule(Diffusion.model_validate(model["diffusion"]), device=device)
+    reverse = ReverseProcess(denoiser(network, setting, device), schedule, (3, 32, 32), seed=0)
+    index, t = torch.arange(batch, device=device), schedule.T // 2
+    x_t = reverse.prior(index)
+    return reverse.predict_eps(x_t, t) if what == "eps" else reverse.step(x_t, t, index)
+
+
+COMPUTED = {
+    "gradient": gradient,
+    "eps": partial(sampled, what="eps"),
+    "reverse step": partial(sampled, what="reverse step"),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--compile", action="store_true", help="compiled code too")
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--networks", nargs="+", default=["Default", "MBConv64"])
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    device, known, rows = devices.resolve(args.device), models(args.width), []
+    for name in args.networks:
+        model = known[name]
+        model["network"]["dropout"] = 0.0
+        for what, compute in COMPUTED.items():
+            exact = compute(model, args.batch, EAGER[0], device)
+            for setting in [EAGER[1], *COMPILED * args.compile]:
+                error = float((compute(model, args.batch, setting, device) - exact).norm() / exact.norm())
+                limit = TOLERANCE[setting.precision][what]
+                passed = error <= limit  # which NaN is not
+                rows.append({"model": name, "what": what, "setting": str(setting), "relative_error": error})
+                rows[-1] |= {"tolerance": limit, "passed": passed}
+    frame = pd.DataFrame(rows).assign(device=devices.description(device), torch=torch.__version__, width=args.width)
+    write_text(args.out, frame.to_csv(index=False, float_format="%.3g", lineterminator="\n"))
+    print(frame.to_string(index=False))
+    return 0 if frame["passed"].all() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
