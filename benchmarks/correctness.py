@@ -18,7 +18,7 @@ import torch
 from ours import COMPILED, EAGER, Setting, denoiser, models, trainer
 
 from surrodiff import devices, networks
-from surrodiff.params import Diffusion
+from surrodiff.model_params import Diffusion
 from surrodiff.runs import write_text
 from surrodiff.sampling import ReverseProcess
 from surrodiff.schedule import Schedule

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from surrodiff import devices, networks, params
-from surrodiff.params import Diffusion
+from surrodiff.model_params import Diffusion
 from surrodiff.sampling import ReverseProcess
 from surrodiff.schedule import Schedule
 from surrodiff.trainers import KINDS

@@ -26,7 +26,7 @@ from cleanfid.features import build_feature_extractor
 from cleanfid.resize import build_resizer
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from surrodiff import devices, features, provenance, resizing
+from surrodiff import devices, features, provenance, resizing, runs
 from surrodiff.metrics import Moments, Statistics, frechet_distance
 
 TORCHSCRIPT = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid looks for NVIDIA's file
@@ -44,7 +44,7 @@ class Drawn(FeatureExtractorInceptionV3):
 
 def inception_weights(folder: Path) -> tuple[Path, str]:
     """The real file if the cache has it, else one of drawn weights in `folder`; and which of the two it is."""
-    file = features.cache_folder() / features.INCEPTION_FILE
+    file = runs.cache_folder() / features.INCEPTION_FILE
     if file.exists():
         return features.inception_file(), "2015"
     empty = io.BytesIO()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from cleanfid.resize import make_resizer
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from surrodiff import features
+from surrodiff import features, runs
 from surrodiff.errors import UserError
 from surrodiff.plan import WEIGHTS_SHA256
 from surrodiff.runs import complete, sha256
@@ -81,12 +81,12 @@ def test_weights_that_cannot_be_downloaded_are_told_with_path_and_checksum(tmp_p
 
 def test_the_cache_can_be_moved(tmp_path, monkeypatch, no_network):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert features.cache_folder() == tmp_path / "surrodiff"
+    assert runs.cache_folder() == tmp_path / "surrodiff"
     with pytest.raises(UserError, match=str(tmp_path / "surrodiff" / features.INCEPTION_FILE)):
         features.inception_file()
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert features.cache_folder() == tmp_path / "home" / ".cache" / "surrodiff"
+    assert runs.cache_folder() == tmp_path / "home" / ".cache" / "surrodiff"
 
 
 def test_another_file_under_the_name_is_told(tmp_path, no_network):

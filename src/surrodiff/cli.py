@@ -15,6 +15,7 @@ from pathlib import Path
 
 from surrodiff import __version__, distributed, params, plan, recipes
 from surrodiff.errors import UserError
+from surrodiff.runs import cache_folder
 
 EXAMPLES = """\
 Each command does one step of the workflow for one run, named by params.yaml; `snakemake --cores all` does them all in
@@ -151,7 +152,7 @@ def _torch(threads: int):
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     # Where PyTorch keeps compiled code for later jobs; read once, too, and PyTorch fails where it cannot make it.
     with contextlib.suppress(OSError):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surrodiff" / "compiled"
+        cache = cache_folder() / "compiled"
         cache.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     import torch

@@ -1,7 +1,6 @@
 """Networks whose features and logits score images, by name, each with its own resizing."""
 
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -16,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from surrodiff import devices, distributed, networks, resizing
 from surrodiff.errors import UserError
 from surrodiff.plan import WEIGHTS_SHA256
-from surrodiff.runs import complete, replacing, sha256
+from surrodiff.runs import cache_folder, complete, replacing, sha256
 from surrodiff.training import load_weights, snapshot_name
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -86,11 +85,6 @@ def _pooled(trunk: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None, d
         return features, F.linear(features, weight, bias)
 
     return evaluate
-
-
-def cache_folder() -> Path:
-    """Where downloaded weights are kept: $XDG_CACHE_HOME/surrodiff or ~/.cache/surrodiff."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surrodiff"
 
 
 def inception_file(folder: Path | None = None, expected_sha256: str = WEIGHTS_SHA256["inception"]) -> Path:

@@ -19,6 +19,11 @@ from surrodiff.errors import UserError
 from surrodiff.plan import Run, canonical
 
 
+def cache_folder() -> Path:
+    """Where downloaded weights and compiled code are kept: $XDG_CACHE_HOME/surrodiff or ~/.cache/surrodiff."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surrodiff"
+
+
 @contextmanager
 def replacing(path: Path):
     """Yield a temporary path beside `path`; on success it is flushed to the disk and takes the name, else it goes.

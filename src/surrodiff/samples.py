@@ -10,8 +10,8 @@ import torch
 from surrodiff import acceleration, data, devices, provenance
 from surrodiff.acceleration import Evaluation
 from surrodiff.errors import UserError
+from surrodiff.model_params import Diffusion
 from surrodiff.noise import Stream
-from surrodiff.params import Diffusion
 from surrodiff.parts import PartFiles
 from surrodiff.pictures import save_grid
 from surrodiff.plan import Run

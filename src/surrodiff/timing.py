@@ -18,8 +18,8 @@ from surrodiff import acceleration, devices, distributed, features, networks, no
 from surrodiff.acceleration import Evaluation
 from surrodiff.costs import Costs, Rate, Unit
 from surrodiff.errors import UserError
+from surrodiff.model_params import Diffusion
 from surrodiff.noise import Stream
-from surrodiff.params import Diffusion
 from surrodiff.plan import Run
 from surrodiff.runs import opened
 from surrodiff.sampling import ReverseProcess
