@@ -90,7 +90,7 @@ def test_a_running_training_tells_its_share_and_its_speed(plan, run_named, tmp_p
 def test_samples_are_done_in_part_as_they_are_appended_and_wholly_once_scored(plan, run_named, tmp_path):
     sample, score = run_named("samples", "Default_6"), run_named("scores", "Default_6")
     (tmp_path / "samples" / sample.id).mkdir(parents=True)
-    (tmp_path / "samples" / sample.id / "samples.part").write_bytes(bytes(16 * 8 * 8))
+    (tmp_path / "samples" / sample.id / "samples-0.part").write_bytes(bytes(16 * (8 + 8 * 8)))
     assert Costs(plan, tmp_path).cost(sample).done == 1 / 4
     finish(tmp_path, score, {"score_seconds": 2.0, "sample_seconds": 9.0, "num_samples": 64})
     assert (Costs(plan, tmp_path).cost(sample).done, Costs(plan, tmp_path).cost(sample).seconds) == (1, 9)

@@ -210,10 +210,10 @@ class Costs:
         if run.stage == "samples":
             data = self.plan.runs[self.plan.data].config
             size = data["image_size"] if config["surrogate"] else self._model(config["model"])["image_size"]
-            return _appended(folder / "samples.part") / (config["num_samples"] * data["channels"] * size**2)
+            return _rows(folder, "samples", data["channels"] * size**2) / config["num_samples"]
         if run.stage == "likelihoods":
-            row = 8 * (self._model(config["model"])["diffusion"]["T"] + 1)
-            return _appended(folder / "terms.part") / (config["num_images"] * row)
+            terms = self._model(config["model"])["diffusion"]["T"] + 1
+            return _rows(folder, "terms", 8 * terms) / config["num_images"]
         return 0.0
 
     def _scores(self, sample: Run) -> list[dict]:
@@ -255,8 +255,9 @@ class Costs:
         return [unit for unit in dict.fromkeys(units) if unit not in self.rates]
 
 
-def _appended(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+def _rows(folder: Path, name: str, row_bytes: int) -> int:
+    """How many rows of an array are in its part files (see parts), each beside its number."""
+    return sum(file.stat().st_size for file in folder.glob(f"{name}-*.part")) // (8 + row_bytes)
 
 
 def duration(seconds: float) -> str:
