@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 
 from surrodiff import devices, params, plan, timing
@@ -88,7 +89,7 @@ def main():
     parser.add_argument("--batch", type=int, default=500, help="images at once in sampling")
     args = parser.parse_args()
     paper = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())["presets"]["paper"]
-    execution = {"sampling_batch": args.batch, "checkpoint_every": 200, "log_every": 20}
+    execution = {"sampling_batch": args.batch, "threads": torch.get_num_threads(), "checkpoint_every": 200}
     made = preset(paper, args.pictures, args.width, args.samples, args.train_batch, execution)
     raw = with_steps(made, PIECE, PIECE)
     raw = with_steps(made, *steps(raw, args.minutes, devices.resolve(args.device)))
