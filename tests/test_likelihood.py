@@ -14,8 +14,8 @@ from torch.distributions import Normal, kl_divergence
 
 from surrodiff import data, likelihood, noise, stages
 from surrodiff.likelihood import decoder_nll, variational_bound
+from surrodiff.model_params import Diffusion
 from surrodiff.noise import Stream
-from surrodiff.params import Diffusion
 from surrodiff.plan import Run
 from surrodiff.sampling import ReverseProcess
 from surrodiff.schedule import Schedule

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from torch import nn
 
 from surrodiff import noise
+from surrodiff.model_params import Diffusion, Objective
 from surrodiff.noise import Stream
 from surrodiff.objectives import ObjectiveGradient, eps_losses, noise_weights
-from surrodiff.params import Diffusion, Objective
 from surrodiff.schedule import Schedule
 
 T, BATCH, SEED = 4, 7, 11

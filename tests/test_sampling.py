@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 
 from surrodiff import noise
+from surrodiff.model_params import Diffusion, Network
 from surrodiff.networks.sngan import Generator
 from surrodiff.networks.unet import UNet
 from surrodiff.noise import Stream
-from surrodiff.params import Diffusion, Network
 from surrodiff.sampling import Ancestral, ReverseProcess, SurrogateDiffusion
 from surrodiff.schedule import Schedule
 from surrodiff.surrogates import GAN, LowResolutionDiffusion

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 
 from surrodiff import noise
+from surrodiff.model_params import Objective
 from surrodiff.noise import Stream
-from surrodiff.params import Objective
 from surrodiff.schedule import Schedule
 from surrodiff.timesteps import Importance, Uniform
 

@@ -4,24 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from surrodiff.errors import UserError
+from surrodiff.model_params import DDPM, SNGAN, Block, Count, Fraction, Natural, Positive, Precision, Seed
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rows = Annotated[list[str], Field(min_length=1)]
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Data(_Block):
+class Data(Block):
     """Where the pictures come from. `path` is the archive's folder (cifar10) or the picture folder (image_folder);
     `held_out` is the part kept for calibration where the source has no test split of its own."""
 
@@ -44,118 +35,7 @@ class Data(_Block):
         return self
 
 
-class Network(_Block):
-    """The UNet of Ho et al. (2020) with standard or MBConv blocks; level 0 is the input's resolution."""
-
-    block: Literal["standard", "mbconv"]
-    base_channels: Count
-    channel_multipliers: Annotated[list[Count], Field(min_length=1)]
-    num_res_blocks: Count
-    attention_levels: list[Natural]
-    groups: Count
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-
-    @model_validator(mode="after")
-    def _check(self):
-        if max(self.attention_levels, default=0) >= len(self.channel_multipliers):
-            raise ValueError(
-                f"attention_levels: levels are 0 to {len(self.channel_multipliers) - 1}, got {self.attention_levels}"
-            )
-        for channels in {self.base_channels * m for m in self.channel_multipliers}:
-            if channels % self.groups:
-                raise ValueError(f"groups: {self.groups} does not divide a level's {channels} channels")
-        if self.base_channels % 2:
-            raise ValueError("base_channels: must be even (pairs of sine and cosine in the timestep embedding)")
-        return self
-
-
-class Diffusion(_Block):
-    """A linear schedule: beta_1 at t = 1 to beta_T at t = T."""
-
-    T: Annotated[int, Field(ge=2)]
-    beta_1: Fraction
-    beta_T: Fraction
-
-
-class Objective(_Block):
-    """What one training step minimises (section 4.4): `noises` is k of IWDiff, `weights` how the k losses are
-    weighted, `reduction` whether those weights see a loss as the mean or the sum over pixels."""
-
-    timesteps: Literal["uniform", "importance"]
-    extra_timestep_batches: Natural
-    noises: Count
-    weights: Literal["importance", "uniform"]
-    reduction: Literal["mean", "sum"]
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.extra_timestep_batches and self.timesteps == "uniform":
-            raise ValueError("extra_timestep_batches: only `timesteps: importance` keeps a history to add to")
-        return self
-
-
-class _Steps(_Block):
-    steps: Count
-    snapshot_every: Count
-    batch_size: Count
-    learning_rate: Positive
-    horizontal_flip: bool
-    precision: Precision
-    revision: Count
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.steps % self.snapshot_every:
-            raise ValueError(f"snapshot_every: {self.snapshot_every} does not divide the {self.steps} steps")
-        return self
-
-
-class Training(_Steps):
-    """Adam with linear warm-up, clipping of the gradient's norm and an exponential moving average of the weights."""
-
-    warmup_steps: Natural
-    grad_clip: Positive
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]
-
-
-class AdversarialTraining(_Steps):
-    """SNGAN's training; `steps` counts generator steps, each after `discriminator_steps` of the discriminator."""
-
-    discriminator_steps: Count
-
-
-class DDPM(_Block):
-    kind: Literal["ddpm"]
-    image_size: Count
-    network: Network
-    diffusion: Diffusion
-    objective: Objective
-    training: Training
-
-    @model_validator(mode="after")
-    def _check(self):
-        levels = len(self.network.channel_multipliers)
-        if self.image_size % 2 ** (levels - 1):
-            raise ValueError(f"image_size: {self.image_size} cannot be halved {levels - 1} times for {levels} levels")
-        return self
-
-
-class SNGAN(_Block):
-    kind: Literal["sngan"]
-    image_size: Count
-    z_dim: Count
-    generator_channels: Count
-    discriminator_channels: Count
-    training: AdversarialTraining
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.image_size < 8 or self.image_size & (self.image_size - 1):
-            raise ValueError(f"image_size: SNGAN needs a power of two from 8, got {self.image_size}")
-        return self
-
-
-class Sampling(_Block):
+class Sampling(Block):
     num_samples: Annotated[int, Field(ge=4)]  # two for each half of the jackknife's
     variance: Literal["fixed_large", "fixed_small"]
     clip_x0: bool
@@ -163,7 +43,7 @@ class Sampling(_Block):
     revision: Count
 
 
-class Seeds(_Block):
+class Seeds(Block):
     """Every row of a table is made once for each pair of a training and a sampling seed and shows their mean;
     `calibration`: the training seeds of Default whose spread says how much of a difference is noise."""
 
@@ -179,7 +59,7 @@ class Seeds(_Block):
         return self
 
 
-class Surrogate(_Block):
+class Surrogate(Block):
     """Surrogate Diffusion (section 4.5): the timesteps at which Default takes over, and what a low-resolution DDPM
     hands over: its estimate of x_0 (Algorithm 4) or its noisy x_t."""
 
@@ -187,7 +67,7 @@ class Surrogate(_Block):
     handover: Literal["x0", "x_t"]
 
 
-class Classifier(_Block):
+class Classifier(Block):
     channels: Count
     steps: Count
     batch_size: Count
@@ -196,7 +76,7 @@ class Classifier(_Block):
     revision: Count
 
 
-class Scoring(_Block):
+class Scoring(Block):
     """`kept_features`: at most so many of each set are kept for KID, precision and recall; the Frechet distance and the
     Inception Score use all, in memory that does not grow with their number."""
 
@@ -218,7 +98,7 @@ class Scoring(_Block):
         return self
 
 
-class Likelihood(_Block):
+class Likelihood(Block):
     """The variational bound of every diffusion model on `num_images` held-out pictures; `clip_x0`: with the predicted
     x_0 clipped to [-1, 1], as published bounds are."""
 
@@ -229,7 +109,7 @@ class Likelihood(_Block):
     revision: Count
 
 
-class Timing(_Block):
+class Timing(Block):
     """Speeds are medians over `rounds`; in each, the model and Default take turns."""
 
     rounds: Count
@@ -239,7 +119,7 @@ class Timing(_Block):
     revision: Count
 
 
-class Execution(_Block):
+class Execution(Block):
     """How the work is done. Nothing here changes what comes out, so nothing here is part of a run's identity."""
 
     threads: Count
@@ -256,7 +136,7 @@ def _merged(base: dict, change: dict) -> dict:
     return out
 
 
-class Preset(_Block):
+class Preset(Block):
     data: Data
     models: dict[Annotated[str, Field(pattern=r"^\w+$")], Annotated[DDPM | SNGAN, Field(discriminator="kind")]]
     seeds: Seeds
@@ -302,7 +182,7 @@ class Preset(_Block):
         return self
 
 
-class Tables(_Block):
+class Tables(Block):
     """The models of each table, in the order of its rows."""
 
     table_4_1: Rows
@@ -312,7 +192,7 @@ class Tables(_Block):
     table_4_5: Rows
 
 
-class Params(_Block):
+class Params(Block):
     preset: str
     device: Literal["auto", "cpu", "cuda"]
     tables: Tables

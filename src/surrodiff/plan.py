@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from surrodiff.params import DDPM, Params, Preset
+from surrodiff.model_params import DDPM
+from surrodiff.params import Params, Preset
 
 # SHA-256 of the files of feature networks' weights (see features).
 _INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

@@ -9,8 +9,8 @@ import torch
 
 from surrodiff import data, devices, provenance
 from surrodiff.errors import UserError
+from surrodiff.model_params import Diffusion
 from surrodiff.noise import Stream
-from surrodiff.params import Diffusion
 from surrodiff.pictures import save_grid
 from surrodiff.plan import Run
 from surrodiff.runs import RunFolder, complete, opened, replacing, verified

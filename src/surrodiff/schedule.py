@@ -6,7 +6,7 @@ the value at t; entry 0 is the identity (alpha_bar_0 = 1).
 
 import torch
 
-from surrodiff.params import Diffusion
+from surrodiff.model_params import Diffusion
 
 
 class Schedule:

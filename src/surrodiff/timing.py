@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from surrodiff import devices, networks, noise, provenance
+from surrodiff.model_params import Diffusion
 from surrodiff.noise import Stream
-from surrodiff.params import Diffusion
 from surrodiff.plan import Run
 from surrodiff.runs import opened
 from surrodiff.sampling import ReverseProcess

@@ -2,10 +2,10 @@
 
 import torch
 
+from surrodiff.model_params import Network
 from surrodiff.networks.classifier import Classifier
 from surrodiff.networks.sngan import Generator
 from surrodiff.networks.unet import UNet
-from surrodiff.params import Network
 
 
 def build(config: dict) -> torch.nn.Module:

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from surrodiff.model_params import Network
 from surrodiff.networks.blocks import Attention, MBConvBlock, ResBlock, TimestepEmbedding, initialise
-from surrodiff.params import Network
 
 
 class _Level(nn.Module):

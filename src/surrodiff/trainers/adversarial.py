@@ -4,9 +4,9 @@ import torch
 
 from surrodiff import networks, noise
 from surrodiff.devices import autocast, resolve_precision
+from surrodiff.model_params import SNGAN
 from surrodiff.networks.sngan import Discriminator, hinge_discriminator
 from surrodiff.noise import Stream
-from surrodiff.params import SNGAN
 from surrodiff.trainers.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
 
 

@@ -7,10 +7,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from surrodiff import networks, noise
 from surrodiff.devices import autocast, resolve_precision
+from surrodiff.model_params import DDPM
 from surrodiff.networks.blocks import Dropout
 from surrodiff.noise import Stream
 from surrodiff.objectives import ObjectiveGradient
-from surrodiff.params import DDPM
 from surrodiff.schedule import Schedule
 from surrodiff.trainers.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
 
