@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from ours import COMPILED, EAGER, Setting
+from ours import COMPILED, EAGER, Setting, models
+from ours import precision as resolved
 
 from surrodiff import devices, provenance
 from surrodiff.rows import number, paper_lines
@@ -73,7 +74,7 @@ def start(args) -> tuple[torch.device, list[Setting]]:
 
 def peaks(device: torch.device) -> dict[tuple[str, str], float]:
     """Operations a second of a large matrix product and of a 3x3 convolution of the network's widest kind, by (what,
-    precision): the best of ten."""
+    precision): the best of thirty."""
     big, images = (8192, 256) if device.type == "cuda" else (1024, 8)
     found = {}
     for precision in ("float32", "bfloat16"):
@@ -87,7 +88,7 @@ def peaks(device: torch.device) -> dict[tuple[str, str], float]:
         }
         for what, (work, operations) in kinds.items():
             work()
-            found[what, precision] = operations / min(_timed(work, 1, device) for _ in range(10))
+            found[what, precision] = operations / min(_timed(work, 1, device) for _ in range(30))
     return found
 
 
@@ -166,7 +167,7 @@ def _versions() -> str:
 
 def write(contestants: list[Contestant], args, device: torch.device, evaluations: int):
     """Write the CSV and print its core. An image takes `evaluations` steps: 1 in training, T in sampling."""
-    training, found = evaluations == 1, peaks(device)
+    training, found, known = evaluations == 1, peaks(device), models(args.width)
     done = [contestant for contestant in contestants if contestant.seconds]
     best = {
         c.name: min((d for d in done if d.name == c.name and d.network == "Default"), key=lambda d: d.median)
@@ -181,7 +182,7 @@ def write(contestants: list[Contestant], args, device: torch.device, evaluations
             rate = args.batch / c.median
             row["images_per_second"] = rate / evaluations
             row["spread"] = (max(c.seconds) - min(c.seconds)) / c.median
-            precision = devices.resolve_precision(c.setting.precision, device)
+            precision = resolved(known[c.network], c.setting, device)
             for what in ("matmul", "conv"):
                 row[f"of_{what}_peak"] = 2 * c.macs * rate / found[what, precision]
             row["memory_mib"] = c.memory

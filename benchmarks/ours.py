@@ -5,11 +5,13 @@ Everything that the benchmarks make of the product is made here.
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from surrodiff import devices, networks, params
+from surrodiff import acceleration, params
+from surrodiff.acceleration import Evaluation
 from surrodiff.model_params import Diffusion
 from surrodiff.sampling import ReverseProcess
 from surrodiff.schedule import Schedule
@@ -18,16 +20,16 @@ from surrodiff.trainers import KINDS
 
 @dataclass(frozen=True)
 class Setting:
-    """A precision, and whether the network is compiled."""
+    """A precision, and whether the code is compiled, in the words of params.yaml."""
 
     precision: str
-    compiled: bool
+    compiled: bool | str
 
     def __str__(self) -> str:
-        return self.precision + " compiled" * self.compiled
+        return self.precision + " compiled" * (self.compiled is True)
 
 
-AUTO = Setting("auto", False)  # what the product does by itself
+AUTO = Setting("auto", "auto")  # what the product does by itself
 EAGER = [Setting("float32", False), Setting("bfloat16", False)]
 COMPILED = [Setting("float32", True), Setting("bfloat16", True)]
 
@@ -45,32 +47,23 @@ def models(width: int) -> dict[str, dict]:
     return found
 
 
+def precision(model: dict, setting: Setting, device: torch.device) -> str:
+    return acceleration.resolve_precision(setting.precision, device, model)
+
+
 def trainer(model: dict, batch: int, setting: Setting, device: torch.device):
     """The product's trainer on random images."""
     config = copy.deepcopy(model)
     config["training"].update(batch_size=batch, precision=setting.precision)
     images = torch.randint(0, 256, (4 * batch, 3, 32, 32), dtype=torch.uint8)
-    made = KINDS["ddpm"](config, images, torch.zeros(len(images), dtype=torch.int64), device, None)
-    if setting.compiled:
-        made.network.compile(dynamic=False)
-    return made
+    execution = {"compile": setting.compiled, "channels_last": True, "fused": True, "micro_batch": None}
+    return KINDS["ddpm"](config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
 
 
-def denoiser(network: torch.nn.Module, setting: Setting, device: torch.device):
-    """A network as the product samples with it."""
-    network = network.to(device, memory_format=torch.channels_last).eval()
-    precision = devices.resolve_precision(setting.precision, device)
-    if setting.compiled:
-        network.compile(dynamic=False)
-
-    def evaluate(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        with devices.autocast(device, precision):
-            return network(x_t, t)
-
-    return evaluate
-
-
-def reverse(model: dict, setting: Setting, device: torch.device) -> ReverseProcess:
-    """The product's reverse process with an untrained network."""
+def reverse(model: dict, network: torch.nn.Module, setting: Setting, device: torch.device) -> ReverseProcess:
+    """The product's reverse process with a network of the model's."""
+    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    compiled = partial(acceleration.compiled, setting=setting.compiled, device=device, config=model, cuda_graph=True)
     schedule = Schedule(Diffusion.model_validate(model["diffusion"]), device=device)
-    return ReverseProcess(denoiser(networks.build(model), setting, device), schedule, (3, 32, 32), seed=0)
+    evaluation = Evaluation(network, precision(model, setting, device))
+    return ReverseProcess(evaluation, schedule, (3, 32, 32), seed=0, compiled=compiled)

@@ -23,7 +23,8 @@ def main():
 
     def ours(name: str, setting) -> Contestant:
         def make():
-            made, index = reverse(known[name], setting, device), torch.arange(batch, device=device)
+            made = reverse(known[name], networks.build(known[name]), setting, device)
+            index = torch.arange(batch, device=device)
             x_t = made.prior(index)
 
             @torch.inference_mode()
