@@ -27,7 +27,7 @@ from cleanfid.resize import build_resizer
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from surrodiff import devices, features, provenance, resizing, runs
-from surrodiff.metrics import Moments, Statistics, frechet_distance
+from surrodiff.metrics import Moments, frechet_distance
 
 TORCHSCRIPT = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid looks for NVIDIA's file
 
@@ -100,9 +100,9 @@ def distance(extract: Callable, sets: list[torch.Tensor]) -> float:
     """Frechet distance of two sets of images by the features that `extract` gives for all images of one."""
     found = []
     for images in sets:
-        moments = Moments()
+        moments = Moments(len(images), groups=1)
         moments.add(extract(images).cpu())
-        found.append(Statistics(moments.mean, moments.covariance, moments.count))
+        found.append(moments.statistics())
     return frechet_distance(*found)
 
 
