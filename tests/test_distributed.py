@@ -1,8 +1,10 @@
 """Several processes make what one makes: the same steps, the same samples, the same scores."""
 
 import itertools
+import multiprocessing
 import os
 import shutil
+import socket
 import tempfile
 import time
 
@@ -16,6 +18,16 @@ from surrodiff.errors import UserError
 from surrodiff.trainers import DiffusionTrainer
 
 
+def keep_store(listening: socket.socket):
+    """Be where the processes of a job meet, on a socket, until killed."""
+    port, descriptor = listening.getsockname()[1], listening.detach()
+    store = torch.distributed.TCPStore(
+        "127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=descriptor
+    )
+    while store:
+        time.sleep(60)
+
+
 @pytest.fixture
 def begun(tmp_path_factory):
     """Begin to call a function in several processes of one job; calling what this gives ends it, and returns what the
@@ -23,9 +35,13 @@ def begun(tmp_path_factory):
 
     def begin(world: int, function):
         folder = tmp_path_factory.mktemp("returned")
-        # As torchrun does, so that any process may end first.
-        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+        # As torchrun does, so that any process may end first; in a process of its own, because a process that is
+        # forked while the store's thread holds a lock waits for it for ever.
+        listening = socket.create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        store = multiprocessing.get_context("fork").Process(target=keep_store, args=(listening,), daemon=True)
+        store.start()
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
 
         def one(rank: int):
             where = {**meeting, "WORLD_SIZE": world, "RANK": rank}
@@ -36,9 +52,17 @@ def begun(tmp_path_factory):
         # Forked, since a new process would import PyTorch again for seconds.
         processes = torch.multiprocessing.start_processes(one, nprocs=world, start_method="fork", join=False)
 
-        def end(store=store) -> list:
-            while not processes.join():
-                pass
+        def end() -> list:
+            try:
+                until = time.monotonic() + 300
+                while not processes.join(timeout=1):
+                    assert time.monotonic() < until, "the processes of a job wait for each other"
+            finally:
+                for process in processes.processes:
+                    process.kill()
+                store.kill()
+                store.join()
+                listening.close()
             return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
         return end
