@@ -170,14 +170,22 @@ def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys
         compiled(untraceable, True, CPU, {})(torch.ones(2))
 
 
-def test_auto_is_bfloat16_for_large_networks_on_processors_with_amx(monkeypatch):
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": False, "avx512_bf16": False, "avx2": True}, "float32"),
+        ({"neon": True}, "float32"),
+    ],
+)
+def test_auto_is_bfloat16_for_large_networks_on_processors_that_multiply_it(monkeypatch, has, expected):
     large, small = CONFIGS["paper"]["Default"], CONFIGS["demo"]["Default"]
-    for amx in (True, False):
-        monkeypatch.setattr(acceleration, "_cpu_has_amx", lambda amx=amx: amx)
-        assert resolve_precision("auto", CPU, large) == ("bfloat16" if amx else "float32")
-        assert resolve_precision("auto", CPU, small) == "float32"
-        assert resolve_precision("float32", CPU, large) == "float32"
-        assert resolve_precision("bfloat16", CPU, small) == "bfloat16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert resolve_precision("auto", CPU, large) == expected
+    assert resolve_precision("auto", CPU, small) == "float32"
+    assert resolve_precision("float32", CPU, large) == "float32"
+    assert resolve_precision("bfloat16", CPU, small) == "bfloat16"
 
 
 def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, execution, cpu, monkeypatch):

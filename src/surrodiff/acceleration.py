@@ -21,27 +21,20 @@ def is_large(config: dict) -> bool:
     return networks.macs_per_image(config) >= LARGE_MACS
 
 
-def _cpu_has_amx() -> bool:
-    try:
-        with open("/proc/cpuinfo") as file:
-            flags = next(line.split() for line in file if line.startswith("flags"))
-    except (OSError, StopIteration):
-        return False
-    return {"amx_tile", "amx_bf16"} <= set(flags)
-
-
 def resolve_precision(precision: str, device: torch.device, config: dict) -> str:
     """`float32` or `bfloat16` for the network of a model's configuration.
 
-    `auto` is bfloat16 on GPUs with bfloat16 tensor cores (from Ampere) and, for large networks, on CPUs with AMX; else
-    float32. By what the processor says it has, never by a measurement: that would let chance decide the results.
+    `auto` is bfloat16 on GPUs with bfloat16 tensor cores (from Ampere) and, for large networks, on CPUs with
+    instructions for its products (AMX, AVX-512 BF16); else float32. By what the processor says it has, never by a
+    measurement: that would let chance decide the results.
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        fast = _cpu_has_amx() and is_large(config)
+        has = torch.cpu.get_capabilities()
+        fast = is_large(config) and any(has.get(name) for name in ("amx_bf16", "avx512_bf16"))
     return "bfloat16" if fast else "float32"
 
 
