@@ -4,8 +4,7 @@
 
 Compared are the gradient of a training step, the predicted noise, and a reverse step. The relative error of a vector is
 the norm of the difference over the norm of float32 eager's; exits with 1 if one is above its tolerance. Weights are
-those of the initialisation and noise, because initial networks predict nearly 0; dropout is off, because compiled code
-draws other masks.
+those of the initialisation and noise, because initial networks predict nearly 0; dropout is off.
 """
 
 import argparse

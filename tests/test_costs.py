@@ -134,6 +134,7 @@ def test_time_left_adds_what_is_known_and_counts_what_is_not(plan, tmp_path):
     text = time_left(plan, tmp_path)
     assert text.startswith("0 of ")
     assert "see `surrodiff plan`" in text
+    assert "about" not in text  # nothing is known
     costs = Costs(plan, tmp_path, "Slide rule")
     for unit in costs.unknown():
         costs.keep(unit, Rate(1.0, "measured"))

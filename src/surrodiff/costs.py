@@ -303,5 +303,7 @@ def time_left(plan: Plan, results: Path) -> str:
     left = [cost for cost in costs if cost.done < 1]
     unknown = sum(cost.seconds is None for cost in left)
     done, work = len(costs) - len(left), duration(sum(cost.left for cost in left))
-    text = f"{done} of {len(costs)} runs done, about {work} of work left"
-    return text + (f" beside {unknown} runs of unknown time: see `surrodiff plan`" if unknown else "")
+    text = f"{done} of {len(costs)} runs done"
+    if unknown < len(left) or not left:
+        text += f", about {work} of work left"
+    return text + (f", {unknown} runs of unknown time: see `surrodiff plan`" if unknown else "")
