@@ -5,7 +5,6 @@ import os
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from ours import precision as resolved
 from surrodiff import devices, provenance
 from surrodiff.rows import number, paper_lines
 from surrodiff.runs import write_text
+from surrodiff.timing import seconds_of
 
 WARM_UP = 3  # compiling, and the steps before a graph is replayed
 
@@ -88,17 +88,8 @@ def peaks(device: torch.device) -> dict[tuple[str, str], float]:
         }
         for what, (work, operations) in kinds.items():
             work()
-            found[what, precision] = operations / min(_timed(work, 1, device) for _ in range(30))
+            found[what, precision] = operations / min(seconds_of(work, 1, device) for _ in range(30))
     return found
-
-
-def _timed(step: Callable[[], object], times: int, device: torch.device) -> float:
-    devices.synchronise(device)
-    began = time.perf_counter()
-    for _ in range(times):
-        step()
-    devices.synchronise(device)
-    return (time.perf_counter() - began) / times
 
 
 def _prepare(contestant: Contestant, device: torch.device) -> Callable[[], None] | None:
@@ -131,7 +122,7 @@ def run(contestants: list[Contestant], rounds: int, steps: int, device: torch.de
     for _ in range(rounds):
         for contestant, step in ready:
             if step:
-                contestant.seconds.append(_timed(step, steps, device))
+                contestant.seconds.append(seconds_of(step, steps, device))
         progress.advance(1)
     progress.close()
 

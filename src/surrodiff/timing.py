@@ -80,7 +80,8 @@ def _sampling_step(network, timed: dict, config: dict, device: torch.device, com
     return step
 
 
-def _seconds(step: Callable[[], None], times: int, device: torch.device) -> float:
+def seconds_of(step: Callable[[], object], times: int, device: torch.device) -> float:
+    """Seconds of one call of `step`, the mean over so many, with all that they began on the device."""
     devices.synchronise(device)
     began = time.perf_counter()
     for _ in range(times):
@@ -112,7 +113,7 @@ def measure(config: dict, device: torch.device, execution: dict) -> dict:
     progress = devices.Progress("time", config["rounds"], "rounds")
     for number in range(config["rounds"] + 1):
         for key, (step, count, units) in jobs.items():
-            seconds = _seconds(step, count if number else WARM_UP, device) / units
+            seconds = seconds_of(step, count if number else WARM_UP, device) / units
             if number:
                 times[key].append(seconds)
         if number:
@@ -173,7 +174,7 @@ def unit_seconds(unit: Unit, device: torch.device, execution: dict) -> Rate:
     def seconds(batch: int, times: int) -> float:
         step = _unit_step(unit, batch, device, execution)
         # The least: the first step warms up, and other work on the machine can only add.
-        return min(_seconds(step, 1, device) for _ in range(times))
+        return min(seconds_of(step, 1, device) for _ in range(times))
 
     few, basis = min(FEW, whole), "measured"
     # Not on a GPU: few images do not keep it busy, and say nothing of a whole batch.
