@@ -17,6 +17,7 @@ import torch
 from ours import COMPILED, EAGER, Setting, models, reverse, trainer
 
 from surrodiff import devices, networks
+from surrodiff.errors import shown
 from surrodiff.runs import write_text
 
 # bfloat16 has 8 bits of mantissa: each operation rounds by up to 0.4 %, which tens of layers add up.
@@ -88,4 +89,5 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with shown():
+        sys.exit(main())

@@ -15,6 +15,7 @@ import yaml
 
 from surrodiff import devices, params, plan, timing
 from surrodiff.costs import Costs
+from surrodiff.errors import shown
 
 SHARE = 0.8  # of the training that is Default's; the rest is SNGAN's
 LEAST_SHARE = 0.3  # of the minutes that is training, however long sampling takes
@@ -101,4 +102,5 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with shown():
+        sys.exit(main())

@@ -13,6 +13,7 @@ from ours import Setting, models, trainer
 from torch.profiler import ProfilerActivity, profile
 
 from surrodiff import devices
+from surrodiff.errors import shown
 from surrodiff.runs import write_text
 
 STEPS = 3
@@ -52,4 +53,5 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with shown():
+        sys.exit(main())

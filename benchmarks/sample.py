@@ -14,6 +14,7 @@ from peers import diffusers_network, lucidrains_network, sample_diffusers, sampl
 from train import macs
 
 from surrodiff import networks
+from surrodiff.errors import shown
 
 
 def main():
@@ -54,4 +55,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with shown():
+        main()

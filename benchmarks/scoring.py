@@ -27,6 +27,7 @@ from cleanfid.resize import build_resizer
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from surrodiff import devices, features, provenance, resizing, runs
+from surrodiff.errors import shown
 from surrodiff.metrics import Moments, frechet_distance
 
 TORCHSCRIPT = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid looks for NVIDIA's file
@@ -218,4 +219,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with shown():
+        main()

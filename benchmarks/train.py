@@ -16,6 +16,7 @@ from peers import diffusers_network, lucidrains_network, train_diffusers, train_
 from torch.utils.flop_counter import FlopCounterMode
 
 from surrodiff import networks
+from surrodiff.errors import shown
 
 
 def macs(build) -> float:
@@ -81,4 +82,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with shown():
+        main()

@@ -47,3 +47,13 @@ def test_training_and_sampling_are_compared_in_steps_that_are_done_once(root, tm
     written = {file: file.stat().st_mtime_ns for file in out.glob("*.csv")}
     assert run().stdout == ""
     assert {file: file.stat().st_mtime_ns for file in out.glob("*.csv")} == written
+
+
+def test_a_missing_gpu_is_one_line(root, tmp_path):
+    script = [sys.executable, "benchmarks/profile_step.py", "--device", "cuda", "--out", str(tmp_path / "profile.csv")]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(script, cwd=root, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert (
+        done.stderr == "surrodiff: device: cuda was asked for, and PyTorch finds no GPU here; set device: auto or cpu\n"
+    )
