@@ -14,13 +14,11 @@ from surrodiff import costs
 from surrodiff import params as surrodiff_params
 from surrodiff import plan as surrodiff_plan
 from surrodiff import recipes
-from surrodiff.errors import UserError
+from surrodiff.errors import shown
 from surrodiff.plan import canonical
 
-try:
+with shown():
     PARAMS = surrodiff_params.parse(config)
-except UserError as error:
-    sys.exit(str(error))
 
 PLAN = surrodiff_plan.build(PARAMS)
 RESULTS = f"results/{PARAMS.preset}"
