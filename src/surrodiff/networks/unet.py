@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from surrodiff.model_params import Network
-from surrodiff.networks.blocks import Attention, MBConvBlock, ResBlock, TimestepEmbedding, initialise
+from surrodiff.networks.blocks import Attention, GroupNorm, MBConvBlock, ResBlock, TimestepEmbedding, initialise
 
 
 class _Level(nn.Module):
@@ -68,7 +68,7 @@ class UNet(nn.Module):
             if number > 0:
                 self.up.append(_Upsample(c))
 
-        self.head = nn.Sequential(nn.GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, image_channels, 3, padding=1))
+        self.head = nn.Sequential(GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, image_channels, 3, padding=1))
 
         initialise(self)
         for module in self.modules():
