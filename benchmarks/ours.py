@@ -56,7 +56,7 @@ def trainer(model: dict, batch: int, setting: Setting, device: torch.device):
     config = copy.deepcopy(model)
     config["training"].update(batch_size=batch, precision=setting.precision)
     images = torch.randint(0, 256, (4 * batch, 3, 32, 32), dtype=torch.uint8)
-    execution = {"compile": setting.compiled, "channels_last": True, "fused": True, "micro_batch": None}
+    execution = {"compile": setting.compiled, "channels_last": "auto", "fused": True, "micro_batch": None}
     return KINDS["ddpm"](config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
 
 

@@ -8,7 +8,7 @@ from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surrodiff import acceleration, networks, params, plan, samples, tensors, training
-from surrodiff.acceleration import Evaluation, compiled, images_at_once, resolve_precision
+from surrodiff.acceleration import Evaluation, compiled, images_at_once, layout, resolve_precision
 from surrodiff.errors import UserError
 from surrodiff.sampling import Ancestral, ReverseProcess
 from surrodiff.schedule import Schedule
@@ -130,6 +130,17 @@ def test_layouts_and_kinds_of_adam_take_the_same_steps():
     plain = trainer_of("Default", channels_last=False, fused=False)
     assert not plain.network.down[0].block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert not plain.optimiser.param_groups[0]["fused"]
+
+
+def test_auto_trains_channels_last_but_in_bfloat16_on_a_cpu():
+    for setting, device, precision, last in (
+        ("auto", CPU, "float32", True),
+        ("auto", CPU, "bfloat16", False),
+        ("auto", GPU, "bfloat16", True),
+        (True, CPU, "bfloat16", True),
+        (False, GPU, "float32", False),
+    ):
+        assert (layout(setting, device, precision) == torch.channels_last) == last
 
 
 @pytest.mark.parametrize("name", ["Default", "MBConv64"])

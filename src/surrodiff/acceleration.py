@@ -38,6 +38,15 @@ def resolve_precision(precision: str, device: torch.device, config: dict) -> str
     return "bfloat16" if fast else "float32"
 
 
+def layout(setting: bool | str, device: torch.device, precision: str) -> torch.memory_format:
+    """What `execution.channels_last` means for a training at a resolved precision.
+
+    `auto` is channels last but in bfloat16 on a CPU, where GroupNorm's gradient takes several times as long in it.
+    """
+    last = not (device.type == "cpu" and precision == "bfloat16") if setting == "auto" else setting
+    return torch.channels_last if last else torch.contiguous_format
+
+
 class Evaluation:
     """A trained network at a resolved precision: inputs and outputs stay float32, weights are cast once."""
 

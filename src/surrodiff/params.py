@@ -143,7 +143,7 @@ class Execution(Block):
     threads: Count
     gpus_per_job: Count
     compile: SwitchOrAuto
-    channels_last: bool
+    channels_last: SwitchOrAuto
     fused: bool
     micro_batch: Count | None
     sampling_batch: CountOrAuto

@@ -6,7 +6,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from surrodiff import distributed, networks, noise
-from surrodiff.acceleration import compiled, resolve_precision
+from surrodiff.acceleration import compiled, layout, resolve_precision
 from surrodiff.devices import autocast
 from surrodiff.model_params import DDPM
 from surrodiff.networks.blocks import Dropout
@@ -26,8 +26,9 @@ class DiffusionTrainer:
         flip = self.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)
-        layout = torch.channels_last if execution["channels_last"] else torch.contiguous_format
-        self.network = networks.build(config).to(device, memory_format=layout).train()
+        self.precision = resolve_precision(self.training.precision, device, config)
+        memory_format = layout(execution["channels_last"], device, self.precision)
+        self.network = networks.build(config).to(device, memory_format=memory_format).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.weights, self.ema_weights = list(self.network.parameters()), list(self.ema.parameters())
         self.dropouts = [module for module in self.network.modules() if isinstance(module, Dropout)]
@@ -36,7 +37,6 @@ class DiffusionTrainer:
         self.optimiser = torch.optim.Adam(self.weights, lr=rate, fused=fused)
         schedule = Schedule(model.diffusion, device=device)
         self.objective = ObjectiveGradient(model.objective, schedule, self.seed, device, self._seed_dropout)
-        self.precision = resolve_precision(self.training.precision, device, config)
         self.denoise = compiled(self._denoise, execution["compile"], device, config)
 
     def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):
