@@ -23,6 +23,18 @@ with devices.claimed(torch.device("cpu")) as found:
 """
 
 
+# Fills the memory of large tensors again and again; prints how many pages it had to get for the last ones.
+PAGES = """
+import resource, torch
+from surrodiff import devices
+devices.resolve("cpu")
+for number in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16, 1024, 1024).mul(2)  # twice 64 MB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, 128 * 2**20 // resource.getpagesize())
+"""
+
+
 @pytest.fixture
 def claim(root, tmp_path):
     """Start a process that claims a device for some seconds."""
@@ -70,3 +82,9 @@ def test_a_wrong_list_is_told(monkeypatch):
     monkeypatch.setenv("SURRODIFF_DEVICES", "gpu one")
     with pytest.raises(UserError, match="SURRODIFF_DEVICES=gpu one"), devices.claimed(torch.device("cpu")):
         pass
+
+
+def test_memory_that_was_freed_is_used_again_without_the_system(root):
+    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True, cwd=root)
+    fetched, of_both = map(int, done.stdout.split())
+    assert fetched < 0.05 * of_both
