@@ -34,7 +34,7 @@ def resolve(device: str) -> torch.device:
 def _keep_freed_memory():
     """Let glibc keep what PyTorch frees, for this process's next tensors.
 
-    By itself it asks the system anew for each tensor above 32 MB, and filling its pages took half of a batch's time.
+    By itself it asks the system anew for each tensor above 32 MB, and getting its pages can take half of a step's time.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # no other C library has it
