@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from ours import COMPILED, EAGER, Setting, models
 from ours import precision as resolved
+from sides import Sides
 
-from surrodiff import devices, provenance
+from surrodiff import acceleration, devices, provenance
 from surrodiff.rows import number, paper_lines
 from surrodiff.runs import write_text
 from surrodiff.timing import seconds_of
@@ -27,7 +28,7 @@ WARM_UP = 3  # compiling, and the steps before a graph is replayed
 
 @dataclass
 class Contestant:
-    """Who does what how; `make` gives one step for a batch, which takes `macs` multiply-accumulates an image."""
+    """Who does what how; `make` (picklable) gives one step for a batch, of `macs` multiply-accumulates an image."""
 
     name: str
     network: str
@@ -38,6 +39,10 @@ class Contestant:
     seconds: list[float] = field(default_factory=list)
     memory: float | None = None
     reason: str = ""  # why it does not run
+
+    @property
+    def ours(self) -> bool:
+        return self.name == "surrodiff"
 
     @property
     def median(self) -> float:
@@ -63,13 +68,18 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def start(args) -> tuple[torch.device, list[Setting]]:
-    """The device, and the settings in which everyone is compared."""
+    """The device, and the settings in which everyone is compared: bfloat16 only where it has instructions for it."""
     if args.width % 8:
         sys.exit(f"--width: must be a multiple of 8, got {args.width}")
     torch.set_num_threads(args.threads)
     device = devices.resolve(args.device)
     compiled = device.type == "cuda" if args.compile is None else args.compile
-    return device, EAGER + COMPILED * compiled
+    precisions = _precisions(device)
+    return device, [setting for setting in EAGER + COMPILED * compiled if setting.precision in precisions]
+
+
+def _precisions(device: torch.device) -> list[str]:
+    return ["float32"] + ["bfloat16"] * acceleration.has_bfloat16(device)
 
 
 def peaks(device: torch.device) -> dict[tuple[str, str], float]:
@@ -77,7 +87,7 @@ def peaks(device: torch.device) -> dict[tuple[str, str], float]:
     precision): the best of thirty."""
     big, images = (8192, 256) if device.type == "cuda" else (1024, 8)
     found = {}
-    for precision in ("float32", "bfloat16"):
+    for precision in _precisions(device):
         dtype = getattr(torch, precision)
         a, b = (torch.randn(big, big, device=device, dtype=dtype) for _ in range(2))
         x = torch.randn(images, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
@@ -92,39 +102,48 @@ def peaks(device: torch.device) -> dict[tuple[str, str], float]:
     return found
 
 
-def _prepare(contestant: Contestant, device: torch.device) -> Callable[[], None] | None:
-    """Its warm step, and its memory: what it keeps, and what a step takes at its peak."""
+_steps: dict[int, Callable[[], None]] = {}  # in a side's process: its contestants' steps
+
+
+def _prepare(number: int, make: Callable[[], Callable[[], None]], device: torch.device) -> float | None:
+    """Make and warm a contestant's step; returns its memory: what it keeps, and what a step takes at its peak."""
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-    try:
-        step = contestant.make()
-        for _ in range(WARM_UP):
-            step()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            step()
-            contestant.memory = (torch.cuda.max_memory_allocated(device) - held) / 2**20
-        return step
-    except Exception as error:  # a peer that fails is a row of the table, and no end of the contest
-        contestant.reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        print(f"{contestant.name} {contestant.setting}: {contestant.reason}", file=sys.stderr, flush=True)
+    step = make()
+    for _ in range(WARM_UP):
+        step()
+    _steps[number] = step
+    if device.type != "cuda":
         return None
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    return (torch.cuda.max_memory_allocated(device) - held) / 2**20
 
 
-def run(contestants: list[Contestant], rounds: int, steps: int, device: torch.device):
-    """Fill in everyone's seconds of a step, in turns."""
-    progress = devices.Progress("prepare", len(contestants), "contestants")
-    ready = []
-    for contestant in contestants:
-        ready.append((contestant, _prepare(contestant, device)))
-        progress.advance(1)
-    progress.close()
-    progress = devices.Progress("contest", rounds, "rounds")
-    for _ in range(rounds):
-        for contestant, step in ready:
-            if step:
-                contestant.seconds.append(seconds_of(step, steps, device))
-        progress.advance(1)
-    progress.close()
+def _turn(number: int, steps: int, device: torch.device) -> float:
+    return seconds_of(_steps[number], steps, device)
+
+
+def run(contestants: list[Contestant], args, device: torch.device):
+    """Fill in everyone's seconds of a step, in turns; the first round, which still gathers memory, does not count."""
+    with Sides(args.threads, device) as sides:
+        progress = devices.Progress("prepare", len(contestants), "contestants")
+        for number, c in enumerate(contestants):
+            try:
+                c.memory = sides.call(c.ours, _prepare, number, c.make, device)
+            except Exception as error:  # a peer that fails is a row of the table, and no end of the contest
+                c.reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                print(f"{c.name} {c.setting}: {c.reason}", file=sys.stderr, flush=True)
+            progress.advance(1)
+        progress.close()
+        progress = devices.Progress("contest", args.rounds + 1, "rounds")
+        for round_number in range(args.rounds + 1):
+            for number, c in enumerate(contestants):
+                if not c.reason:
+                    seconds = sides.call(c.ours, _turn, number, args.steps, device)
+                    if round_number:
+                        c.seconds.append(seconds)
+            progress.advance(1)
+        progress.close()
 
 
 def ratio(a: Contestant, b: Contestant) -> tuple[float, float]:
@@ -177,12 +196,12 @@ def write(contestants: list[Contestant], args, device: torch.device, evaluations
             for what in ("matmul", "conv"):
                 row[f"of_{what}_peak"] = 2 * c.macs * rate / found[what, precision]
             row["memory_mib"] = c.memory
-            same = [d for d in done if d.name == "surrodiff" and d.network == "Default" and d.setting == c.setting]
+            same = [d for d in done if d.ours and d.network == "Default" and d.setting == c.setting]
             if same and c is not same[0]:
                 row["time_to_our_default"], row["time_to_our_default_half_range"] = ratio(c, same[0])
                 row["operations_to_our_default"] = c.macs / same[0].macs
-                row["paper_time_to_default"] = paper_ratio(c.network, training) if c.name == "surrodiff" else None
-            if c is best[c.name] and c.name != "surrodiff" and "surrodiff" in best:
+                row["paper_time_to_default"] = paper_ratio(c.network, training) if c.ours else None
+            if c is best[c.name] and not c.ours and "surrodiff" in best:
                 row["best_time_to_our_best"], row["best_time_to_our_best_half_range"] = ratio(c, best["surrodiff"])
         rows.append(row | {"reason": c.reason})
     machine = {f"{what}_{precision}_tflops": speed / 1e12 for (what, precision), speed in found.items()}

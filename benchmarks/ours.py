@@ -4,13 +4,14 @@ Everything that the benchmarks make of the product is made here.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from surrodiff import acceleration, params
+from surrodiff import acceleration, networks, params
 from surrodiff.acceleration import Evaluation
 from surrodiff.model_params import Diffusion
 from surrodiff.sampling import ReverseProcess
@@ -67,3 +68,19 @@ def reverse(model: dict, network: torch.nn.Module, setting: Setting, device: tor
     schedule = Schedule(Diffusion.model_validate(model["diffusion"]), device=device)
     evaluation = Evaluation(network, precision(model, setting, device))
     return ReverseProcess(evaluation, schedule, (3, 32, 32), seed=0, compiled=compiled)
+
+
+def train(model: dict, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
+    made, number = trainer(model, batch, setting, device), iter(range(1, 10**9))
+    return lambda: made.step(next(number))
+
+
+def sample(model: dict, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
+    made, index = reverse(model, networks.build(model), setting, device), torch.arange(batch, device=device)
+    x_t = made.prior(index)
+
+    @torch.inference_mode()
+    def step():
+        made.step(x_t, 500, index)
+
+    return step

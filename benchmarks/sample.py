@@ -7,9 +7,10 @@ A step is the network and its sampler's arithmetic and noise; images a second ar
 are those of train.py.
 """
 
-import torch
+from functools import partial
+
 from contest import Contestant, parser, run, start, write
-from ours import AUTO, models, reverse
+from ours import AUTO, models, sample
 from peers import diffusers_network, lucidrains_network, sample_diffusers, sample_lucidrains
 from train import macs
 
@@ -23,21 +24,11 @@ def main():
     known, batch, width = models(args.width), args.batch, args.width
 
     def ours(name: str, setting) -> Contestant:
-        def make():
-            made = reverse(known[name], networks.build(known[name]), setting, device)
-            index = torch.arange(batch, device=device)
-            x_t = made.prior(index)
-
-            @torch.inference_mode()
-            def step():
-                made.step(x_t, 500, index)
-
-            return step
-
+        make = partial(sample, known[name], batch, setting, device)
         return Contestant("surrodiff", name, "", setting, networks.macs_per_image(known[name]), make)
 
     def peer(name: str, sample, setting, operations: float) -> Contestant:
-        return Contestant(name, "Default", "", setting, operations, lambda: sample(width, batch, setting, device))
+        return Contestant(name, "Default", "", setting, operations, partial(sample, width, batch, setting, device))
 
     # Objectives and schedules change no reverse step.
     shapes = {str(model["network"]): name for name, model in reversed(known.items())}
@@ -50,7 +41,7 @@ def main():
     for setting in settings:
         contestants.append(ours("Default", setting))
         contestants += [peer(name, sample, setting, count) for name, (sample, count) in theirs.items()]
-    run(contestants, args.rounds, args.steps, device)
+    run(contestants, args, device)
     write(contestants, args, device, evaluations=1000)
 
 

@@ -8,10 +8,11 @@ Default in the plainest float32 loop. Needs the extra `benchmark`; a peer that i
 """
 
 import sys
+from functools import partial
 
 import torch
 from contest import Contestant, parser, run, start, write
-from ours import AUTO, EAGER, models, trainer
+from ours import AUTO, EAGER, models, train
 from peers import diffusers_network, lucidrains_network, train_diffusers, train_lucidrains, train_plain
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,19 +53,13 @@ def main():
     default, batch, width = known["Default"], args.batch, args.width
 
     def ours(name: str, setting) -> Contestant:
-        step = iter(range(1, 10**9))
-
-        def make():
-            made = trainer(known[name], batch, setting, device)
-            return lambda: made.step(next(step))
-
         model = known[name]
+        make = partial(train, model, batch, setting, device)
         return Contestant("surrodiff", name, objective_name(model), setting, per_step(model), make)
 
     def peer(name: str, train, first, setting, operations: float) -> Contestant:
-        return Contestant(
-            name, "Default", "uniform t", setting, operations, lambda: train(first, batch, setting, device)
-        )
+        make = partial(train, first, batch, setting, device)
+        return Contestant(name, "Default", "uniform t", setting, operations, make)
 
     # A schedule alone changes nothing here.
     names = [name for name in args.networks or known if name != "ShortDiffusion"]
@@ -77,7 +72,7 @@ def main():
     for setting in settings:
         contestants.append(ours("Default", setting))
         contestants += [peer(name, train, width, setting, count) for name, (train, count) in theirs.items()]
-    run(contestants, args.rounds, args.steps, device)
+    run(contestants, args, device)
     write(contestants, args, device, evaluations=1)
 
 

@@ -21,20 +21,25 @@ def is_large(config: dict) -> bool:
     return networks.macs_per_image(config) >= LARGE_MACS
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16: GPUs from Ampere on, CPUs with AMX or AVX-512 BF16.
+
+    By what the processor says it has, never by a measurement: that would let chance decide the results.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
 def resolve_precision(precision: str, device: torch.device, config: dict) -> str:
     """`float32` or `bfloat16` for the network of a model's configuration.
 
-    `auto` is bfloat16 on GPUs with bfloat16 tensor cores (from Ampere) and, for large networks, on CPUs with
-    instructions for its products (AMX, AVX-512 BF16); else float32. By what the processor says it has, never by a
-    measurement: that would let chance decide the results.
+    `auto` is bfloat16 where the device has it (see has_bfloat16), on a CPU for large networks only; else float32.
     """
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        has = torch.cpu.get_capabilities()
-        fast = is_large(config) and any(has.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    fast = has_bfloat16(device) and (device.type == "cuda" or is_large(config))
     return "bfloat16" if fast else "float32"
 
 
