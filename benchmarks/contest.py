@@ -14,11 +14,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from ours import COMPILED, EAGER, Setting, models
+from ours import COMPILED, EAGER, Setting, models, precisions
 from ours import precision as resolved
 from sides import Sides
 
-from surrodiff import acceleration, devices, provenance
+from surrodiff import devices, provenance
 from surrodiff.rows import number, paper_lines
 from surrodiff.runs import write_text
 from surrodiff.timing import seconds_of
@@ -68,18 +68,14 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def start(args) -> tuple[torch.device, list[Setting]]:
-    """The device, and the settings in which everyone is compared: bfloat16 only where it has instructions for it."""
+    """The device, and the settings in which everyone is compared."""
     if args.width % 8:
         sys.exit(f"--width: must be a multiple of 8, got {args.width}")
     torch.set_num_threads(args.threads)
     device = devices.resolve(args.device)
     compiled = device.type == "cuda" if args.compile is None else args.compile
-    precisions = _precisions(device)
-    return device, [setting for setting in EAGER + COMPILED * compiled if setting.precision in precisions]
-
-
-def _precisions(device: torch.device) -> list[str]:
-    return ["float32"] + ["bfloat16"] * acceleration.has_bfloat16(device)
+    known = precisions(device)
+    return device, [setting for setting in EAGER + COMPILED * compiled if setting.precision in known]
 
 
 def peaks(device: torch.device) -> dict[tuple[str, str], float]:
@@ -87,7 +83,7 @@ def peaks(device: torch.device) -> dict[tuple[str, str], float]:
     precision): the best of thirty."""
     big, images = (8192, 256) if device.type == "cuda" else (1024, 8)
     found = {}
-    for precision in _precisions(device):
+    for precision in precisions(device):
         dtype = getattr(torch, precision)
         a, b = (torch.randn(big, big, device=device, dtype=dtype) for _ in range(2))
         x = torch.randn(images, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)

@@ -35,6 +35,11 @@ EAGER = [Setting("float32", False), Setting("bfloat16", False)]
 COMPILED = [Setting("float32", True), Setting("bfloat16", True)]
 
 
+def precisions(device: torch.device) -> list[str]:
+    """What is compared on a device: without instructions for it, a step in bfloat16 takes minutes on a CPU."""
+    return ["float32"] + ["bfloat16"] * acceleration.has_bfloat16(device)
+
+
 def models(width: int) -> dict[str, dict]:
     """The preset `paper`'s diffusion models at full resolution, all widths by `width` / 128."""
     file = Path(__file__).parent.parent / "params.yaml"

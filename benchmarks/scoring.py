@@ -2,9 +2,10 @@
 
     python benchmarks/scoring.py [--images 64] [--batch 64] [--rounds 5] [--device auto] [--threads 2] [--out FILE.csv]
 
-Everything takes turns on the same images, in every round; a speed is the median over the rounds, a ratio the median of
-the rounds' ratios. Without Inception's weights in the cache (docs/scores.md), weights are drawn: speeds are the same,
-Frechet distances are then those of an untrained network. Needs the extra `test`.
+Everything takes turns on the same images, in every round, ours in one process and the others in another; a speed is the
+median over the rounds, a ratio the median of the rounds' ratios. Without Inception's weights in the cache
+(docs/scores.md), weights are drawn: speeds are the same, Frechet distances are then those of an untrained network.
+bfloat16 takes part where the device has instructions for it. Needs the extra `test`.
 """
 
 import argparse
@@ -13,9 +14,9 @@ import io
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,13 +25,17 @@ import torch
 import torch.nn.functional as F
 from cleanfid.features import build_feature_extractor
 from cleanfid.resize import build_resizer
+from ours import precisions
+from sides import Sides
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from surrodiff import devices, features, provenance, resizing, runs
 from surrodiff.errors import shown
 from surrodiff.metrics import Moments, frechet_distance
+from surrodiff.timing import seconds_of
 
 TORCHSCRIPT = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid looks for NVIDIA's file
+CLEAN_FID_NETWORKS = {True: "NVIDIA's TorchScript", False: "traced copy of torch-fidelity's"}
 
 
 class Drawn(FeatureExtractorInceptionV3):
@@ -63,48 +68,91 @@ def smooth_images(count: int, seed: int, grid: int) -> torch.Tensor:
     return (images * 64 + 128).clamp(0, 255).to(torch.uint8)
 
 
-def clean_fid(fidelity: FeatureExtractorInceptionV3, device: torch.device) -> tuple[Callable, str]:
-    """clean-fid's features of uint8 images (B, 3, H, W) in its mode `clean`, and which network it runs."""
+def fidelity_network(file: Path, device: torch.device) -> FeatureExtractorInceptionV3:
+    return FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], feature_extractor_weights_path=file).to(device)
+
+
+def fidelity(file: Path, batch: int, device: torch.device) -> Callable:
+    network = fidelity_network(file, device)
+    return lambda images: torch.cat([network(part.to(device))[0] for part in images.split(batch)])
+
+
+def clean_fid(file: Path, batch: int, device: torch.device) -> Callable:
+    """clean-fid's features in its mode `clean`, with NVIDIA's network if it is there."""
     if TORCHSCRIPT.exists():
-        network, kind = build_feature_extractor("clean", device, use_dataparallel=False), "NVIDIA's TorchScript"
+        network = build_feature_extractor("clean", device, use_dataparallel=False)
     else:
-        trunk = torch.nn.Sequential(*list(fidelity.children())[:-1])
+        trunk = torch.nn.Sequential(*list(fidelity_network(file, device).children())[:-1])
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # TorchScript is old
             traced = torch.jit.trace(trunk, torch.zeros(2, 3, 299, 299, device=device))
-        network, kind = lambda images: traced((images - 128) / 128), "traced copy of torch-fidelity's"
-    resizer = build_resizer("clean")
+
+        def network(images: torch.Tensor) -> torch.Tensor:
+            return traced((images - 128) / 128)
+
+    resize = pil_resizing()
 
     def extract(images: torch.Tensor) -> torch.Tensor:
-        resized = np.stack([resizer(image) for image in images.permute(0, 2, 3, 1).numpy()])
-        return network(torch.from_numpy(resized).permute(0, 3, 1, 2).to(device))
+        resized = torch.from_numpy(np.stack(resize(images)))
+        return network(resized.permute(0, 3, 1, 2).to(device))
 
-    return extract, kind
-
-
-def in_turns(contenders: dict[str, Callable], images: torch.Tensor, rounds: int, device) -> dict[str, list[float]]:
-    """Images per second of every contender in every round, after one that does not count."""
-    speeds = {name: [] for name in contenders}
-    with torch.inference_mode():
-        for number in range(rounds + 1):
-            for name, run in contenders.items():
-                part = images if number else images[:8]
-                began = time.perf_counter()
-                run(part)
-                devices.synchronise(device)
-                if number:
-                    speeds[name].append(len(part) / (time.perf_counter() - began))
-            print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-    return speeds
+    return lambda images: torch.cat([extract(part) for part in images.split(batch)])
 
 
-def distance(extract: Callable, sets: list[torch.Tensor]) -> float:
-    """Frechet distance of two sets of images by the features that `extract` gives for all images of one."""
+def pil_resizing() -> Callable:
+    resizer = build_resizer("clean")
+    return lambda images: [resizer(image) for image in images.permute(0, 2, 3, 1).numpy()]
+
+
+def our_features(build: Callable[..., features.FeatureNetwork], batch: int, device: torch.device) -> Callable:
+    network = build()
+
+    def extract(images: torch.Tensor) -> torch.Tensor:
+        found = features.extract_all(network, images, device, batch, "the benchmark")
+        return torch.cat([features for features, _ in found])
+
+    return extract
+
+
+def our_resizing(rule: str, batch: int, device: torch.device) -> Callable:
+    at_once = features.CPU_BATCH if device.type == "cpu" else batch
+    return lambda images: [resizing.resize(part.to(device), 299, rule) for part in images.split(at_once)]
+
+
+_contenders: dict[str, Callable] = {}  # in a side's process
+
+
+def _prepare(name: str, make: Callable[[], Callable]):
+    _contenders[name] = make()
+
+
+@torch.inference_mode()
+def _speed(name: str, images: np.ndarray, device: torch.device) -> float:
+    """Images per second."""
+    seconds = seconds_of(partial(_contenders[name], torch.from_numpy(images)), 1, device)
+    return len(images) / seconds
+
+
+@torch.inference_mode()
+def _distance(name: str, sets: list[np.ndarray]) -> float:
+    """Frechet distance of two sets of images by a contender's features."""
     found = []
     for images in sets:
         moments = Moments(len(images), groups=1)
-        moments.add(extract(images).cpu())
+        moments.add(_contenders[name](torch.from_numpy(images)).cpu())
         found.append(moments.statistics())
     return frechet_distance(*found)
+
+
+def in_turns(call: Callable, names: list[str], images: np.ndarray, rounds: int, device) -> dict[str, list[float]]:
+    """Images per second of every contender in every round, after one that does not count."""
+    speeds = {name: [] for name in names}
+    for number in range(rounds + 1):
+        for name in names:
+            speed = call(name, _speed, images if number else images[:8], device)
+            if number:
+                speeds[name].append(speed)
+        print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+    return speeds
 
 
 def main():
@@ -118,61 +166,37 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = devices.resolve(args.device)
-    images = smooth_images(args.images, 0, 8)
+    images = smooth_images(args.images, 0, 8).numpy()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Sides(args.threads, device) as sides:
         file, weights = inception_weights(Path(folder))
-        fidelity = FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], feature_extractor_weights_path=file)
-        fidelity = fidelity.to(device)
-        networks = {
-            f"surrodiff {name} {precision}": build(precision)
-            for name, build in {
-                "inception": lambda precision: features.inception(file, device, precision),
-                "inception_clean": lambda precision: features.inception(
-                    file, device, precision, "inception_clean", "clean"
-                ),
-                "efficientnet_lite0": lambda precision: features.efficientnet_lite0(
-                    features.efficientnet_lite0_file(), device, precision
-                ),
-            }.items()
-            for precision in ("float32", "bfloat16")
-        }
+        networks = {"torch-fidelity": partial(fidelity, file, args.batch, device)}
+        networks["clean-fid"] = partial(clean_fid, file, args.batch, device)
+        lite0 = features.efficientnet_lite0_file()
+        for name, build in {
+            "inception": partial(features.inception, file, device),
+            "inception_clean": partial(features.inception, file, device, name="inception_clean", rule="clean"),
+            "efficientnet_lite0": partial(features.efficientnet_lite0, lite0, device),
+        }.items():
+            for precision in precisions(device):
+                make = partial(our_features, partial(build, precision=precision), args.batch, device)
+                networks[f"surrodiff {name} {precision}"] = make
+        resizings = {f"resizing, {rule}": partial(our_resizing, rule, args.batch, device) for rule in resizing.RULES}
+        contenders = {**networks, "resizing, PIL": pil_resizing, **resizings}
+        others = ["torch-fidelity", "clean-fid", "resizing, PIL"]
 
-    def ours(network: features.FeatureNetwork) -> Callable:
-        return lambda images: torch.cat(
-            [found for found, _ in features.extract_all(network, images, device, args.batch, "the benchmark")]
-        )
+        def call(name: str, function: Callable, *arguments):
+            return sides.call(name not in others, function, name, *arguments)
 
-    clean, kind = clean_fid(fidelity, device)
-    others = {
-        "torch-fidelity": lambda images: torch.cat([fidelity(part.to(device))[0] for part in images.split(args.batch)]),
-        "clean-fid": lambda images: torch.cat([clean(part) for part in images.split(args.batch)]),
-    }
-    resizer = build_resizer("clean")
-    at_once = features.CPU_BATCH if device.type == "cpu" else args.batch
-    resizings = {
-        "resizing, PIL": lambda images: [resizer(image) for image in images.permute(0, 2, 3, 1).numpy()],
-        **{
-            f"resizing, {rule}": lambda images, rule=rule: [
-                resizing.resize(part.to(device), 299, rule) for part in images.split(at_once)
-            ]
-            for rule in resizing.RULES
-        },
-    }
-    speeds = in_turns({**others, **{n: ours(w) for n, w in networks.items()}}, images, args.rounds, device)
-    speeds |= in_turns(resizings, images.repeat(4, 1, 1, 1), args.rounds, device)
+        for name, make in contenders.items():
+            call(name, _prepare, make)
+        speeds = in_turns(call, list(networks), images, args.rounds, device)
+        many = np.tile(images, (4, 1, 1, 1))
+        speeds |= in_turns(call, ["resizing, PIL", *resizings], many, args.rounds, device)
+        sets = [images, smooth_images(args.images, 1, 6).numpy()]
+        distances = {name: call(name, _distance, sets) for name in networks if name != "clean-fid"}
 
-    sets = [images, smooth_images(args.images, 1, 6)]
-    with torch.inference_mode():
-        distances = {
-            name: distance(extract, sets)
-            for name, extract in {
-                "torch-fidelity": others["torch-fidelity"],
-                **{name: ours(network) for name, network in networks.items()},
-            }.items()
-        }
-
-    fastest = max(others, key=lambda name: statistics.median(speeds[name]))
+    fastest = max(others[:2], key=lambda name: statistics.median(speeds[name]))
     made_by = provenance.describe(device, "float32")
     machine = {
         "device": made_by["device"],
@@ -180,7 +204,7 @@ def main():
         "revision": made_by["revision"],
         "finished": made_by["finished"],
         "weights": weights,
-        "clean_fid_network": kind,
+        "clean_fid_network": CLEAN_FID_NETWORKS[TORCHSCRIPT.exists()],
     }
     rows = []
     for name, found in speeds.items():
@@ -208,7 +232,8 @@ def main():
         writer.writerows({**row, **own} for row in rows)
 
     print(f"{machine['device']}; {machine['versions']}")
-    print(f"Inception's weights: {weights}; clean-fid runs {kind}; {args.images} images, batches of {args.batch}")
+    runs_on = machine["clean_fid_network"]
+    print(f"Inception's weights: {weights}; clean-fid runs {runs_on}; {args.images} images, batches of {args.batch}")
     print(f"{'':38} images/s  (min to max)      times as fast     relative shift of the Frechet distance")
     for row in rows:
         spread = f"({row['min']:.4g} to {row['max']:.4g})"
