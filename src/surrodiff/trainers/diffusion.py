@@ -27,7 +27,7 @@ class DiffusionTrainer:
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)
         self.precision = resolve_precision(self.training.precision, device, config)
-        memory_format = layout(execution["channels_last"], device, self.precision)
+        memory_format = layout(execution["channels_last"], device)
         self.network = networks.build(config).to(device, memory_format=memory_format).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.weights, self.ema_weights = list(self.network.parameters()), list(self.ema.parameters())
