@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from ours import COMPILED, EAGER, Setting, models, precisions
+from ours import COMPILED, EAGER, Setting, add_networks, eights, models, precisions
 from ours import precision as resolved
 from sides import Sides
 
 from surrodiff import devices, provenance
+from surrodiff.cli import count
 from surrodiff.rows import number, paper_lines
 from surrodiff.runs import write_text
 from surrodiff.timing import seconds_of
@@ -53,14 +54,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     text = "CPU threads (default: PyTorch's, which heeds OMP_NUM_THREADS)"
-    made.add_argument("--threads", type=int, default=torch.get_num_threads(), help=text)
-    made.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
-    made.add_argument("--steps", type=int, default=1, help="steps of a turn (default: 1)")
-    made.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")
+    made.add_argument("--threads", type=count, default=torch.get_num_threads(), help=text)
+    made.add_argument("--rounds", type=count, default=5, help="turns of each contestant (default: 5)")
+    made.add_argument("--steps", type=count, default=1, help="steps of a turn (default: 1)")
+    made.add_argument("--batch", type=count, default=128, help="images of a step (default: 128)")
     made.add_argument(
-        "--width", type=int, default=128, help="base channels of Default, in eights (default: the paper's)"
+        "--width", type=eights, default=128, help="base channels of Default, in eights (default: the paper's)"
     )
-    made.add_argument("--networks", nargs="+", metavar="NAME", help="models of the preset `paper` (default: all)")
+    add_networks(made, None, "models of the preset `paper` (default: all)")
     text = "compiled contestants too (default: on a GPU; a CPU compiles each for minutes)"
     made.add_argument("--compile", action=argparse.BooleanOptionalAction, help=text)
     made.add_argument("--out", type=Path, required=True, help="the CSV to write")
@@ -69,8 +70,6 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def start(args) -> tuple[torch.device, list[Setting]]:
     """The device, and the settings in which everyone is compared."""
-    if args.width % 8:
-        sys.exit(f"--width: must be a multiple of 8, got {args.width}")
     torch.set_num_threads(args.threads)
     device = devices.resolve(args.device)
     compiled = device.type == "cuda" if args.compile is None else args.compile

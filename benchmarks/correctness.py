@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from ours import COMPILED, EAGER, Setting, models, reverse, trainer
+from ours import COMPILED, EAGER, Setting, add_networks, eights, models, reverse, trainer
 
 from surrodiff import devices, networks
+from surrodiff.cli import count
 from surrodiff.errors import shown
 from surrodiff.runs import write_text
 
@@ -65,9 +66,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--compile", action="store_true", help="compiled code too")
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--networks", nargs="+", default=["Default", "MBConv64"])
+    parser.add_argument("--width", type=eights, default=128)
+    parser.add_argument("--batch", type=count, default=16)
+    add_networks(parser, ["Default", "MBConv64"], "models of the preset `paper` (default: Default MBConv64)")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     device, known, rows = devices.resolve(args.device), models(args.width), []

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 import yaml
+from ours import eights
 
 from surrodiff import devices, params, plan, timing
+from surrodiff.cli import count
 from surrodiff.costs import Costs
 from surrodiff.errors import shown
 
@@ -84,10 +86,10 @@ def main():
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--train-batch", type=int, default=128, help="of Default; SNGAN has half (default: 128)")
-    parser.add_argument("--batch", type=int, default=500, help="images at once in sampling")
+    parser.add_argument("--width", type=eights, default=128)
+    parser.add_argument("--samples", type=count, default=10_000)
+    parser.add_argument("--train-batch", type=count, default=128, help="of Default; SNGAN has half (default: 128)")
+    parser.add_argument("--batch", type=count, default=500, help="images at once in sampling")
     args = parser.parse_args()
     paper = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())["presets"]["paper"]
     execution = {"sampling_batch": args.batch, "threads": torch.get_num_threads(), "checkpoint_every": 200}

@@ -24,6 +24,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 [ -n "$out" ] || { echo "gpu.sh: --out FOLDER is needed" >&2; exit 2; }
+[ -z "$pictures" ] || [ -d "$pictures" ] || { echo "gpu.sh: --pictures: there is no folder $pictures" >&2; exit 2; }
 mkdir -p "$out/done"
 out=$(cd "$out" && pwd)
 [ -z "$pictures" ] || pictures=$(cd "$pictures" && pwd)

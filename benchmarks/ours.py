@@ -3,6 +3,7 @@
 Everything that the benchmarks make of the product is made here.
 """
 
+import argparse
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 
 from surrodiff import acceleration, networks, params
 from surrodiff.acceleration import Evaluation
+from surrodiff.cli import count
 from surrodiff.model_params import Diffusion
 from surrodiff.sampling import ReverseProcess
 from surrodiff.schedule import Schedule
@@ -51,6 +53,19 @@ def models(width: int) -> dict[str, dict]:
             network["base_channels"] = network["base_channels"] * width // 128
             network["groups"] = network["groups"] * width // 128
     return found
+
+
+def eights(text: str) -> int:
+    """The width that an option asks for."""
+    if count(text) % 8:
+        raise argparse.ArgumentTypeError(f"must be a multiple of 8, got {text!r}")
+    return int(text)
+
+
+def add_networks(parser: argparse.ArgumentParser, default: list[str] | None, text: str):
+    """The option that names models of the preset `paper`."""
+    choices = list(models(128))
+    parser.add_argument("--networks", nargs="+", metavar="NAME", choices=choices, default=default, help=text)
 
 
 def precision(model: dict, setting: Setting, device: torch.device) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from ours import Setting, models, trainer
+from ours import Setting, eights, models, trainer
 from torch.profiler import ProfilerActivity, profile
 
 from surrodiff import devices
+from surrodiff.cli import count
 from surrodiff.errors import shown
 from surrodiff.runs import write_text
 
@@ -24,9 +25,9 @@ def main():
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--width", type=eights, default=128)
+    parser.add_argument("--batch", type=count, default=128)
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

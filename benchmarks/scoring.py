@@ -30,6 +30,7 @@ from sides import Sides
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from surrodiff import devices, features, provenance, resizing, runs
+from surrodiff.cli import count
 from surrodiff.errors import shown
 from surrodiff.metrics import Moments, frechet_distance
 from surrodiff.timing import seconds_of
@@ -157,11 +158,11 @@ def in_turns(call: Callable, names: list[str], images: np.ndarray, rounds: int, 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=64, help="images a round, and of each set for the distances")
-    parser.add_argument("--batch", type=int, default=64, help="at most so many at a time; torch-fidelity's default")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=count, default=64, help="images a round, and of each set for the distances")
+    parser.add_argument("--batch", type=count, default=64, help="at most so many at a time; torch-fidelity's default")
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("scoring.csv"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -21,6 +21,26 @@ def test_scoring_is_compared_at_equal_distances(root, tmp_path):
     assert abs(found.loc["surrodiff inception float32", "relative_shift"]) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("script", "options", "told"),
+    [
+        ("train.py", ["--networks", "Defalt"], "--networks: invalid choice: 'Defalt'"),
+        ("correctness.py", ["--networks", "Defalt"], "--networks: invalid choice: 'Defalt'"),
+        ("sample.py", ["--width", "12"], "--width: must be a multiple of 8, got '12'"),
+        ("profile_step.py", ["--width", "0"], "--width: must be a whole number from 1, got '0'"),
+        ("scoring.py", ["--batch", "-1"], "--batch: must be a whole number from 1, got '-1'"),
+        ("evidence.py", ["--samples", "many"], "--samples: must be a whole number from 1, got 'many'"),
+    ],
+)
+def test_a_wrong_option_is_told(script, options, told, root, tmp_path):
+    command = [sys.executable, f"benchmarks/{script}", *options, "--out", str(tmp_path / "out.csv")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_training_and_sampling_are_compared_in_steps_that_are_done_once(root, tmp_path):
     out = tmp_path / "with space"
     command = ["bash", "benchmarks/gpu.sh", "--out", str(out), "--device", "cpu", "--width", "8"]

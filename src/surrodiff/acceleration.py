@@ -46,8 +46,8 @@ def resolve_precision(precision: str, device: torch.device, config: dict) -> str
 def layout(setting: bool | str, device: torch.device) -> torch.memory_format:
     """What `execution.channels_last` means for a training.
 
-    `auto` is channels last but on a CPU, where it gains nothing: gradients of convolutions take longer in it without
-    AVX-512, and GroupNorm's in bfloat16 takes several times as long.
+    `auto` is channels last but on a CPU: gradients of convolutions are no faster in it there, slower without AVX-512,
+    and GroupNorm's in bfloat16 takes several times as long.
     """
     last = device.type != "cpu" if setting == "auto" else setting
     return torch.channels_last if last else torch.contiguous_format

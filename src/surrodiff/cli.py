@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """The number that an option asks for; argparse says what was wrong with it."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
     return int(text)
@@ -104,7 +105,7 @@ def _count(text: str) -> int:
 
 def _add_machine(parser: argparse.ArgumentParser):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to run (default: the file's `device`)")
-    parser.add_argument("--threads", type=_count, help="CPU threads (default: the preset's execution.threads)")
+    parser.add_argument("--threads", type=count, help="CPU threads (default: the preset's execution.threads)")
 
 
 def _params(args) -> params.Params:
