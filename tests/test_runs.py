@@ -1,19 +1,35 @@
 """Run folders: whole files only, one writer, one configuration, and checksums that notice everything."""
 
+import errno
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff import stages
+from surrodiff import devices, locks, runs, stages
 from surrodiff.errors import UserError
-from surrodiff.plan import Run
-from surrodiff.runs import complete, opened, read_json, replacing, sha256, verified, write_json, write_text
+from surrodiff.plan import Run, canonical
+from surrodiff.runs import (
+    complete,
+    opened,
+    read_json,
+    read_record,
+    replacing,
+    sha256,
+    verified,
+    work_folder,
+    write_json,
+    write_text,
+)
 
 RUN = Run("models", "Mine", {"steps": 3, "rate": 0.5})
 HOLDER = """
@@ -112,7 +128,11 @@ def test_not_a_number_is_not_written(tmp_path):
     assert names(tmp_path) == set()
 
 
-@pytest.mark.parametrize("content", [b"", b'{"run": "Mi', b"\xff\xfe"])
+DAMAGED = [b"", b'{"run": "Mi', b"\xff\xfe", b"[" * 100_000, b"1" * 5000]
+OF_ANOTHER_SHAPE = [b"{}", b"[]", b"3", b"null", b'"text"', b'{"run": []}', b'{"run": "Mine-00000000", "files": {}}']
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: repr(content[:6]))
 def test_damaged_json_is_told(tmp_path, content):
     path = tmp_path / "record.json"
     path.write_bytes(content)
@@ -120,20 +140,92 @@ def test_damaged_json_is_told(tmp_path, content):
         read_json(path)
 
 
-def test_a_second_process_is_refused_and_told_who_is_first(tmp_path, root):
+@pytest.mark.parametrize("content", [*DAMAGED, *OF_ANOTHER_SHAPE], ids=lambda content: repr(content[:20]))
+@pytest.mark.parametrize("name", ["record.json", "config.json"])
+def test_a_record_or_configuration_that_is_not_as_written_is_told(tmp_path, name, content):
+    path, _ = finished(tmp_path)
+    (path / name).unlink()
+    (path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: (damaged|altered)") as caught:
+        complete(tmp_path, "models", RUN.id)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "work/models" / RUN.id) in str(caught.value), "where it comes back from"
+
+
+@given(st.data())
+def test_no_changed_byte_of_a_record_or_configuration_is_believed(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("changed")
+    path, record = finished(folder)
+    file = path / data.draw(st.sampled_from(["record.json", "config.json"]))
+    blob = file.read_bytes()
+    position, bit = data.draw(st.integers(0, len(blob) - 1)), data.draw(st.integers(0, 7))
+    file.write_bytes(blob[:position] + bytes([blob[position] ^ 1 << bit]) + blob[position + 1 :])
+    with suppress(UserError):
+        _, config, found = complete(folder, "models", RUN.id)
+        # What is let through is white space, or the name of the checksum itself.
+        assert {key: found[key] for key in record} == record
+        assert config == RUN.config
+
+
+def test_a_record_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path):
+    path, record = finished(tmp_path)
+    write_json(path / "record.json", record)
+    assert complete(tmp_path, "models", RUN.id)[2] == record
+
+
+def test_a_second_process_waits_for_the_first_and_says_for_whom(tmp_path, root, capsys):
     with held_elsewhere(tmp_path, root) as holder:
-        with pytest.raises(UserError) as caught, opened(tmp_path, RUN):
-            pass
-        message = str(caught.value)
-        assert f"process {holder.pid} on " in message
-        assert str(tmp_path / "models" / RUN.id) in message
-        assert "\n" not in message
         with opened(tmp_path, Run("models", "Mine", {"steps": 4})) as other:
             assert other.record is None
-        holder.stdin.close()
-        holder.wait()
+        threading.Timer(3, holder.stdin.close).start()
         with opened(tmp_path, RUN) as folder:
             assert folder.record is None
+        holder.wait()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'work' / 'models' / RUN.id}: waiting for process {holder.pid} on ")
+
+
+def test_waiting_ends_when_the_holder_makes_no_progress_and_not_before(tmp_path, root, monkeypatch):
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(runs, "STALLED_SECONDS", 2)
+    lock = work_folder(tmp_path, "models", RUN.id) / ".lock"
+    with held_elsewhere(tmp_path, root) as holder:
+        beats = [threading.Timer(n / 2, os.utime, [lock]) for n in range(8)]
+        began = time.monotonic()
+        for beat in beats:
+            beat.start()
+        with pytest.raises(UserError) as caught, opened(tmp_path, RUN):
+            pass
+        assert time.monotonic() - began > 3.5 + 2  # the last beat, and then as long as it may be silent
+        message = str(caught.value)
+        assert f"process {holder.pid} on " in message
+        assert "has made no progress" in message
+        assert "\n" not in message
+        assert holder.poll() is None
+
+
+def test_progress_beats(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0)
+    with opened(tmp_path, RUN) as folder:
+        os.utime(folder.path / ".lock", (1, 1))
+        devices.Progress("train", 10, "steps").advance(1)
+        assert time.time() - (folder.path / ".lock").stat().st_mtime < 60
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_with_the_file_and_a_remedy(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UserError, match=r"\.lock: cannot be locked.*mount this file system with locks") as caught:
+        locks.try_lock(tmp_path / ".lock")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_file_of_a_lock_is_open_for_writing_as_nfs_wants(tmp_path):
+    with locks.try_lock(tmp_path / ".lock") as lock:
+        assert fcntl.fcntl(lock, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
 
 
 def test_a_killed_holder_holds_no_longer(tmp_path, root):
@@ -141,7 +233,7 @@ def test_a_killed_holder_holds_no_longer(tmp_path, root):
         holder.kill()
         holder.wait()
         with opened(tmp_path, RUN) as folder:
-            assert folder.path == tmp_path / "models" / RUN.id
+            assert folder.path == tmp_path / "work" / "models" / RUN.id
 
 
 def test_what_a_killed_writer_left_goes_when_the_folder_is_opened_again(tmp_path):
@@ -171,10 +263,13 @@ def test_the_order_of_keys_is_no_other_configuration(tmp_path):
 
 
 def finished(tmp_path) -> tuple:
+    """The folder and record of RUN with a file, as the workflow leaves it."""
     with opened(tmp_path, RUN) as folder:
         (folder.path / "a.bin").write_bytes(b"0123456789")
+        (folder.path / "half.part").write_bytes(b"01234")
+        assert not (tmp_path / "models" / RUN.id).exists(), "an unfinished run is not where DVC and readers look"
         folder.finish({"answer": 42}, ["a.bin"])
-    return folder.path, folder.record
+    return tmp_path / "models" / RUN.id, folder.record
 
 
 def test_a_finished_run_is_found_with_its_record(tmp_path):
@@ -185,15 +280,108 @@ def test_a_finished_run_is_found_with_its_record(tmp_path):
     with opened(tmp_path, RUN) as folder:
         assert folder.record == record
     assert verified(path, record, "a.bin") == path / "a.bin"
+    assert names(path) == {"config.json", "record.json", "a.bin"}
+    assert names(tmp_path / "work/models" / RUN.id) == {".lock", "config.json", "record.json", "a.bin"}
+
+
+@pytest.mark.parametrize("taken", ["the files", "the folder", "a part of it"])
+def test_a_finished_run_that_was_taken_away_comes_back_and_takes_no_room(tmp_path, taken):
+    """As DVC's checkouts take away what they do not know."""
+    path, record = finished(tmp_path)
+    contents = {file.name: file.read_bytes() for file in path.iterdir()}
+    match taken:
+        case "the files":
+            for file in path.iterdir():
+                file.unlink()
+        case "the folder":
+            shutil.rmtree(path)
+        case "a part of it":
+            (path / "record.json").unlink()
+    with opened(tmp_path, RUN) as folder:
+        assert folder.record == record
+        folder.mark_done()
+    assert {file.name: file.read_bytes() for file in path.iterdir() if file.name != "done.json"} == contents
+    assert (path / "done.json").exists()
+    assert (path / "a.bin").samefile(tmp_path / "work/models" / RUN.id / "a.bin")
+
+
+def test_a_finished_run_is_a_copy_where_there_are_no_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path, record = finished(tmp_path)
+    assert verified(path, record, "a.bin").read_bytes() == b"0123456789"
+
+
+def test_a_damaged_copy_does_not_come_back(tmp_path):
+    path, _ = finished(tmp_path)
+    shutil.rmtree(path)
+    (tmp_path / "work/models" / RUN.id / "a.bin").write_bytes(b"0123456780")
+    with pytest.raises(UserError, match=r"work/models/.*a\.bin: truncated or altered") as caught, opened(tmp_path, RUN):
+        pass
+    assert "\n" not in str(caught.value)
+    assert not path.exists()
+
+
+def test_what_an_earlier_version_left_unfinished_is_taken_over(tmp_path):
+    old = tmp_path / "models" / RUN.id
+    write_text(old / "config.json", canonical(RUN.config))
+    (old / "checkpoint.safetensors").write_bytes(b"state")
+    with opened(tmp_path, RUN) as folder:
+        assert (folder.path / "checkpoint.safetensors").read_bytes() == b"state"
+        folder.finish({}, ["checkpoint.safetensors"])
+    assert names(old) == {"config.json", "record.json", "checkpoint.safetensors"}
+
+
+@pytest.mark.parametrize("what", ["the folder", "the configuration", "the lock", "another's folder"])
+def test_a_run_whose_folder_is_taken_away_under_it_fails_and_says_so(tmp_path, what):
+    with opened(tmp_path, RUN) as folder:
+        folder.check()
+        match what:
+            case "the folder" | "another's folder":
+                shutil.rmtree(folder.path)
+            case "the configuration":
+                (folder.path / "config.json").unlink()
+            case "the lock":
+                (folder.path / ".lock").unlink()
+        if what == "another's folder":
+            with opened(tmp_path, RUN) as second:
+                second.check()
+        for act in (folder.check, lambda: folder.finish({}, [])):
+            with pytest.raises(UserError, match="deleted or replaced while this job was writing") as caught:
+                act()
+            assert str(folder.path) in str(caught.value)
+            assert "\n" not in str(caught.value)
+    assert not (tmp_path / "models" / RUN.id).exists()
+
+
+def test_a_file_that_was_taken_away_under_a_run_is_told(tmp_path):
+    with opened(tmp_path, RUN) as folder, pytest.raises(UserError, match=r"a\.bin: was deleted while the run was made"):
+        folder.finish({}, ["a.bin"])
+    assert not (tmp_path / "models" / RUN.id).exists()
+
+
+@pytest.mark.parametrize("below", ["standalone/tmp1", "tmp2"])
+def test_an_experiment_beside_the_workspace_works_with_the_repository_that_began_it(tmp_path, below):
+    experiment = tmp_path / "repository/.dvc/tmp/exps" / below
+    (experiment / ".dvc").mkdir(parents=True)
+    results = experiment / "results/test"
+    with opened(results, RUN) as folder:
+        assert folder.path == tmp_path / "repository/results/test/work/models" / RUN.id
+        folder.finish({}, [])
+    assert (results / "models" / RUN.id / "record.json").exists()
+    shutil.rmtree(experiment)
+    with opened(tmp_path / "repository/results/test", RUN) as folder:
+        assert folder.record["run"] == RUN.id
 
 
 def test_a_run_that_is_not_finished_is_not_complete(tmp_path):
-    with pytest.raises(UserError, match=r"config\.json: missing; run the step"):
-        complete(tmp_path, "models", RUN.id)
-    with opened(tmp_path, RUN):
-        pass
-    with pytest.raises(UserError, match=r"record\.json: missing; run the step"):
-        complete(tmp_path, "models", RUN.id)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"config\.json: missing; run the step"):
+            complete(tmp_path, "models", RUN.id)
+        with opened(tmp_path, RUN):
+            pass
 
 
 @pytest.mark.parametrize(
@@ -246,7 +434,7 @@ def test_a_deleted_marker_comes_back_and_nothing_is_made_again(own_results, run_
     after = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir() if file.name != ".lock"}
     assert {file: after[file] for file in before} == before
     assert set(after) - set(before) == {"done.json"}
-    assert record == read_json(path / "record.json")
+    assert record == read_record(path)
 
 
 def test_every_artefact_is_listed_and_verifies(results):

@@ -125,13 +125,67 @@ def test_every_altered_byte_of_the_values_is_told(tmp_path, a_file):
         assert refusal(path).startswith("altered")
 
 
-@pytest.mark.parametrize(("name", "other"), [(b"weight", b"weighs"), (b"digest", b"digets")])
-def test_an_altered_name_is_told(tmp_path, a_file, name, other):
+def test_no_altered_bit_of_the_header_changes_what_is_loaded(tmp_path, a_file):
+    """Neither names, types and shapes nor the metadata, by which a training resumes at a step."""
     blob = a_file.read_bytes()
-    assert blob.count(name) == 1
     path = tmp_path / "a.safetensors"
-    path.write_bytes(blob.replace(name, other))
+    expected = tensors.load(a_file)
+    refused = 0
+    for position in range(8 + int.from_bytes(blob[:8], "little")):
+        for bit in range(8):
+            path.write_bytes(blob[:position] + bytes([blob[position] ^ 1 << bit]) + blob[position + 1 :])
+            try:
+                loaded, metadata = tensors.load(path)
+            except UserError:
+                refused += 1
+                continue
+            assert metadata == expected[1], "only white space at the end can differ"
+            assert all(loaded[name].equal(value) for name, value in expected[0].items())
+            assert all(loaded[name].dtype == value.dtype for name, value in expected[0].items())
+    assert refused > 1000
+
+
+STEP = rb"\"step\":\"%d\""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(STEP % 6, STEP % 7), (b'"F32"', b'"I32"'), (b"[3,4]", b"[4,3]"), (b"[3,4]", b"[2,6]")]
+)
+def test_altered_metadata_types_and_shapes_are_told(tmp_path, a_file, old, new):
+    blob = a_file.read_bytes()
+    assert blob.count(old) == 1
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(blob.replace(old, new))
     assert refusal(path).startswith("altered")
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path):
+    """Its checksum was of names and values alone."""
+    import hashlib
+    import json
+
+    import safetensors.torch
+
+    x = torch.arange(3.0)
+    digest = hashlib.sha256(b"x" + x.numpy().tobytes()).hexdigest()
+    for kept, whole in ((digest, True), (digest[::-1], False)):
+        header = {"surrodiff": json.dumps({"step": "6", "digest": kept})}
+        safetensors.torch.save_file({"x": x}, tmp_path / "a.safetensors", header)
+        if whole:
+            loaded, metadata = tensors.load(tmp_path / "a.safetensors")
+            assert loaded["x"].equal(x)
+            assert metadata == {"step": "6"}
+        else:
+            assert refusal(tmp_path / "a.safetensors").startswith("altered")
+
+
+@pytest.mark.parametrize("header", [None, "", "{", "[]", "3", "null", "[" * 100_000, "1" * 5000, '{"sha256": 3}'])
+def test_metadata_of_another_shape_is_told(tmp_path, header):
+    import safetensors.torch
+
+    metadata = None if header is None else {"surrodiff": header}
+    safetensors.torch.save_file({"x": torch.zeros(3)}, tmp_path / "a.safetensors", metadata)
+    assert refusal(tmp_path / "a.safetensors").startswith("altered")
 
 
 def test_a_missing_file_is_told(tmp_path):

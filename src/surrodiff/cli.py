@@ -5,7 +5,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import socket
 import sys
 import time
@@ -13,9 +12,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from surrodiff import __version__, distributed, params, plan, recipes
+from surrodiff import __version__, distributed, params, plan, recipes, stopping
 from surrodiff.errors import UserError
-from surrodiff.runs import cache_folder
+from surrodiff.runs import cache_folder, shared
+from surrodiff.stopping import Stopped
 
 EXAMPLES = """\
 Each command does one step of the workflow for one run, named by params.yaml; `snakemake --cores all` does them all in
@@ -142,7 +142,7 @@ def _logging(path: Path):
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} process {os.getpid()} on {socket.gethostname()}", file=log)
         try:
             yield
-        except Exception as error:
+        except (Exception, Stopped) as error:
             print(f"{type(error).__name__}: {error}", file=log)
             raise
 
@@ -171,7 +171,7 @@ def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
     device = torch.device("cpu") if cpu else devices.resolve(args.device or _params(args).device)
     with distributed.joined(device.type), contextlib.nullcontext(device) if cpu else devices.claimed(device) as own:
         for run in runs:
-            log = _logging(_results(args) / "logs" / run.stage / f"{run.id}.log")
+            log = _logging(shared(_results(args)) / "logs" / run.stage / f"{run.id}.log")
             with log if args.command == "make" else contextlib.nullcontext():
                 yield stages.make(run, _results(args), own, execution)
 
@@ -291,7 +291,10 @@ def _record(args):
     from surrodiff import recording
 
     recording.record(params.load())
-    print("recorded; now commit dvc.lock, params.yaml, and the tables, figures and summary under results/ with git")
+    print(
+        "recorded; now commit dvc.lock, params.yaml, and the tables, figures and summary under results/ with git; then "
+        "`dvc push --all-commits` ships it (without that option only the selected preset's)"
+    )
 
 
 def _prune(args):
@@ -303,8 +306,8 @@ def _prune(args):
         state = "recorded" if leftover.recorded else "not recorded"
         did = "" if leftover in kept else ", deleted"
         if leftover not in kept:
-            shutil.rmtree(leftover.path)
-        print(f"{leftover.size / 1e6:12.2f} MB  {leftover.path}  ({state} in a commit{did})")
+            leftover.delete()
+        print(f"{leftover.size / 1e6:12.2f} MB  {leftover.paths[0]}  ({state} in a commit{did})")
     total, freed = (
         sum(leftover.size for leftover in part) / 1e6 for part in (found, [f for f in found if f not in kept])
     )
@@ -330,8 +333,19 @@ def _failed(message: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 for an error that is told in one line, 130 if interrupted."""
+    """Run a command; returns the exit code: 0, 1 for an error that is told in one line, 143 or 130 if it was stopped by
+    SIGTERM or SIGINT."""
     args = _parser().parse_args(argv)
+    try:
+        with stopping.watched():
+            return _run(args)
+    except Stopped as stop:
+        kept = "" if stop.kept else "; nothing finished is lost, and the same command resumes where it stopped"
+        distributed.say(f"surrodiff: {stop}{kept}")
+        return 128 + stop.number
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         if args.command in STAGES or args.command == "make":
             _make(args)
@@ -350,9 +364,6 @@ def main(argv: list[str] | None = None) -> int:
             errno.EROFS: "the file system is read-only",
         }.get(error.errno, error.strerror or str(error))
         return _failed(f"{error.filename or args.command}: {hint}")
-    except KeyboardInterrupt:
-        distributed.say("surrodiff: interrupted; the same command goes on where it was")
-        return 130
     except (MemoryError, RuntimeError) as error:
         out = ("MemoryError", "OutOfMemoryError")
         if type(error).__name__ not in out and "can't allocate memory" not in str(error):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surrodiff.plan import Plan, Run, canonical, timed
-from surrodiff.runs import read_json, write_json
+from surrodiff.runs import read_json, work_folder, write_json
 
 KEPT = Path("logs/costs.json")  # measured seconds of units, of one machine, so beside its logs
 SPLITS = {"digits": (1437, 360), "cifar10": (50_000, 10_000)}  # training and held-out images, before `data` is made
@@ -191,7 +191,7 @@ class Costs:
     def _trained(self, run: Run) -> tuple[int, float]:
         """The last logged step of an unfinished training and its seconds so far."""
         try:
-            with open(self.results / run.stage / run.id / "losses.csv", newline="") as file:
+            with open(work_folder(self.results, run.stage, run.id) / "losses.csv", newline="") as file:
                 *_, last = csv.DictReader(file)
             return int(last["step"]), float(last["seconds"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or cut in the middle of a line
@@ -203,7 +203,7 @@ class Costs:
             return 1.0
         if run.stage == "samples" and self._scores(run):
             return 1.0  # and may be deleted
-        folder, config = self.results / run.stage / run.id, run.config
+        folder, config = work_folder(self.results, run.stage, run.id), run.config
         if run.stage == "models":
             (steps,) = self.work(run).values()
             return self._trained(run)[0] / steps
@@ -256,8 +256,8 @@ class Costs:
 
 
 def _rows(folder: Path, name: str, row_bytes: int) -> int:
-    """How many rows of an array are in its part files (see parts), each beside its number."""
-    return sum(file.stat().st_size for file in folder.glob(f"{name}-*.part")) // (8 + row_bytes)
+    """How many rows of an array are in its part files (see parts), each beside its number and its checksum."""
+    return sum(file.stat().st_size for file in folder.glob(f"{name}-*.part")) // (8 + 8 + row_bytes)
 
 
 def duration(seconds: float) -> str:

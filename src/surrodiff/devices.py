@@ -1,7 +1,6 @@
 """Devices and progress: where the work runs, and how far it is."""
 
 import ctypes
-import fcntl
 import os
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from surrodiff import distributed
+from surrodiff import distributed, locks
 from surrodiff.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
@@ -58,14 +57,10 @@ def _candidates(device: torch.device) -> list[tuple[str, torch.device]]:
 
 def _locked(path: Path, held: ExitStack) -> bool:
     """Lock a file until `held` closes; False if another process has the lock."""
-    with ExitStack() as opening:
-        file = opening.enter_context(open(path, "w"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        held.push(opening.pop_all())
-        return True
+    if (lock := locks.try_lock(path)) is None:
+        return False
+    held.enter_context(lock)
+    return True
 
 
 def _lock(candidates: list[tuple[str, torch.device]], count: int, held: ExitStack) -> list[torch.device]:
@@ -150,6 +145,7 @@ class Progress:
 
     def advance(self, count: float, note: str = ""):
         """Count `count` more units; `note` is shown beside them."""
+        locks.beat()
         self.done += count
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)

@@ -117,3 +117,16 @@ def from_all(value) -> list:
     with _told():
         dist.all_gather_object(values, value)
     return values
+
+
+def any_of(number: int | None) -> int | None:
+    """The largest of the processes' numbers, on all of them; None where all have none."""
+    if world() == 1:
+        return number
+    import torch
+    import torch.distributed as dist
+
+    largest = torch.tensor(number or 0)
+    with _told():
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest) or None

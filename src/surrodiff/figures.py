@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from surrodiff.losses import training_losses
 from surrodiff.pictures import tile
 from surrodiff.recipes import sidecar
 from surrodiff.rows import frame, paper_row, score_names, scores_of
@@ -66,8 +67,9 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
     axis = figure.subplots()
     top = 0.0
     for row in recipe["rows"]:
-        path, config, _ = complete(results, "models", row["runs"][0]["run"])
-        losses = pd.read_csv(path / "losses.csv")
+        run = row["runs"][0]["run"]
+        _, config, _ = complete(results, "models", run)
+        losses = training_losses(results, run)
         losses = losses[losses["step"] <= max(row["of_steps"] / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
         mean = losses["loss_uniform_t"].rolling(max(1, len(losses) // 10), min_periods=1).mean()
         (line,) = axis.plot(losses["step"], mean, linewidth=1.8, label=paper_row("table_4_4", row)["row"])

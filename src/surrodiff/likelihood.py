@@ -109,16 +109,18 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
     def advance(count: int):
         progress.advance(count * scale)
 
-    for numbers in own:
-        rows = torch.from_numpy(numbers)
-        x_0 = data.to_float(images[rows].to(device))
-        terms = variational_bound(reverse, x_0, order[rows].to(device), advance)
-        if not terms.isfinite().all():
-            raise UserError(
-                f"{folder.path}: bounds of images {numbers[0]} to {numbers[-1]} are not finite; the model may have "
-                "diverged (see its losses.csv), or write likelihood.precision: float32"
-            )
-        parts.add(numbers, terms.cpu().numpy())
+    with parts.counted("bounds"):
+        for numbers in own:
+            rows = torch.from_numpy(numbers)
+            x_0 = data.to_float(images[rows].to(device))
+            terms = variational_bound(reverse, x_0, order[rows].to(device), advance)
+            if not terms.isfinite().all():
+                raise UserError(
+                    f"{folder.path}: bounds of images {numbers[0]} to {numbers[-1]} are not finite; the model may have "
+                    "diverged (see its losses.csv), or write likelihood.precision: float32"
+                )
+            folder.check()
+            parts.add(numbers, terms.cpu().numpy())
     progress.close()
     terms = parts.collected()
     if terms is None:
@@ -140,4 +142,3 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
         "provenance": provenance.describe(device, reverse.denoiser.precision),
     }
     folder.finish(record, [TERMS])
-    parts.remove()

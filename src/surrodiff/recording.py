@@ -1,8 +1,8 @@
 """What DVC has recorded of the results: record what is there, and find what nothing asks for any more."""
 
-import fcntl
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ import yaml
 
 from surrodiff import plan
 from surrodiff.errors import UserError
+from surrodiff.locks import try_lock
 from surrodiff.params import Params
-from surrodiff.runs import complete, verified
+from surrodiff.runs import LOCK, complete, verified
 
 STAGES = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
 
@@ -50,36 +51,54 @@ def record(params: Params):
 
 @dataclass(frozen=True)
 class Leftover:
-    """A run folder that no preset asks for; `recorded`: a commit of git and DVC's cache hold all of it."""
+    """A run that no preset asks for, in its folders: where it is read, and where it was made (see runs).
 
-    path: Path
+    recorded: a commit of git and DVC's cache hold all of it.
+    """
+
+    paths: list[Path]
     size: int
     recorded: bool
 
+    def delete(self):
+        """Delete its folders, that of the work first, so that no half of it is taken for a finished run."""
+        for path in reversed(self.paths):
+            shutil.rmtree(path)
+
 
 def leftovers(params: Params) -> list[Leftover]:
-    """Run folders below results/ that no preset of params.yaml asks for; those being written are not among them."""
+    """Runs below results/ that no preset of params.yaml asks for; those being written are not among them."""
     wanted = set()
     for preset in params.presets:
         wanted |= set(plan.build(params.model_copy(update={"preset": preset})).runs)
     found = []
     for preset in params.presets:
         for stage in STAGES:
-            for path in sorted((Path("results") / preset / stage).glob("*-????????")):
-                if path.name not in wanted and not _being_written(path):
-                    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-                    found.append(Leftover(path, size, _recorded(path)))
+            final, work = Path("results") / preset / stage, Path("results") / preset / "work" / stage
+            there = {path.name for folder in (final, work) for path in folder.glob("*-????????")} - wanted
+            for run_id in sorted(there):
+                paths = [path for path in (final / run_id, work / run_id) if path.exists()]
+                if not _being_written(work / run_id / LOCK):
+                    found.append(Leftover(paths, _size(paths), all(map(_recorded, paths))))
     return found
 
 
+def _size(paths: list[Path]) -> int:
+    """Bytes on the disk: a file under two names counts once."""
+    files = [file.stat() for path in paths for file in path.rglob("*") if file.is_file()]
+    return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values())
+
+
 def _being_written(path: Path) -> bool:
-    try:
-        with open(path / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    if not path.exists():
         return False
-    except BlockingIOError:
+    try:
+        lock = try_lock(path)
+    except PermissionError:  # whoever may not lock it may not delete it either
+        return False
+    if lock is None:
         return True
+    lock.close()
     return False
 
 
@@ -105,10 +124,12 @@ def _committed(folder: Path) -> dict[str, str]:
 
 
 def _recorded(path: Path) -> bool:
-    committed = _committed(path.parent)
+    """Whether a commit and DVC's cache hold all files of a run's folder, or of that of its work."""
+    stage = path.parent
+    committed = _committed(stage.parent.parent / stage.name if stage.parent.name == "work" else stage)
     for file in path.rglob("*"):
-        if file.is_file() and file.name != ".lock":
-            md5 = committed.get(file.relative_to(path.parent).as_posix())
+        if file.is_file() and file.name != LOCK:
+            md5 = committed.get(file.relative_to(stage).as_posix())
             if md5 is None or not _object(md5).exists() or md5 != _md5(file):
                 return False
     return True

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.special import stdtrit
 
+from surrodiff.losses import training_losses
 from surrodiff.runs import complete
 
 NORMAL_95 = 1.96  # standard errors to each side of a 95 % interval
@@ -164,7 +165,7 @@ def _train_times(row: dict, results: Path) -> dict[str, float]:
 def _loss_variance(run: str, results: Path) -> dict[str, float | None]:
     """Variance of the training loss around its running mean, relative to that mean, after the first third of training;
     the interval takes logged losses for independent normal ones."""
-    losses = pd.read_csv(complete(results, "models", run)[0] / "losses.csv")["loss"]
+    losses = training_losses(results, run)["loss"]
     losses = losses[len(losses) // 3 :]
     relative = losses / losses.rolling(max(3, len(losses) // 10), center=True, min_periods=1).mean()
     variance = float(relative.var()) if len(losses) > 3 else None

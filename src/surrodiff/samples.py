@@ -104,16 +104,18 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
     def advance(count: int):
         progress.advance(count * scale)
 
-    for numbers in own:
-        # Filled up to the size of the others, so that one compiled step serves all.
-        index = torch.from_numpy(np.pad(numbers, (0, size - len(numbers)), "edge")).to(device)
-        images = sampler(index, advance)[: len(numbers)]
-        if not images.isfinite().all():
-            raise UserError(
-                f"{folder.path}: samples {numbers[0]} to {numbers[-1]} are not finite; the model may have diverged "
-                "(see its losses.csv), or write sampling.precision: float32"
-            )
-        parts.add(numbers, data.to_uint8(images).cpu().numpy())
+    with parts.counted("images"):
+        for numbers in own:
+            # Filled up to the size of the others, so that one compiled step serves all.
+            index = torch.from_numpy(np.pad(numbers, (0, size - len(numbers)), "edge")).to(device)
+            images = sampler(index, advance)[: len(numbers)]
+            if not images.isfinite().all():
+                raise UserError(
+                    f"{folder.path}: samples {numbers[0]} to {numbers[-1]} are not finite; the model may have diverged "
+                    "(see its losses.csv), or write sampling.precision: float32"
+                )
+            folder.check()
+            parts.add(numbers, data.to_uint8(images).cpu().numpy())
     progress.close()
     images = parts.collected()
     if images is None:
@@ -130,7 +132,6 @@ def _make(run: Run, folder: RunFolder, results: Path, device: torch.device, batc
         "provenance": provenance.describe(device, last.precision),
     }
     folder.finish(record, [SAMPLES, GRID])
-    parts.remove()
 
 
 def load(results: Path, sample_id: str) -> tuple[np.ndarray, dict]:

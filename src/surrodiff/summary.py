@@ -8,10 +8,11 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
+from surrodiff.losses import training_losses
 from surrodiff.recipes import rows as rows_of
 from surrodiff.recipes import sidecar
 from surrodiff.rows import score_names, scores_of, speeds
-from surrodiff.runs import complete, write_json, write_text
+from surrodiff.runs import write_json, write_text
 from surrodiff.tables import require_sources
 
 CURVE_POINTS = 200
@@ -49,7 +50,7 @@ def curves(recipe: dict, results: Path) -> pd.DataFrame:
     seeds the first."""
     frames = []
     for run_id in sorted({row["runs"][0]["run"] for row in rows_of(recipe)}):
-        losses = pd.read_csv(complete(results, "models", run_id)[0] / "losses.csv")
+        losses = training_losses(results, run_id)
         if "loss_uniform_t" in losses:
             group = losses.index // -(-len(losses) // CURVE_POINTS)
             loss = losses["loss_uniform_t"].groupby(group).mean()
