@@ -1,7 +1,11 @@
-"""Records as if runs had been made, for what is made from records."""
+"""Records as if runs had been made, for what is made from records; records that are changed, runs that are deleted."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 from surrodiff.plan import Plan
-from surrodiff.runs import opened
+from surrodiff.runs import opened, read_record, shared, write_json
 
 # Seconds of Default, and how many times as long others take for one evaluation and for one training step.
 EVALUATION, TRAIN_STEP = 0.002, 0.5
@@ -83,7 +87,21 @@ def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, floa
             },
         }[run.stage]
         with opened(results, run) as folder:
-            if run.stage == "models":
-                (folder.path / "losses.csv").write_text(LOSSES)
-            folder.finish(record, [])
+            files = ["losses.csv"] if run.stage == "models" else []
+            for file in files:
+                (folder.path / file).write_text(LOSSES)
+            folder.finish(record, files)
     return distances
+
+
+def forget(results: Path, stage: str, run_id: str = ""):
+    """Delete a run, or all of a stage, where it is read and where it was made, so that it does not come back."""
+    for folder in (results, shared(results) / "work"):
+        shutil.rmtree(folder / stage / run_id, ignore_errors=True)
+
+
+def change_record(path: Path, change: Callable[[dict], object]):
+    """Change the record in a run's folder, as if it had been written so."""
+    record = read_record(path)
+    change(record)
+    write_json(path / "record.json", record)

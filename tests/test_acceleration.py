@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from records import forget
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surrodiff import acceleration, networks, params, plan, samples, tensors, training
 from surrodiff.acceleration import Evaluation, compiled, images_at_once, layout, resolve_precision
 from surrodiff.errors import UserError
+from surrodiff.runs import work_folder
 from surrodiff.sampling import Ancestral, ReverseProcess
 from surrodiff.schedule import Schedule
 from surrodiff.trainers import KINDS
@@ -195,16 +197,14 @@ def test_auto_is_bfloat16_for_large_networks_on_processors_that_multiply_it(monk
 
 
 def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, execution, cpu, monkeypatch):
-    import shutil
-
     run = run_named("models", "Default")
-    folder = own_results / "models" / run.id
-    shutil.rmtree(folder)
+    forget(own_results, "models", run.id)
     monkeypatch.setattr(training, "_save_checkpoint", interrupted_after(training._save_checkpoint))
     monkeypatch.setattr("surrodiff.trainers.diffusion.resolve_precision", lambda *_: "bfloat16")
     with pytest.raises(KeyboardInterrupt):
         training.train(run, own_results, cpu, execution)
-    assert tensors.load(folder / training.CHECKPOINT)[1]["precision"] == "bfloat16"
+    checkpoint = work_folder(own_results, "models", run.id) / training.CHECKPOINT
+    assert tensors.load(checkpoint)[1]["precision"] == "bfloat16"
     monkeypatch.undo()
     assert training.train(run, own_results, cpu, execution)["provenance"]["precision"] == "bfloat16"
 
@@ -263,11 +263,9 @@ def test_a_given_batch_and_the_processor_s_need_no_search():
 
 def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, cpu, monkeypatch):
     """25 at most are three batches of 22, the last of which is cut: the samples are those of one batch of 64."""
-    import shutil
-
     run, sizes = run_named("samples", "Default_6"), []
     expected, _ = samples.load(own_results, run.id)
-    shutil.rmtree(own_results / "samples")
+    forget(own_results, "samples")
     step = ReverseProcess.step
     monkeypatch.setattr(ReverseProcess, "step", lambda *args: sizes.append(len(args[1])) or step(*args))
     record = samples.sample(run, own_results, cpu, 25)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from plans import changed_plan
-from records import fill
+from records import change_record, fill
 
 from surrodiff import claims, params, tables
 from surrodiff.claims import FAILS, HOLDS, UNDECIDED, UNKNOWN, compare, conclusion
@@ -100,15 +100,15 @@ def test_quotes_are_the_paper_s_and_only_the_control_has_none():
 
 def scored(plan, results, distances: dict[str, float]) -> pd.DataFrame:
     """The claims of Table 4.4 where rows have these Frechet distances, errors of 1, and equal Inception Scores of 5."""
-    import json
-
     fill(plan, results, "classifier", 64)
     for row in plan.tables["table_4_4"]:
-        path = results / "scores" / row["runs"][0]["score"] / "record.json"
-        record = json.loads(path.read_text())
-        record["train"] |= {"frechet_distance": distances.get(row["model"], 50.0), "frechet_error": 1.0}
-        record |= {"is_mean": 5.0 - distances.get(row["model"], 50.0) / 50, "is_std": 0.02}
-        path.write_text(json.dumps(record))
+        distance = distances.get(row["model"], 50.0)
+
+        def change(record: dict, distance: float = distance):
+            record["train"] |= {"frechet_distance": distance, "frechet_error": 1.0}
+            record |= {"is_mean": 5.0 - distance / 50, "is_std": 0.02}
+
+        change_record(results / "scores" / row["runs"][0]["score"], change)
     return claims.judge(recipe(plan, "table_4_4"), results).set_index("claim")
 
 

@@ -10,9 +10,10 @@ import sys
 
 import pytest
 import torch
+from records import forget
 
 from surrodiff.cli import STAGES
-from surrodiff.runs import read_json
+from surrodiff.runs import read_record, work_folder
 
 COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models", "plan"]
 ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]
@@ -142,7 +143,7 @@ def test_a_finished_run_is_found_by_name_or_id_and_printed(surrodiff, own_result
 
 def test_truncated_samples_are_told_when_they_are_scored(surrodiff, own_results, run_named):
     run = run_named("scores", "Default_6")
-    shutil.rmtree(own_results / "scores")
+    forget(own_results, "scores")
     file = own_results / "samples" / run.config["sample"] / "samples.npy"
     file.write_bytes(file.read_bytes()[:-100])
     line = error_line(surrodiff("score", "Default_6"))
@@ -152,7 +153,7 @@ def test_truncated_samples_are_told_when_they_are_scored(surrodiff, own_results,
 
 def test_truncated_weights_are_told_when_they_are_sampled(surrodiff, own_results, run_named):
     run = run_named("models", "Default")
-    shutil.rmtree(own_results / "samples")
+    forget(own_results, "samples")
     file = own_results / "models" / run.id / "weights-6.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     line = error_line(surrodiff("sample", "Default_6"))
@@ -165,21 +166,24 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_r
     model = run_named("models", "Default")
     data, kept = own_results / "data" / model.config["data"], own_results / "kept"
     data.rename(kept)
+    forget(own_results, "data")
     line = error_line(surrodiff("data", "digits", file_size=50_000))
     assert f"data/{data.name}/images.safetensors: " in line
     assert "too large" in line
-    assert {file.name for file in data.iterdir()} <= {"config.json", ".lock"}
-    shutil.rmtree(data)
+    work = work_folder(own_results, "data", data.name)
+    assert {file.name for file in work.iterdir()} == {"config.json", ".lock"}
+    assert not data.exists()
     kept.rename(data)
 
-    folder = own_results / "models" / model.id
-    shutil.rmtree(folder)
+    folder, work = own_results / "models" / model.id, work_folder(own_results, "models", model.id)
+    forget(own_results, "models", model.id)
     line = error_line(surrodiff("train", "Default", file_size=200_000))
     assert "too large" in line
-    assert {file.name for file in folder.iterdir()} <= {"config.json", "losses.csv", ".lock"}
+    assert {file.name for file in work.iterdir()} <= {"config.json", "losses.csv", ".lock"}
+    assert not folder.exists()
     done = surrodiff("train", "Default")
     assert done.returncode == 0
-    assert read_json(folder / "record.json")["step"] == 6
+    assert read_record(folder)["step"] == 6
 
 
 def test_a_table_says_which_run_it_misses(surrodiff):

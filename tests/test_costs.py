@@ -82,15 +82,15 @@ def test_a_running_training_tells_its_share_and_its_speed(plan, run_named, tmp_p
     with opened(tmp_path, run) as folder:
         (folder.path / "losses.csv").write_text("step,loss,seconds\n1,0.5,5.0\n2,0.4,10.0\n3,0.")
     assert Costs(plan, tmp_path).cost(run).seconds is None  # cut in the middle of a line
-    (tmp_path / "models" / run.id / "losses.csv").write_text("step,loss,seconds\n1,0.5,5.0\n2,0.4,10.0\n")
+    (tmp_path / "work" / "models" / run.id / "losses.csv").write_text("step,loss,seconds\n1,0.5,5.0\n2,0.4,10.0\n")
     cost = Costs(plan, tmp_path).cost(run)
     assert (cost.seconds, cost.done, cost.left) == (30, pytest.approx(1 / 3), pytest.approx(20))
 
 
 def test_samples_are_done_in_part_as_they_are_appended_and_wholly_once_scored(plan, run_named, tmp_path):
     sample, score = run_named("samples", "Default_6"), run_named("scores", "Default_6")
-    (tmp_path / "samples" / sample.id).mkdir(parents=True)
-    (tmp_path / "samples" / sample.id / "samples-0.part").write_bytes(bytes(16 * (8 + 8 * 8)))
+    (tmp_path / "work" / "samples" / sample.id).mkdir(parents=True)
+    (tmp_path / "work" / "samples" / sample.id / "samples-0.part").write_bytes(bytes(16 * (8 + 8 + 8 * 8)))
     assert Costs(plan, tmp_path).cost(sample).done == 1 / 4
     finish(tmp_path, score, {"score_seconds": 2.0, "sample_seconds": 9.0, "num_samples": 64})
     assert (Costs(plan, tmp_path).cost(sample).done, Costs(plan, tmp_path).cost(sample).seconds) == (1, 9)

@@ -11,10 +11,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from records import forget
 from test_trainers import CONFIGS, CPU, pictures
 
 from surrodiff import devices, distributed, samples, scoring, stages, tensors, training
 from surrodiff.errors import UserError
+from surrodiff.runs import work_folder
 from surrodiff.trainers import DiffusionTrainer
 
 
@@ -134,6 +136,7 @@ def test_a_training_goes_on_with_another_number_of_processes(
     run = run_named("models", "Default")
     folder = own_results / "models" / run.id
     whole = shutil.move(folder, own_results / "whole")
+    forget(own_results, "models", run.id)
 
     def until_step_4():
         step = DiffusionTrainer.step
@@ -148,7 +151,7 @@ def test_a_training_goes_on_with_another_number_of_processes(
             training.train(run, own_results, cpu, execution)
 
     ranks(first, until_step_4)
-    _, metadata = tensors.load(folder / training.CHECKPOINT)
+    _, metadata = tensors.load(work_folder(own_results, "models", run.id) / training.CHECKPOINT)
     assert metadata["step"] == "4"
     records = ranks(then, lambda: training.train(run, own_results, cpu, execution))
     assert records[0]["step"] == 6
@@ -176,24 +179,24 @@ def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_nam
 
     def made() -> list[dict]:
         for run in runs:
-            shutil.rmtree(own_results / run.stage, ignore_errors=True)
+            forget(own_results, run.stage)
         return [stages.make(run, own_results, cpu, execution) for run in runs]
 
     alone = made()
     images, _ = samples.load(own_results, runs[0].id)
     for run in runs:
-        shutil.rmtree(own_results / run.stage)
+        forget(own_results, run.stage)
     several = ranks(world, lambda: [stages.make(run, own_results, cpu, execution) for run in runs])
     assert np.array_equal(samples.load(own_results, runs[0].id)[0], images)
     assert [without(record) for record in several[0]] == [without(record) for record in alone]
     left = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
-    assert left == {"config.json", "record.json", "done.json", "samples.npy", "grid.png", ".lock"}
+    assert left == {"config.json", "record.json", "done.json", "samples.npy", "grid.png"}
 
 
 def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, cpu, monkeypatch):
     run = run_named("samples", "Default_6")
     images, _ = samples.load(own_results, run.id)
-    shutil.rmtree(own_results / "samples")
+    forget(own_results, "samples")
     add = samples.PartFiles.add
 
     def interrupted(parts, *made):
@@ -217,7 +220,7 @@ def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, r
 def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, execution, cpu):
     run = run_named("references", "classifier")
     alone, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
-    shutil.rmtree(own_results / "references")
+    forget(own_results, "references")
     ranks(2, lambda: stages.make(run, own_results, cpu, execution))
     several, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
     assert all(several[key].equal(value) for key, value in alone.items())
@@ -226,7 +229,7 @@ def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, exe
 def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_results, run_named, execution, cpu):
     runs = [run_named("models", name) for name in ("SNGAN", "classifier")]
     alone = [tensors.load(own_results / "models" / run.id / training.CHECKPOINT)[0] for run in runs]
-    shutil.rmtree(own_results / "models")
+    forget(own_results, "models")
     ranks(2, lambda: [stages.make(run, own_results, cpu, execution) for run in runs])
     for run, expected in zip(runs, alone, strict=True):
         found, _ = tensors.load(own_results / "models" / run.id / training.CHECKPOINT)
@@ -234,7 +237,7 @@ def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_resu
 
 
 def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, run_named, execution, cpu):
-    shutil.rmtree(own_results / "models" / run_named("models", "Default").id)
+    forget(own_results, "models", run_named("models", "Default").id)
 
     def refused() -> str:
         with pytest.raises(UserError) as told:

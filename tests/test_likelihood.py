@@ -10,6 +10,7 @@ import pytest
 import torch
 from data_runs import refusal
 from hypothesis import given
+from records import forget
 from torch.distributions import Normal, kl_divergence
 
 from surrodiff import data, likelihood, noise, stages
@@ -17,6 +18,7 @@ from surrodiff.likelihood import decoder_nll, variational_bound
 from surrodiff.model_params import Diffusion
 from surrodiff.noise import Stream
 from surrodiff.plan import Run
+from surrodiff.runs import work_folder
 from surrodiff.sampling import ReverseProcess
 from surrodiff.schedule import Schedule
 from surrodiff.training import load_weights
@@ -247,7 +249,7 @@ def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, 
         rows = list(csv.DictReader(file))
     assert [int(row["t"]) for row in rows] == list(range(9))
     assert sum(float(row["bits_per_dim"]) for row in rows) == pytest.approx(record["bits_per_dim"], rel=1e-12)
-    assert {file.name for file in folder.iterdir()} == {"config.json", "record.json", "done.json", "terms.csv", ".lock"}
+    assert {file.name for file in folder.iterdir()} == {"config.json", "record.json", "done.json", "terms.csv"}
 
 
 def test_pictures_are_resized_to_the_models_size(own_results, run_named, execution, cpu):
@@ -262,9 +264,7 @@ def test_pictures_are_resized_to_the_models_size(own_results, run_named, executi
 def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_named, cpu, monkeypatch):
     run = bound_run(run_named)
     whole = likelihood.likelihood(run, own_results, cpu, 64)
-    folder = own_results / "likelihoods" / run.id
-    for file in folder.iterdir():
-        file.unlink()
+    forget(own_results, "likelihoods", run.id)
     evaluated = []
 
     def counted(reverse, x_0, index, advance):
@@ -276,8 +276,8 @@ def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_
     monkeypatch.setattr(likelihood, "variational_bound", counted)
     with pytest.raises(KeyboardInterrupt):
         likelihood.likelihood(run, own_results, cpu, 6)  # 20 in four batches of 5
-    part = folder / "terms-0.part"
-    assert part.stat().st_size == 10 * (1 + 9) * 8  # a row lies beside its number
+    part = work_folder(own_results, "likelihoods", run.id) / "terms-0.part"
+    assert part.stat().st_size == 10 * (2 + 9) * 8  # a row lies beside its checksum and its number
     part.write_bytes(part.read_bytes()[:-100])  # in the middle of the last but one
     monkeypatch.setattr(likelihood, "variational_bound", variational_bound)
     record = likelihood.likelihood(run, own_results, cpu, 7)
@@ -316,4 +316,4 @@ def test_bounds_that_are_not_finite_are_told_and_not_kept(own_results, run_named
     message = refusal(likelihood.likelihood, run, own_results, cpu, 6)
     assert "bounds of images 0 to 4 are not finite" in message
     assert not (own_results / "likelihoods" / run.id / "record.json").exists()
-    assert (own_results / "likelihoods" / run.id / "terms-0.part").stat().st_size == 0
+    assert (work_folder(own_results, "likelihoods", run.id) / "terms-0.part").stat().st_size == 0

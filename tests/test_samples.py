@@ -1,26 +1,23 @@
 """Sample runs: what is refused before it becomes a result."""
 
-import shutil
-
 import pytest
 import torch
+from records import change_record, forget
 
 from surrodiff import samples, tensors
 from surrodiff.errors import UserError
-from surrodiff.runs import read_json, sha256, write_json
+from surrodiff.runs import sha256
 
 
 def test_samples_that_are_not_finite_are_told_and_not_kept(own_results, run_named, cpu):
     run = run_named("samples", "Default_6")
-    shutil.rmtree(own_results / "samples")
+    forget(own_results, "samples")
     model = own_results / "models" / run.config["model"]["run"]
     file = model / "weights-6.safetensors"
     weights, metadata = tensors.load(file)
-    metadata.pop("digest")
     tensors.save(file, {name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()}, **metadata)
-    record = read_json(model / "record.json")
-    record["files"][file.name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    write_json(model / "record.json", record)
+    sums = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    change_record(model, lambda record: record["files"].update({file.name: sums}))
     with pytest.raises(UserError, match="are not finite"):
         samples.sample(run, own_results, cpu, 64)
     assert not list(own_results.glob("samples/*/samples.npy"))

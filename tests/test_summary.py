@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from records import fill
+from records import change_record, fill
 
 from surrodiff import params, summary
 from surrodiff.errors import UserError
@@ -23,7 +23,9 @@ def written(plan, tmp_path_factory):
         rows = pd.DataFrame({"step": range(1, count + 1), "loss": 1.0})
         if run.config["kind"] == "ddpm":
             rows["loss_uniform_t"] = [float(i % 5) for i in range(count)]
-        rows.assign(seconds=0.0).to_csv(results / "models" / run_id / "losses.csv", index=False)
+        folder = results / "models" / run_id
+        rows.assign(seconds=0.0).to_csv(folder / "losses.csv", index=False)
+        change_record(folder, lambda record: record.update(files={}))
     summary.write(recipe(plan, "summary"), results)
     return results, distances
 

@@ -47,6 +47,11 @@ class Project:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    @property
+    def work(self) -> Path:
+        """Where runs are made."""
+        return self.results / "work"
+
     def surrodiff(self, *arguments: str) -> subprocess.CompletedProcess:
         return self.run("surrodiff.cli", *arguments, "--preset", self.preset)
 

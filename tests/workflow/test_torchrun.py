@@ -1,6 +1,8 @@
 """torchrun as users meet it: what was killed goes on with fewer processes, and a refusal is one message."""
 
-import fcntl
+import re
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -32,7 +34,9 @@ def lines(printed: str) -> list[str]:
 def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torchrun(longer):
     assert longer.surrodiff("train", "Default").returncode == 0
     (folder,) = (longer.results / "models").glob("Default-*")
-    whole = folder.rename(folder.with_name("whole"))
+    whole = folder.rename(longer.results / "whole")
+    work = longer.work / "models" / folder.name
+    shutil.rmtree(work)
     job = subprocess.Popen(
         [sys.executable, "-m", *TORCHRUN, "train", "Default", "--preset", "test"],
         cwd=longer.path,
@@ -41,7 +45,7 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torc
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_for(lambda: rows(folder / "losses.csv") >= 3, job)
+    wait_for(lambda: rows(work / "losses.csv") >= 3, job)
     processes = psutil.Process(job.pid).children()
     assert len(processes) == 2
     next(process for process in processes if process.environ()["RANK"] == "1").kill()
@@ -51,7 +55,7 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torc
     assert "Signal 9 (SIGKILL)" in printed  # torchrun's report; it may end the first process before that tells anything
     assert all("cannot reach the others, or one of them has ended" in line for line in lines(printed))
     assert printed.count("Traceback") == 1
-    assert not (folder / "record.json").exists()
+    assert not folder.exists()
     resumed = longer.surrodiff("train", "Default")
     assert resumed.returncode == 0, resumed.stdout
     assert "going on from step" in resumed.stdout
@@ -64,10 +68,34 @@ def test_a_refusal_is_told_once(longer):
     assert done.returncode == 0, done.stdout
     (folder,) = (longer.results / "samples").glob("Default_48-*")
     assert str(folder.relative_to(longer.path)) in done.stdout.splitlines()
-    with open(folder / ".lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
+    (folder / "record.json").write_text("{}")
+    done = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
     assert done.returncode == 1
     (line,) = lines(done.stdout)
-    assert "being written by process" in line
+    assert "record.json: altered" in line
     assert done.stdout.count("Traceback") == 1  # torchrun's
+
+
+def test_a_stopped_job_writes_one_checkpoint_and_resumes_there(longer):
+    """All processes end after the same step, though the signal reaches each at another moment."""
+    longer.change("presets", "test", "models", "Default", "training", "learning_rate", value=0.0015)
+    longer.change("presets", "test", "execution", "checkpoint_every", value=1000)
+    work = longer.work / "models"
+    before = set(work.iterdir())
+    job = subprocess.Popen(
+        [sys.executable, "-m", *TORCHRUN, "train", "Default", "--preset", "test"],
+        cwd=longer.path,
+        env=longer.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(lambda: any(rows(path / "losses.csv") >= 3 for path in set(work.iterdir()) - before), job)
+    job.send_signal(signal.SIGTERM)  # torchrun passes it on
+    printed, _ = job.communicate(timeout=120)
+    assert job.returncode != 0
+    (line,) = lines(printed)
+    step = re.search(r"stopped by SIGTERM: the checkpoint of step (\d+) of 48 of Default-\w+ is written", line)[1]
+    resumed = longer.surrodiff("train", "Default")
+    assert resumed.returncode == 0, resumed.stdout
+    assert f"going on from step {step}" in resumed.stdout

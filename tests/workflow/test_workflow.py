@@ -98,6 +98,10 @@ def test_a_model_that_is_deleted_is_trained_again_and_its_tables_follow(finished
     before = finished.made("models")
     table = (finished.results / "tables/table_4_3.json").read_text()
     shutil.rmtree(folder)
+    finished.snakemake("models")
+    assert finished.made("models") == before, "it comes back from where it was made"
+    shutil.rmtree(folder)
+    shutil.rmtree(finished.work / "models" / folder.name)
     finished.snakemake()
     after = finished.made("models")
     assert [k.split("-")[0] for k in before if after[k] != before[k]] == ["MBConv64"]
