@@ -84,6 +84,9 @@ def test_a_killed_training_goes_on_to_the_same_bits(longer, name):
     for file in ("checkpoint.safetensors", *(f"weights-{step}.safetensors" for step in (16, 32, 48))):
         expected, found = load_file(whole / file), load_file(folder / file)
         assert expected.keys() == found.keys()
+        for state in (expected, found):
+            if "log.rows" in state:
+                state["log.rows"][:, -1] = 0  # the seconds
         for key in expected:
             assert expected[key].equal(found[key]), f"{file}: {key}"
     # The log too, but for the last column, the seconds.
@@ -164,7 +167,7 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(longer):
 def stopped(process, number) -> str:
     """Send a process a signal; returns what it prints of its end."""
     process.send_signal(number)
-    printed, _ = process.communicate(timeout=120)
+    _, printed = process.communicate(timeout=120)
     assert process.returncode == 128 + number, printed
     assert "Traceback" not in printed
     return printed.splitlines()[-1]
