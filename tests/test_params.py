@@ -1,9 +1,11 @@
 """params.yaml: what is accepted, and that everything else is told in one line that names the file and the key."""
 
+import copy
+
 import pytest
 import yaml
 
-from surrodiff import params
+from surrodiff import params, plan
 from surrodiff.errors import UserError
 
 TEST = "presets.test"
@@ -48,7 +50,7 @@ def leaves(value, key: str):
     ("key", "value", "names", "says"),
     [
         ("preset", "papr", "preset", "demo"),
-        ("preset", 3, "preset", "valid string"),
+        ("preset", 3, "preset", "must be text, got 3"),
         ("preset", None, "preset", "None"),
         ("device", "tpu", "device", "'tpu'"),
         ("colour", 1, "colour", "unknown key"),
@@ -69,14 +71,15 @@ def leaves(value, key: str):
         (f"{TEST}.sampling.variance", "learned", f"{TEST}.sampling.variance", "'fixed_small'"),
         (f"{TEST}.surrogate.handover", "x1", f"{TEST}.surrogate.handover", "'x_t'"),
         (f"{TEST}.scoring.features", "vgg", f"{TEST}.scoring.features", "'inception'"),
-        (f"{DEFAULT}.training.learning_rate", "2e-4", f"{DEFAULT}.training.learning_rate", "2.0e-4"),
+        (f"{DEFAULT}.training.learning_rate", "2e-4", f"{DEFAULT}.training.learning_rate", "write it without quotes"),
+        (f"{DEFAULT}.training.learning_rate", "2e-4x", f"{DEFAULT}.training.learning_rate", "a number, got '2e-4x'"),
         (f"{DEFAULT}.training.learning_rate", True, f"{DEFAULT}.training.learning_rate", "True"),
         (f"{DEFAULT}.training.steps", True, f"{DEFAULT}.training.steps", "True"),
         (f"{DEFAULT}.training.steps", 6.0, f"{DEFAULT}.training.steps", "6.0"),
-        (f"{DEFAULT}.training.steps", "6", f"{DEFAULT}.training.steps", "'6'"),
+        (f"{DEFAULT}.training.steps", "6", f"{DEFAULT}.training.steps", "a whole number, got '6'; write it without"),
         (f"{DEFAULT}.training.steps", None, f"{DEFAULT}.training.steps", "None"),
         (f"{DEFAULT}.training", None, f"{DEFAULT}.training", "None"),
-        (f"{DEFAULT}.training.horizontal_flip", 1, f"{DEFAULT}.training.horizontal_flip", "boolean"),
+        (f"{DEFAULT}.training.horizontal_flip", 1, f"{DEFAULT}.training.horizontal_flip", "true or false"),
         (f"{DEFAULT}.network.channel_multipliers", 2, f"{DEFAULT}.network.channel_multipliers", "list"),
         (f"{DEFAULT}.network.channel_multipliers", [], f"{DEFAULT}.network.channel_multipliers", "at least 1"),
         (f"{TEST}.surrogate.t_mid", 2, f"{TEST}.surrogate.t_mid", "list"),
@@ -93,7 +96,7 @@ def leaves(value, key: str):
         (f"{TEST}.seeds.training", [0, -1], f"{TEST}.seeds.training.1", "-1"),
         (f"{TEST}.seeds.training", [2**32], f"{TEST}.seeds.training.0", "4294967296"),
         (f"{TEST}.seeds.training", [], f"{TEST}.seeds.training", "at least 1"),
-        (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds", "sampling: the same seed twice in [1, 1]"),
+        (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds.sampling", "1 stands there more than once"),
         (f"{TEST}.scoring.neighbours", 1000, f"{TEST}.scoring", "neighbours: must be less than kept_features"),
         (f"{TEST}.scoring.kid_subset_size", 1000, f"{TEST}.scoring", "kid_subset_size: must be less than kept"),
         (f"{TEST}.scoring.precision", "auto", f"{TEST}.scoring.precision", "auto"),
@@ -121,7 +124,7 @@ def leaves(value, key: str):
         (f"{TEST}.models.DeepRes1", None, f"{TEST}.models.DeepRes1", "None"),
         (f"{TEST}.models.a b", {}, f"{TEST}.models.a b", "a b"),
         (f"{TEST}.models.Default", None, f"{TEST}.models.Default", "missing"),
-        (f"{TEST}.models", [], f"{TEST}.models", "dictionary"),
+        (f"{TEST}.models", [], f"{TEST}.models", "block of keys"),
         (f"{TEST}.data.image_size", 16, f"{TEST}.models.Default.image_size", "data.image_size"),
         (f"{TEST}.data.channels", 3, f"{TEST}.data.channels", "greyscale"),
         (f"{TEST}.data.channels", 2, f"{TEST}.data.channels", "1 or 3"),
@@ -136,7 +139,7 @@ def leaves(value, key: str):
         (f"{TEST}.execution.sampling_batch", 0, f"{TEST}.execution.sampling_batch: ", "auto or a whole number"),
         (f"{TEST}.execution.sampling_batch", "many", f"{TEST}.execution.sampling_batch: ", "auto or a whole number"),
         (f"{TEST}.execution.compile", 1, f"{TEST}.execution.compile: ", "auto or true or false"),
-        (f"{TEST}.execution.fused", "auto", f"{TEST}.execution.fused: ", "boolean"),
+        (f"{TEST}.execution.fused", "auto", f"{TEST}.execution.fused: ", "true or false"),
         (f"{TEST}.execution.threads", None, f"{TEST}.execution.threads", "None"),
         ("presets", None, "presets", "None"),
         (TEST, None, TEST, "None"),
@@ -195,7 +198,7 @@ def test_every_leaf_is_checked(raw):
 
 @pytest.mark.parametrize("document", [None, [], "text", 3, True])
 def test_a_document_that_is_no_mapping_is_refused(document):
-    assert "valid dictionary" in refusal(document)
+    assert refusal(document).startswith("must be a block of keys")
 
 
 def test_a_wrong_key_of_default_is_told_once(raw):
@@ -284,28 +287,127 @@ def test_a_folder_in_the_file_s_place_is_told(tmp_path):
     assert "directory" in load_error(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["preset: [", "preset: {a", "a: b: c", "\tpreset: test", "a: !!python/object:os.system 1", "{[1]: 2}", "a: \x00"],
-)
-def test_broken_yaml_is_told(tmp_path, text):
+def test_broken_yaml_is_told_with_its_line(tmp_path):
     file = tmp_path / "params.yaml"
-    file.write_text(text)
-    assert "not valid YAML" in load_error(file)
+    file.write_text("preset: test\ntables: {a")
+    assert "not valid YAML: line 2: " in load_error(file)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- test\n", "test\n"])
 def test_a_file_without_keys_is_told(tmp_path, text):
     file = tmp_path / "params.yaml"
     file.write_text(text)
-    assert "valid dictionary" in load_error(file)
+    assert "must be a block of keys" in load_error(file)
 
 
-def test_yaml_s_trap_with_exponents_is_told(tmp_path, root):
+@pytest.mark.parametrize("written", ["2e-3", "2E-3", "2.0e-3", ".002", "+0.002", "20e-4", "0.2e-2"])
+def test_an_id_does_not_depend_on_how_a_number_is_written(tmp_path, root, written):
     file = tmp_path / "params.yaml"
     text = (root / "params.yaml").read_text()
     assert "learning_rate: 0.002," in text
-    file.write_text(text.replace("learning_rate: 0.002,", "learning_rate: 2e-3,", 1))
-    message = load_error(file)
-    assert f"{DEFAULT}.training.learning_rate" in message
-    assert "write 2.0e-4" in message
+    file.write_text(text.replace("learning_rate: 0.002,", f"learning_rate: {written},", 1))
+    as_it_is = params.load(root / "params.yaml", preset="test")
+    assert plan.build(params.load(file, preset="test")) == plan.build(as_it_is)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "as_written"),
+    [("training.grad_clip", 1.0, 1), ("training.ema_decay", 0.0, 0), ("network.dropout", 0.0, -0.0)],
+)
+def test_an_id_does_not_depend_on_a_float_written_as_an_int_or_the_sign_of_zero(raw, key, value, as_written):
+    put(raw, f"{DEFAULT}.{key}", value)
+    expected = plan.build(params.parse(raw)).runs
+    put(raw, f"{DEFAULT}.{key}", as_written)
+    assert plan.build(params.parse(raw)).runs == expected
+
+
+def test_text_of_the_command_line_is_read_as_in_the_file(root):
+    """Snakemake hands over every value inside `--config` as text."""
+    training = {"learning_rate": "5e-05", "steps": "8", "horizontal_flip": "true"}
+    changes = {"preset": "test", "presets": {"test": {"models": {"Default": {"training": training}}}}}
+    changes["presets"]["test"] |= {"execution": {"micro_batch": "null"}, "evaluated_steps": ["2", "4"]}
+    loaded = params.load(root / "params.yaml", changes)
+    default = loaded.selected.models["Default"].training
+    assert (default.learning_rate, default.steps, default.horizontal_flip) == (5e-05, 8, True)
+    assert loaded.selected.evaluated_steps == [2, 4]
+    assert loaded.selected.execution.micro_batch is None
+    assert default.batch_size == 8  # the file's
+
+
+def refused_lines(root, changes: dict) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        params.load(root / "params.yaml", changes)
+    return [line.removeprefix(str(root)).removeprefix("/") for line in str(caught.value).splitlines()]
+
+
+def test_a_mistake_of_the_command_line_is_told_as_possibly_its_own(root):
+    changes = {"preset": "test", "presets": {"test": {"data": {"seed": "x", "held_out": "0"}}}}
+    assert [line.split(": ")[:2] for line in refused_lines(root, changes)] == [
+        ["params.yaml or --config", "presets.test.data.held_out"],
+        ["params.yaml or --config", "presets.test.data.seed"],
+    ]
+
+
+def test_a_mistake_that_the_command_line_does_not_touch_is_the_file_s_alone(tmp_path, raw):
+    remove(raw, f"{TEST}.data.seed")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    (line,) = refused_lines(tmp_path, {"preset": "test"})
+    assert line == "params.yaml: presets.test.data.seed: missing"
+
+
+def test_a_command_line_that_goes_on_for_ever_is_told(root):
+    circle: list = []
+    circle.append(circle)
+    (line,) = refused_lines(root, {"presets": circle})
+    assert line.startswith("--config: more than")
+
+
+NAMES = ["x $(touch PWNED)", "../../../esc", "", "1a", "_a", "a-b", "a.b", "a/b", " a", "a\n", "\u00e9", "\u0661"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a" * 61])
+def test_what_becomes_a_path_or_a_word_of_a_command_has_a_plain_name(raw, name):
+    for block, like in (("presets", "test"), (f"{TEST}.models", "DeepRes1")):
+        changed = copy.deepcopy(raw)
+        parent = changed
+        for key in block.split("."):
+            parent = parent[key]
+        parent[name] = parent[like]
+        assert "a name has a letter, then letters" in refusal(changed)
+    put(raw, "tables.table_4_3", ["Default", name])
+    assert "a name has a letter, then letters" in refusal(raw)
+
+
+def test_a_long_name_is_a_name(raw):
+    name = "Aa0_" * 15
+    raw["presets"][name] = raw["presets"].pop("test")
+    raw["preset"] = name
+    assert params.parse(raw).preset == name
+
+
+def test_at_most_twenty_errors_are_told_and_how_many_more_there_are(raw):
+    for number in range(50):
+        put(raw, f"{TEST}.unknown{number}", 1)
+    with pytest.raises(UserError) as caught:
+        params.parse(raw, "my.yaml")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "my.yaml: and 30 more like these"
+
+
+@pytest.mark.parametrize("value", ["a\nb", "\x1b[31mred", "\u202e", "\ud800", "x" * 10_000, "\x00"])
+def test_values_and_keys_are_shown_escaped_and_cut(raw, value):
+    put(raw, f"{TEST}.data.seed", value)
+    assert len(refusal(raw)) < 150
+    assert refusal(raw).isprintable()
+    put(raw, f"{TEST}.data.seed", 0)
+    raw["presets"]["test"]["data"][value] = 1
+    assert len(refusal(raw)) < 150
+    assert refusal(raw).isprintable()
+
+
+@pytest.mark.parametrize("key", ["data.seed", "data.held_out", "data.path", "models.Default.training.batch_size"])
+def test_a_huge_number_is_told(raw, key):
+    put(raw, f"{TEST}.{key}", 10**5000)
+    assert refusal(raw).startswith(f"{TEST}.{key}: ")
+    assert "got a huge number" in refusal(raw)

@@ -1,14 +1,57 @@
 """The blocks of `params.yaml` that describe a model: network, schedule, objective, training."""
 
+import re
+from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-Count = Annotated[int, Field(ge=1)]
+# 10 to 100 times the largest published use that we know of: beyond lies a slip, such as a zero too many.
+MOST_SIDE = 4_096  # pixels
+MOST_WIDTH = 16_384  # channels
+MOST_LEVELS = 12  # of resolution
+MOST_MULTIPLIER = 64
+MOST_RES_BLOCKS = 100  # a level
+MOST_TIMESTEPS = 100_000
+MOST_NOISES = 1_000
+MOST_EXTRA_BATCHES = 100
+MOST_BATCH = 1_000_000
+MOST_STEPS = 100_000_000
+MOST_RATE = 1e38  # float32 holds no more; likewise less than LEAST_RATE is nothing to it
+LEAST_RATE = 1e-38
+MOST_REPETITIONS = 10_000  # rounds, splits, subsets, discriminator steps
+MOST_REVISIONS = 1_000_000
+
+
+def _named(text: str) -> str:
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,59}", text):
+        raise PydanticCustomError("name", "a name has a letter, then letters (a to z), digits or _; at most 60 in all")
+    return text
+
+
+def _distinct(values: list) -> list:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise PydanticCustomError("distinct", "{value} stands there more than once", {"value": twice[0]})
+    return values
+
+
+# What becomes a part of paths and of commands.
+Name = Annotated[str, AfterValidator(_named)]
+Distinct = AfterValidator(_distinct)
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
+Width = Annotated[int, Field(ge=1, le=MOST_WIDTH)]
+Batch = Annotated[int, Field(ge=1, le=MOST_BATCH)]
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+Repetitions = Annotated[int, Field(ge=1, le=MOST_REPETITIONS)]
+Revision = Annotated[int, Field(ge=1, le=MOST_REVISIONS)]
+Rate = Annotated[float, Field(ge=LEAST_RATE, le=MOST_RATE)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+# Zero is one number, whatever its sign: a run's id is made from how it prints.
+FractionOrZero = Annotated[float, Field(ge=0, lt=1), AfterValidator(lambda value: value + 0.0)]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -20,12 +63,14 @@ class Network(Block):
     """The UNet of Ho et al. (2020) with standard or MBConv blocks; level 0 is the input's resolution."""
 
     block: Literal["standard", "mbconv"]
-    base_channels: Count
-    channel_multipliers: Annotated[list[Count], Field(min_length=1)]
-    num_res_blocks: Count
-    attention_levels: list[Natural]
-    groups: Count
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    base_channels: Width
+    channel_multipliers: Annotated[
+        list[Annotated[int, Field(ge=1, le=MOST_MULTIPLIER)]], Field(min_length=1, max_length=MOST_LEVELS)
+    ]
+    num_res_blocks: Annotated[int, Field(ge=1, le=MOST_RES_BLOCKS)]
+    attention_levels: Annotated[list[Natural], Field(max_length=MOST_LEVELS), Distinct]
+    groups: Width
+    dropout: FractionOrZero
 
     @model_validator(mode="after")
     def _check(self):
@@ -44,9 +89,15 @@ class Network(Block):
 class Diffusion(Block):
     """A linear schedule: beta_1 at t = 1 to beta_T at t = T."""
 
-    T: Annotated[int, Field(ge=2)]
+    T: Annotated[int, Field(ge=2, le=MOST_TIMESTEPS)]
     beta_1: Fraction
     beta_T: Fraction
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.beta_1 > self.beta_T:
+            raise ValueError(f"beta_1: {self.beta_1} is beyond beta_T = {self.beta_T}; noise grows with t")
+        return self
 
 
 class Objective(Block):
@@ -54,8 +105,8 @@ class Objective(Block):
     weighted, `reduction` whether those weights see a loss as the mean or the sum over pixels."""
 
     timesteps: Literal["uniform", "importance"]
-    extra_timestep_batches: Natural
-    noises: Count
+    extra_timestep_batches: Annotated[int, Field(ge=0, le=MOST_EXTRA_BATCHES)]
+    noises: Annotated[int, Field(ge=1, le=MOST_NOISES)]
     weights: Literal["importance", "uniform"]
     reduction: Literal["mean", "sum"]
 
@@ -67,13 +118,13 @@ class Objective(Block):
 
 
 class _Steps(Block):
-    steps: Count
-    snapshot_every: Count
-    batch_size: Count
-    learning_rate: Positive
+    steps: Steps
+    snapshot_every: Steps
+    batch_size: Batch
+    learning_rate: Rate
     horizontal_flip: bool
     precision: Precision
-    revision: Count
+    revision: Revision
 
     @model_validator(mode="after")
     def _check(self):
@@ -85,20 +136,20 @@ class _Steps(Block):
 class Training(_Steps):
     """Adam with linear warm-up, clipping of the gradient's norm and an exponential moving average of the weights."""
 
-    warmup_steps: Natural
-    grad_clip: Positive
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    warmup_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)]
+    grad_clip: Rate
+    ema_decay: FractionOrZero
 
 
 class AdversarialTraining(_Steps):
     """SNGAN's training; `steps` counts generator steps, each after `discriminator_steps` of the discriminator."""
 
-    discriminator_steps: Count
+    discriminator_steps: Repetitions
 
 
 class DDPM(Block):
     kind: Literal["ddpm"]
-    image_size: Count
+    image_size: Side
     network: Network
     diffusion: Diffusion
     objective: Objective
@@ -114,10 +165,10 @@ class DDPM(Block):
 
 class SNGAN(Block):
     kind: Literal["sngan"]
-    image_size: Count
-    z_dim: Count
-    generator_channels: Count
-    discriminator_channels: Count
+    image_size: Side
+    z_dim: Width
+    generator_channels: Width
+    discriminator_channels: Width
     training: AdversarialTraining
 
     @model_validator(mode="after")

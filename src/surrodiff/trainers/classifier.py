@@ -5,7 +5,7 @@ import torch
 from surrodiff import networks
 from surrodiff.data import to_float
 from surrodiff.errors import UserError
-from surrodiff.params import Classifier
+from surrodiff.preset_params import Classifier
 from surrodiff.trainers.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
 
 
