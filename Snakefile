@@ -3,10 +3,13 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
+include: "workflow/rules/common.smk"
+
+
+# After the rules that read it, whose messages name the line of a mistake.
 configfile: "params.yaml"
 
 
-include: "workflow/rules/common.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/outputs.smk"
 

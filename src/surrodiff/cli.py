@@ -109,7 +109,12 @@ def _add_machine(parser: argparse.ArgumentParser):
 
 
 def _params(args) -> params.Params:
-    return params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
+    """The parameters, read once a command, and what is odd about them."""
+    if "loaded" not in args:
+        args.loaded = params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
+        for warning in params.warnings(args.loaded, str(args.params)):
+            distributed.say(warning)
+    return args.loaded
 
 
 def _json(text: str, option: str):

@@ -139,6 +139,13 @@ def read_image_folder(folder: Path, size: int, channels: int) -> tuple[Split, Sp
     return _read_pictures(folder, size, channels), None
 
 
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"data.path: {text!r} names no home directory here; write the whole path") from None
+
+
 def prepare(run: Run, results: Path) -> dict:
     """Make a data run's `images.safetensors`, or find it made; returns its record.
 
@@ -153,7 +160,7 @@ def prepare(run: Run, results: Path) -> dict:
 
 def _read(config: dict, folder: RunFolder):
     size, held_out = config["image_size"], None
-    path = Path(config["path"]).expanduser() if config["path"] else None
+    path = _path(config["path"]) if config["path"] else None
     match config["source"]:
         case "digits":
             train = read_digits()

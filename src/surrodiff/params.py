@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from surrodiff import documents
+from surrodiff import cautions, documents
 from surrodiff.errors import UserError, printable
 from surrodiff.model_params import Block, Distinct, Name
 from surrodiff.preset_params import MOST_RUNS, Preset
@@ -149,10 +149,10 @@ def _refusal(errors: list[dict], source: str, changes: dict) -> UserError:
 
     own = [(error, keys) for error, keys in zip(errors, keys_of, strict=True) if not is_inherited(keys)]
     source = printable(source)
-    lines = [
-        f"{source}{' or --config' if _is_given(keys, changes) else ''}: {_message(error)}"
-        for error, keys in own[:MOST_LINES]
-    ]
+    lines = []
+    for error, keys in own[:MOST_LINES]:
+        touched = keys[:-1] if error["type"] == "missing" else keys
+        lines.append(f"{source}{' or --config' if _is_given(touched, changes) else ''}: {_message(error)}")
     if len(own) > MOST_LINES:
         lines.append(f"{source}: and {len(own) - MOST_LINES:,} more like these")
     return UserError("\n".join(lines))
@@ -186,3 +186,10 @@ def load(path: Path = Path("params.yaml"), changes: dict | None = None, **overri
         raw = documents.merged(raw, changes)
         raw |= {key: value for key, value in overrides.items() if value is not None}
     return parse(raw, str(path), changes)
+
+
+def warnings(params: Params, source: str = "params.yaml") -> list[str]:
+    """One line for each thing that the selected preset may say but most likely does not mean."""
+    return [
+        f"{printable(source)}: warning: presets.{params.preset}.{text}" for text in cautions.of_preset(params.selected)
+    ]

@@ -18,7 +18,10 @@ from surrodiff.errors import shown
 from surrodiff.plan import canonical
 
 with shown():
-    PARAMS = surrodiff_params.parse(config)
+    PARAMS = surrodiff_params.load(changes=workflow.config_settings.overwrite_config)
+if workflow.is_main_process:
+    for _warning in surrodiff_params.warnings(PARAMS):
+        print(_warning, file=sys.stderr)
 
 PLAN = surrodiff_plan.build(PARAMS)
 RESULTS = f"results/{PARAMS.preset}"
