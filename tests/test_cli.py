@@ -51,9 +51,8 @@ def error_line(done: subprocess.CompletedProcess) -> str:
     """The one line of a failed command, among the lines of its progress."""
     assert done.returncode == 1
     assert done.stdout == ""
-    lines = [
-        line for line in done.stderr.splitlines() if not re.match(r"(train|sample|time|classifier features) ", line)
-    ]
+    other = r"(train|sample|time|classifier features) |\S+: warning: "
+    lines = [line for line in done.stderr.splitlines() if not re.match(other, line)]
     assert len(lines) == 1
     assert lines[0].startswith("surrodiff: ")
     return lines[0]
@@ -202,3 +201,12 @@ def test_runs_given_whole_are_made_without_a_params_file(surrodiff, own_results,
     assert done.stdout.splitlines() == [f"results/test/{run.stage}/{run.id}" for run in runs]
     assert (own_results / "scores" / runs[2].id / "done.json").exists()
     assert "RUNS: not valid JSON" in error_line(surrodiff("make", "{", "--results", "results/test"))
+
+
+def test_what_is_most_likely_a_slip_is_told_once_and_work_goes_on(surrodiff, tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(file.read_text().replace("warmup_steps: 2,", "warmup_steps: 4,"))
+    done = surrodiff("data", "digits")
+    assert done.returncode == 0
+    told = "params.yaml: warning: presets.test.models.Default.training.warmup_steps: 4 is more than half of the 6 steps"
+    assert sum(line.startswith(told) for line in done.stderr.splitlines()) == 1

@@ -235,3 +235,9 @@ def test_a_data_run_asks_for_the_official_archive(tmp_path, no_network):
     message = refusal(lambda: prepared(tmp_path, source="cifar10", path=str(folder), image_size=32, channels=3))
     assert data.CIFAR10_SHA256 in message
     assert str(folder) in message
+
+
+@pytest.mark.parametrize("source", ["cifar10", "image_folder"])
+def test_a_home_directory_that_there_is_not_is_told(tmp_path, source):
+    message = refusal(lambda: prepared(tmp_path, source=source, path="~nobody-of-this-name/images"))
+    assert message.startswith("data.path: '~nobody-of-this-name/images' names no home directory")

@@ -1,10 +1,9 @@
 """What a preset says that is allowed and most likely a slip: told before work begins, which goes on all the same."""
 
-import math
 from collections.abc import Iterator
 
-from surrodiff.model_params import DDPM, SNGAN, Diffusion
-from surrodiff.preset_params import Preset
+from surrodiff.model_params import DDPM, SNGAN, AdversarialTraining, Diffusion, Training
+from surrodiff.preset_params import Classifier, Preset
 
 MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
 LEAST_SIGNAL = 0.02  # of a surrogate's sample at t_mid, for it to matter
@@ -14,15 +13,8 @@ LEAST_WAY = 1e-4  # learning rate times steps: as far as a weight can get
 INCEPTION_FEATURES = 2048
 
 
-def _signal_and_noise(diffusion: Diffusion, t: int) -> tuple[float, float]:
-    """The factors of x_0 and of the noise in x_t: sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t)."""
-    slope = (diffusion.beta_T - diffusion.beta_1) / (diffusion.T - 1)
-    log = math.fsum(math.log1p(-(diffusion.beta_1 + slope * step)) for step in range(t))
-    return math.exp(log / 2), math.sqrt(-math.expm1(log))
-
-
 def _of_schedule(diffusion: Diffusion) -> Iterator[str]:
-    signal, _ = _signal_and_noise(diffusion, diffusion.T)
+    signal, _ = diffusion.signal_and_noise(diffusion.T)
     if signal > MOST_SIGNAL:
         yield (
             f"diffusion: x_T keeps {signal:.2g} of x_0 (sqrt(alpha_bar_T)), and sampling starts from noise alone; "
@@ -30,35 +22,40 @@ def _of_schedule(diffusion: Diffusion) -> Iterator[str]:
         )
 
 
-def _of_training(model: DDPM | SNGAN) -> Iterator[str]:
-    training = model.training
+def _of_rate(training: Training | AdversarialTraining | Classifier) -> Iterator[str]:
     if training.learning_rate > MOST_RATE:
-        yield f"training.learning_rate: {training.learning_rate:g} is so large that training will most likely diverge"
+        yield f"learning_rate: {training.learning_rate:g} is so large that training will most likely diverge"
     if (way := training.learning_rate * training.steps) < LEAST_WAY:
-        yield f"training.learning_rate: with {training.steps} steps no weight moves by more than about {way:.1g}"
-    if isinstance(model, SNGAN):
-        return
+        yield f"learning_rate: with {training.steps} steps no weight moves by more than about {way:.1g}"
+
+
+def _of_training(training: Training) -> Iterator[str]:
     if 2 * training.warmup_steps > training.steps:
-        yield f"training.warmup_steps: {training.warmup_steps} is more than half of the {training.steps} steps"
+        yield f"warmup_steps: {training.warmup_steps} is more than half of the {training.steps} steps"
     if 2 > training.steps * (1 - training.ema_decay):
         memory = 1 / max(1 - training.ema_decay, 2**-53)
         yield (
-            f"training.ema_decay: {training.ema_decay} averages over about {memory:,.0f} steps, more than half of the "
+            f"ema_decay: {training.ema_decay} averages over about {memory:,.0f} steps, more than half of the "
             f"{training.steps}: samples keep much of the initial weights"
         )
 
 
 def _of_model(model: DDPM | SNGAN) -> Iterator[str]:
+    found = [*_of_rate(model.training)]
     if isinstance(model, DDPM):
         yield from _of_schedule(model.diffusion)
-    yield from _of_training(model)
+        found += _of_training(model.training)
+    yield from (f"training.{text}" for text in found)
 
 
 def _of_models(preset: Preset) -> Iterator[str]:
     """A warning about a block that several models share is told once, with the first of them."""
     names: dict[str, list[str]] = {}
     for name, model in preset.models.items():
-        for text in _of_model(model):
+        found = [*_of_model(model)]
+        if preset.data.source == "digits" and model.training.horizontal_flip:
+            found.append("training.horizontal_flip: mirrored digits are no digits")
+        for text in found:
             names.setdefault(text, []).append(name)
     for text, (first, *others) in names.items():
         yield f"models.{first}.{text}" + (f" (so in {len(others)} more models)" if others else "")
@@ -67,7 +64,7 @@ def _of_models(preset: Preset) -> Iterator[str]:
 def _of_t_mid(preset: Preset) -> Iterator[str]:
     diffusion = preset.models["Default"].diffusion
     for t_mid in filter(None, preset.surrogate.t_mid):
-        signal, noise = _signal_and_noise(diffusion, t_mid)
+        signal, noise = diffusion.signal_and_noise(t_mid)
         if noise < LEAST_NOISE:
             yield (
                 f"surrogate.t_mid: at {t_mid} of T = {diffusion.T} the noise is {noise:.1g}, which no pixel shows: "
@@ -80,19 +77,26 @@ def _of_t_mid(preset: Preset) -> Iterator[str]:
             )
 
 
-def of_preset(preset: Preset) -> list[str]:
-    """Warnings, each with its key relative to the preset."""
-    found = [*_of_models(preset), *_of_t_mid(preset)]
+def _of_execution(preset: Preset) -> Iterator[str]:
+    name, model = min(preset.models.items(), key=lambda named: named[1].training.steps)
+    lost_of = {"checkpoint_every": "an interruption loses all of it", "log_every": "its losses make no curve"}
+    for key, lost in lost_of.items():
+        every = getattr(preset.execution, key)
+        if every > model.training.steps:
+            yield f"execution.{key}: {every} is beyond the {model.training.steps} steps of {name}: {lost}"
+
+
+def _of_data(preset: Preset) -> Iterator[str]:
     scoring, samples = preset.scoring, preset.sampling.num_samples
     if scoring.features.startswith("inception") and samples < INCEPTION_FEATURES:
-        found.append(
+        yield (
             f"sampling.num_samples: {samples} is fewer than the {INCEPTION_FEATURES} features of `{scoring.features}`, "
             "so the Frechet distance is mostly its own bias"
         )
-    if preset.data.source == "digits":
-        found += [
-            f"models.{name}.training.horizontal_flip: mirrored digits are no digits"
-            for name, model in preset.models.items()
-            if model.training.horizontal_flip
-        ]
-    return found
+    if scoring.features == "classifier":
+        yield from (f"scoring.classifier.{text}" for text in _of_rate(scoring.classifier))
+
+
+def of_preset(preset: Preset) -> list[str]:
+    """Warnings, each with its key relative to the preset."""
+    return [*_of_models(preset), *_of_t_mid(preset), *_of_data(preset), *_of_execution(preset)]

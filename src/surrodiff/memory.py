@@ -13,16 +13,18 @@ _BLOCKS = {"standard": (18, 4), "mbconv": (8, 12)}
 
 
 def _network(network: Network, image_size: int) -> tuple[int, int, int]:
-    """Weights, values that an evaluation of one image leaves for the backward pass, and values of its largest layer."""
+    """Weights, values that the backward pass needs of one image's evaluation, and values that an evaluation alone holds
+    at once: what skips to the way up, and a layer's input and output."""
     weights_of, tensors_of = _BLOCKS[network.block]
     blocks = 2 * network.num_res_blocks + 1
-    weights = kept = largest = 0
+    weights = kept = skips = largest = 0
     for level, multiplier in enumerate(network.channel_multipliers):
         width, side = network.base_channels * multiplier, image_size >> level
         weights += blocks * weights_of * width**2
         kept += blocks * tensors_of * width * side**2
+        skips += (network.num_res_blocks + 1) * width * side**2
         largest = max(largest, width * side**2)
-    return weights, kept, largest
+    return weights, kept, skips + 2 * largest
 
 
 def training_step(model: DDPM | SNGAN, channels: int, micro_batch: int | None, processes: int) -> int:
@@ -41,5 +43,5 @@ def training_step(model: DDPM | SNGAN, channels: int, micro_batch: int | None, p
 
 def evaluation(model: DDPM, channels: int, images: int) -> int:
     """Bytes that an evaluation of so many images at once takes."""
-    _, _, largest = _network(model.network, model.image_size)
-    return images * (2 * 3 * largest + 4 * channels * model.image_size**2)
+    _, _, held = _network(model.network, model.image_size)
+    return images * (2 * held + 4 * channels * model.image_size**2)

@@ -1,5 +1,7 @@
 """The blocks of `params.yaml` that describe a model: network, schedule, objective, training."""
 
+import functools
+import math
 import re
 from collections import Counter
 from typing import Annotated, Literal
@@ -14,13 +16,14 @@ MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
 MOST_TIMESTEPS = 100_000
+LEAST_SIGNAL = 1e-30  # of x_0 in x_T, which predicting x_0 divides by, in float32
 MOST_NOISES = 1_000
 MOST_EXTRA_BATCHES = 100
 MOST_BATCH = 1_000_000
 MOST_STEPS = 100_000_000
 MOST_RATE = 1e38  # float32 holds no more; likewise less than LEAST_RATE is nothing to it
 LEAST_RATE = 1e-38
-MOST_REPETITIONS = 10_000  # rounds, splits, subsets, discriminator steps
+MOST_REPETITIONS = 1_000  # rounds, splits, discriminator steps
 MOST_REVISIONS = 1_000_000
 
 
@@ -97,7 +100,20 @@ class Diffusion(Block):
     def _check(self):
         if self.beta_1 > self.beta_T:
             raise ValueError(f"beta_1: {self.beta_1} is beyond beta_T = {self.beta_T}; noise grows with t")
+        if self.signal_and_noise(self.T)[0] < LEAST_SIGNAL:
+            raise ValueError(f"T: after {self.T} steps x_T keeps less than {LEAST_SIGNAL} of x_0; lower T or beta_T")
         return self
+
+    def signal_and_noise(self, t: int) -> tuple[float, float]:
+        """The factors of x_0 and of the noise in x_t: sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t)."""
+        log = _log_alpha_bar(self.T, self.beta_1, self.beta_T, t)
+        return math.exp(log / 2), math.sqrt(-math.expm1(log))
+
+
+@functools.lru_cache(1000)
+def _log_alpha_bar(T: int, beta_1: float, beta_T: float, t: int) -> float:
+    slope = (beta_T - beta_1) / (T - 1)
+    return math.fsum(math.log1p(-min(beta_1 + slope * step, beta_T)) for step in range(t))
 
 
 class Objective(Block):

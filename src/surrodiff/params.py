@@ -69,7 +69,7 @@ class Params(Block):
                     raise ValueError(f"{where}.models.{name}.diffusion: a surrogate needs Default's schedule")
             if (runs := self.tables.sample_runs(preset)) > MOST_RUNS:
                 raise ValueError(
-                    f"{where}.seeds: with the tables' rows {runs:,} sets of samples; at most {MOST_RUNS:,}"
+                    f"{where}.seeds: with the rows of the tables, {runs:,} sets of samples; at most {MOST_RUNS:,}"
                 )
         return self
 

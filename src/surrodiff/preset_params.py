@@ -13,7 +13,6 @@ from surrodiff.documents import merged
 from surrodiff.model_params import (
     DDPM,
     MOST_BATCH,
-    MOST_REPETITIONS,
     MOST_TIMESTEPS,
     SNGAN,
     Batch,
@@ -34,6 +33,7 @@ from surrodiff.model_params import (
 # As in model_params: far beyond any published use.
 MOST_SAMPLES = 10_000_000
 MOST_KEPT = 1_000_000  # features
+MOST_SUBSETS = 10_000
 MOST_SEEDS = 1_000
 MOST_THREADS = 4_096
 MOST_GPUS = 1_024  # of one job
@@ -151,9 +151,9 @@ class Scoring(Block):
     precision: Literal["float32", "bfloat16"]
     classifier: Classifier
     is_splits: Repetitions
-    kid_subsets: Repetitions
+    kid_subsets: Annotated[int, Field(ge=1, le=MOST_SUBSETS)]
     kid_subset_size: Annotated[int, Field(ge=2, le=MOST_KEPT)]
-    neighbours: Annotated[int, Field(ge=1, le=MOST_REPETITIONS)]
+    neighbours: Repetitions
     kept_features: Annotated[int, Field(ge=2, le=MOST_KEPT)]
     revision: Revision
 

@@ -1,0 +1,114 @@
+"""What is allowed and most likely a slip: told with its key, and not told of what makes sense."""
+
+import math
+
+import pytest
+from test_params import DEFAULT, TEST, put
+
+from surrodiff import params
+from surrodiff.model_params import Diffusion
+from surrodiff.schedule import Schedule
+
+
+@pytest.fixture
+def sound(raw) -> dict:
+    """The preset `test` with schedules whose x_T is noise, so that nothing is odd about it."""
+    put(raw, f"{DEFAULT}.diffusion.beta_T", 0.9)
+    put(raw, f"{TEST}.models.ShortDiffusion.diffusion.beta_1", 0.4)
+    assert params.warnings(params.parse(raw)) == []
+    return raw
+
+
+def warning(raw: dict) -> str:
+    """The only warning, without the file's name and the preset's key."""
+    (line,) = params.warnings(params.parse(raw), "my.yaml")
+    start = f"my.yaml: warning: {TEST}."
+    assert line.startswith(start)
+    assert line.isprintable()
+    return line.removeprefix(start)
+
+
+@pytest.mark.parametrize("preset", ["demo", "quick", "paper"])
+def test_nothing_is_odd_about_the_presets_that_make_results(root, preset):
+    assert params.warnings(params.load(root / "params.yaml", preset=preset)) == []
+
+
+def test_the_quickest_preset_s_schedules_end_in_no_noise(root):
+    """It has 8 and 4 timesteps; its numbers mean nothing, as params.yaml says."""
+    lines = params.warnings(params.load(root / "params.yaml", preset="test"))
+    assert [line.split(": ")[2] for line in lines] == [
+        f"{TEST}.models.{m}.diffusion" for m in ("Default", "ShortDiffusion")
+    ]
+
+
+@pytest.mark.parametrize("T", [2, 8, 100, 1000])
+def test_signal_and_noise_are_the_schedule_s(T):
+    diffusion = Diffusion(T=T, beta_1=1e-4, beta_T=0.02)
+    schedule = Schedule(diffusion)
+    for t in (0, 1, T // 2, T):
+        expected = (schedule.signal[t].item(), schedule.noise[t].item())
+        assert diffusion.signal_and_noise(t) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("models.Default.training.warmup_steps", 4, "4 is more than half of the 6 steps"),
+        ("models.Default.training.ema_decay", 0.9999, "averages over about 10,000 steps, more than half of the 6"),
+        ("models.Default.training.ema_decay", math.nextafter(1, 0), "more than half of the 6"),
+        ("models.Default.training.learning_rate", 1.0e30, "1e+30 is so large"),
+        ("models.Default.training.learning_rate", 1.0e-9, "with 6 steps no weight moves by more than about 6e-09"),
+        ("models.SNGAN.training.learning_rate", 0.5, "0.5 is so large"),
+        ("scoring.classifier.learning_rate", 0.5, "0.5 is so large"),
+        ("models.Default.training.horizontal_flip", True, "mirrored digits are no digits"),
+        ("models.SNGAN.training.horizontal_flip", True, "mirrored digits are no digits"),
+        ("execution.checkpoint_every", 7, "7 is beyond the 6 steps"),
+        ("execution.log_every", 7, "7 is beyond the 6 steps"),
+        ("scoring.features", "inception", "64 is fewer than the 2048 features"),
+    ],
+)
+def test_a_likely_slip_is_told_with_its_key(sound, key, value, says):
+    put(sound, f"{TEST}.{key}", value)
+    found = warning(sound)
+    assert found.startswith("sampling.num_samples" if key == "scoring.features" else key)
+    assert says in found
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("models.Default.training.warmup_steps", 3),
+        ("models.Default.training.ema_decay", 0.6),
+        ("models.Default.training.learning_rate", 0.1),
+        ("execution.checkpoint_every", 6),
+    ],
+)
+def test_what_makes_sense_is_not_told(sound, key, value):
+    put(sound, f"{TEST}.{key}", value)
+    assert params.warnings(params.parse(sound)) == []
+
+
+def test_what_models_share_is_told_once(sound):
+    put(sound, f"{DEFAULT}.training.warmup_steps", 6)
+    assert warning(sound).endswith("(so in 12 more models)")
+
+
+def test_a_schedule_that_ends_in_no_noise_is_told(sound):
+    put(sound, f"{TEST}.models.ShortDiffusion.diffusion.beta_T", 0.5)
+    assert warning(sound).startswith("models.ShortDiffusion.diffusion: x_T keeps 0.3 of x_0")
+
+
+def test_rows_at_a_t_mid_that_changes_nothing_or_everything_are_told(sound):
+    put(sound, f"{DEFAULT}.diffusion", {"T": 1000, "beta_1": 1.0e-6, "beta_T": 0.03})
+    put(sound, f"{TEST}.surrogate.t_mid", [0, 1, 500])
+    assert warning(sound).startswith("surrogate.t_mid: at 1 of T = 1000 the noise is 0.001")
+    put(sound, f"{TEST}.surrogate.t_mid", [0, 500, 1000])
+    assert warning(sound).startswith(
+        "surrogate.t_mid: at 1000 of T = 1000 only 0.0005 of the surrogate's sample is left"
+    )
+
+
+def test_only_the_selected_preset_is_looked_at(sound):
+    put(sound, f"{DEFAULT}.training.warmup_steps", 6)
+    put(sound, "preset", "demo")
+    assert params.warnings(params.parse(sound)) == []
