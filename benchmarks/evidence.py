@@ -14,7 +14,7 @@ import torch
 import yaml
 from ours import eights
 
-from surrodiff import devices, params, plan, timing
+from surrodiff import devices, documents, params, plan, timing
 from surrodiff.cli import count
 from surrodiff.costs import Costs
 from surrodiff.errors import shown
@@ -91,7 +91,7 @@ def main():
     parser.add_argument("--train-batch", type=count, default=128, help="of Default; SNGAN has half (default: 128)")
     parser.add_argument("--batch", type=count, default=500, help="images at once in sampling")
     args = parser.parse_args()
-    paper = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())["presets"]["paper"]
+    paper = documents.read(Path(__file__).parent.parent / "params.yaml")["presets"]["paper"]
     execution = {"sampling_batch": args.batch, "threads": torch.get_num_threads(), "checkpoint_every": 200}
     made = preset(paper, args.pictures, args.width, args.samples, args.train_batch, execution)
     raw = with_steps(made, PIECE, PIECE)

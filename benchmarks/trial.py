@@ -16,6 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from surrodiff import documents
+
 
 def trial(paper: dict, pictures: str, steps: int, samples: int, batch: int, precision: str) -> dict:
     """The preset `paper` with fewer steps, samples and images a batch."""
@@ -43,7 +45,7 @@ def main():
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("snakemake", nargs="*", help="more options for Snakemake, after --")
     args = parser.parse_args()
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = documents.read(Path("params.yaml"))
     cut = trial(params["presets"]["paper"], args.pictures, args.steps, args.samples, args.batch, args.precision)
     file = Path("results/trial/params.yaml")
     file.parent.mkdir(parents=True, exist_ok=True)
