@@ -18,7 +18,7 @@ from surrodiff import acceleration, devices, distributed, features, networks, no
 from surrodiff.acceleration import Evaluation
 from surrodiff.costs import Costs, Rate, Unit
 from surrodiff.errors import UserError
-from surrodiff.model_params import Diffusion
+from surrodiff.model_params import MOST_STEPS, Diffusion
 from surrodiff.noise import Stream
 from surrodiff.plan import Run
 from surrodiff.runs import opened
@@ -29,7 +29,7 @@ from surrodiff.trainers import KINDS
 # What a model's configuration needs beyond what its speed depends on (see plan): values that cost nothing.
 _DIFFUSION = {"T": 1000, "beta_1": 1e-4, "beta_T": 0.02}
 _TRAINING = {
-    "steps": 10**9,
+    "steps": MOST_STEPS,
     "snapshot_every": 1,
     "learning_rate": 1e-4,
     "horizontal_flip": True,
