@@ -1,0 +1,1 @@
+"""What soak.py and fuzz.py share: small projects, damage, processes with limits, comparison of results."""

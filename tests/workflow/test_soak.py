@@ -1,0 +1,15 @@
+"""A short soak (docs/reliability.md): data, a classifier and a diffusion model, killed at random."""
+
+from reliability.projects import ONE_MODEL, parameters, project
+from reliability.soaking import Workflow, soak
+
+DOCUMENT = parameters(ONE_MODEL, steps=120, samples=16, images=4, batch=16)
+WORKFLOW = Workflow(("--cores", "2", "models"))
+
+
+def test_whatever_is_killed_the_same_command_makes_the_same_models(tmp_path):
+    whole = project(tmp_path / "uninterrupted", DOCUMENT)
+    whole.snakemake("models")
+    outcome = soak(project(tmp_path / "interrupted", DOCUMENT), WORKFLOW, whole.results, seed=1, signals=3)
+    assert not outcome.problems, "\n".join(outcome.problems)
+    assert outcome.signals.total() > 0
