@@ -1,0 +1,151 @@
+"""params.yaml, damaged: accepted, or refused in lines that name the file and the key, and nothing else."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from workflow.project import ROOT, Project
+
+from reliability.findings import Finding, Report
+from reliability.limits import Ended, limited
+from reliability.params_mutations import NAMED, mutated
+from reliability.projects import PRESET, project
+from reliability.soaking import TRACEBACK
+from surrodiff import params, plan
+
+SECONDS = 20.0
+LONGEST_LINE = 600
+UNPRINTABLE = {"Cc", "Cf", "Cs"}  # control characters, those that turn the text around, surrogates
+REAL_SECONDS = 180
+REAL_MEMORY = 16 * 2**30  # of addresses: PyTorch alone takes several GB of them
+
+
+def original() -> bytes:
+    """params.yaml with its comments, cut to the preset `test`."""
+    text = (ROOT / "params.yaml").read_text()
+    cut = re.split(r"\n+  (?:#.*\n  )?demo:\n", text)[0]
+    return re.sub(r"(?m)^preset: \w+", f"preset: {PRESET}", cut).encode() + b"\n"
+
+
+def _planned(path: Path) -> int:
+    """How many runs a file asks for."""
+    return len(plan.build(params.load(path)).runs)
+
+
+def check(case: int, what: str, path: Path) -> tuple[Ended, list[Finding]]:
+    """Read a file and plan its runs; whatever is neither accepted nor refused clearly is a finding."""
+    ended = limited(lambda: _planned(path), SECONDS)
+    match ended.how:
+        case "returned":
+            kind, seen = "accepted with a key that stands twice", repeated_keys(path)
+        case "refused":
+            kind, seen = "refused unclearly", [repr(line) for line in unclear(str(ended.value), path)]
+        case how:
+            kind, seen = f"{how} in {ended.where}", [str(ended.value)]
+    return ended, [Finding(case, kind, what, one) for one in seen]
+
+
+def repeated_keys(path: Path) -> list[str]:
+    """Keys that stand twice in one block of a YAML file, of which all but the last would silently not count."""
+    nodes, repeated = [yaml.compose(path.read_bytes(), yaml.SafeLoader)], []
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode):
+            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            repeated += [key for key, count in keys.items() if count > 1]
+            nodes += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    return repeated
+
+
+def unclear(message: str, path: Path) -> list[str]:
+    """The lines of a refusal that do not name the file, are too long, or cannot be printed."""
+    lines = message.split("\n")
+    return [
+        line[:LONGEST_LINE]
+        for line in lines
+        if not line.startswith(f"{path}: ")
+        or len(line) > LONGEST_LINE
+        or UNPRINTABLE & {*map(unicodedata.category, line)}
+    ]
+
+
+def fuzz(cases: Iterable[int], seed: int, real: int) -> Report:
+    """Run cases; so many of the accepted ones, those with names first, go through the real workflow too."""
+    report, accepted, text = Report(), [], original()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        for case in cases:
+            mutation, damaged = mutated(seed, case, text)
+            path = Path(folder) / "params.yaml"
+            path.write_bytes(damaged)
+            ended, findings = check(case, mutation.__name__, path)
+            report.add({"returned": "accepted"}.get(ended.how, ended.how), findings)
+            if ended.how == "returned" and damaged != text:
+                accepted.append(case)
+        named = [case for case in accepted if mutated(seed, case, text)[0] in NAMED]
+        for case in [*named, *(case for case in accepted if case not in named)][:real]:
+            mutation, damaged = mutated(seed, case, text)
+            found = run_for_real(case, mutation.__name__, damaged, Path(folder) / f"case {case}", case in named)
+            report.add("through the real workflow", found)
+    return report
+
+
+def run_for_real(case: int, what: str, damaged: bytes, folder: Path, named: bool) -> list[Finding]:
+    """An accepted file in the real workflow: it may refuse in a line, and writes only below the results folder."""
+    copy = project(folder / "project", {})
+    (copy.path / "params.yaml").write_bytes(damaged)
+    before = outside(folder)
+    commands = [["snakemake", "--dry-run", "--cores", "1"], ["surrodiff.cli", "models"]]
+    commands += [["snakemake", "--cores", "1", "data"]] * named
+    findings = []
+    for command in commands:
+        how = complaint(*_output(copy, command))
+        if how:
+            findings.append(Finding(case, f"accepted, then {how[0]} of {' '.join(command)}", what, how[1]))
+    new = sorted(outside(folder) - before)
+    return findings + [Finding(case, "written outside the results folder", what, ", ".join(new))] * bool(new)
+
+
+def _output(copy: Project, command: list[str]) -> tuple[int | None, str]:
+    """A command's exit code, None if it took too long, and what it printed."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (REAL_MEMORY, REAL_MEMORY))
+
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    words = [sys.executable, "-m", *command]
+    process = subprocess.Popen(words, cwd=copy.path, env=copy.environment(), preexec_fn=limit, **streams)
+    try:
+        output, _ = process.communicate(timeout=REAL_SECONDS)
+        return process.returncode, output.decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return None, process.communicate()[0].decode(errors="replace")
+
+
+def complaint(code: int | None, output: str) -> tuple[str, str] | None:
+    """What is wrong with a command's end, and its last words; None if it did well or refused in a line of its own."""
+    words = output.strip()[-300:]
+    if code is None:
+        return "hang", words
+    if TRACEBACK in output:
+        return "traceback", words
+    if code and "surrodiff: " not in output:
+        return "failure without a message", words
+    return None
+
+
+def outside(folder: Path) -> set[str]:
+    """All files of a case's folder but those that its project may write."""
+    allowed = (f"project{os.sep}results{os.sep}{PRESET}", f"project{os.sep}.snakemake")
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return {file for file in files if not file.startswith(allowed) and "__pycache__" not in file}
