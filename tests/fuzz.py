@@ -9,7 +9,7 @@ Exits with 1 if anything was found that should not be; `--only` repeats one case
 import argparse
 import sys
 
-from reliability import params_fuzz
+from reliability import files_fuzz, params_fuzz
 
 
 def arguments() -> argparse.Namespace:
@@ -28,7 +28,10 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     args = arguments()
     cases = range(args.count) if args.only is None else [args.only]
-    report = params_fuzz.fuzz(cases, args.seed, args.real)
+    if args.what == "params":
+        report = params_fuzz.fuzz(cases, args.seed, args.real)
+    else:
+        report = files_fuzz.fuzz(cases, args.seed)
     print(report.summary())
     return int(bool(report.findings))
 

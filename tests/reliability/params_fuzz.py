@@ -55,9 +55,12 @@ def check(case: int, what: str, path: Path) -> tuple[Ended, list[Finding]]:
 
 def repeated_keys(path: Path) -> list[str]:
     """Keys that stand twice in one block of a YAML file, of which all but the last would silently not count."""
-    nodes, repeated = [yaml.compose(path.read_bytes(), yaml.SafeLoader)], []
+    nodes, repeated, seen = [yaml.compose(path.read_bytes(), yaml.SafeLoader)], [], set()
     while nodes:
         node = nodes.pop()
+        if id(node) in seen:  # aliases
+            continue
+        seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
             repeated += [key for key, count in keys.items() if count > 1]
