@@ -1,6 +1,5 @@
 """params.yaml, damaged: accepted, or refused in lines that name the file and the key, and nothing else."""
 
-import os
 import re
 import resource
 import subprocess
@@ -106,7 +105,8 @@ def run_for_real(case: int, what: str, damaged: bytes, folder: Path, named: bool
     """An accepted file in the real workflow: it may refuse in a line, and writes only below the results folder."""
     copy = project(folder / "project", {})
     (copy.path / "params.yaml").write_bytes(damaged)
-    before = outside(folder)
+    preset = params.load(copy.path / "params.yaml").preset
+    before = outside(folder, preset)
     commands = [["snakemake", "--dry-run", "--cores", "1"], ["surrodiff.cli", "models"]]
     commands += [["snakemake", "--cores", "1", "data"]] * named
     findings = []
@@ -114,7 +114,7 @@ def run_for_real(case: int, what: str, damaged: bytes, folder: Path, named: bool
         how = complaint(*_output(copy, command))
         if how:
             findings.append(Finding(case, f"accepted, then {how[0]} of {' '.join(command)}", what, how[1]))
-    new = sorted(outside(folder) - before)
+    new = sorted(outside(folder, preset) - before)
     return findings + [Finding(case, "written outside the results folder", what, ", ".join(new))] * bool(new)
 
 
@@ -147,8 +147,10 @@ def complaint(code: int | None, output: str) -> tuple[str, str] | None:
     return None
 
 
-def outside(folder: Path) -> set[str]:
+def outside(folder: Path, preset: str) -> set[str]:
     """All files of a case's folder but those that its project may write."""
-    allowed = (f"project{os.sep}results{os.sep}{PRESET}", f"project{os.sep}.snakemake")
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    return {file for file in files if not file.startswith(allowed) and "__pycache__" not in file}
+    allowed = [Path("project/results", preset), Path("project/.snakemake"), Path("project/results")]
+    files = [path.relative_to(folder) for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    return {
+        str(file) for file in files if not any(file.is_relative_to(part) for part in allowed[:2]) and file != allowed[2]
+    }

@@ -31,6 +31,7 @@ def parameters(tables: dict, *, steps: int, samples: int, images: int, batch: in
     preset["surrogate"]["t_mid"] = [0, 2]
     preset["sampling"]["num_samples"] = samples
     preset["likelihood"]["num_images"] = images
+    preset["timing"]["rounds"] = 1
     preset["execution"] |= {"sampling_batch": batch, "checkpoint_every": max(1, every // 3), "log_every": 2}
     preset["execution"]["gpus_per_job"] = processes
     return {"preset": PRESET, "device": "cpu", "tables": tables, "presets": {PRESET: preset}}
