@@ -20,7 +20,10 @@ def arguments() -> argparse.Namespace:
         sub.add_argument("--count", type=int, default=200, help="cases (default: %(default)s)")
         sub.add_argument("--seed", type=int, default=0, help="of the cases (default: %(default)s)")
         sub.add_argument("--only", type=int, metavar="CASE", help="one case by its number")
-        text = {"params": "accepted files that the real workflow runs, too", "files": "cases that also run Snakemake"}
+        text = {
+            "params": "accepted files that the real workflow runs, too",
+            "files": "cases in a repository, with Snakemake and DVC",
+        }
         sub.add_argument("--real", type=int, default=10, help=f"at most so many {text[what]} (default: %(default)s)")
     return parser.parse_args()
 
@@ -31,7 +34,7 @@ def main() -> int:
     if args.what == "params":
         report = params_fuzz.fuzz(cases, args.seed, args.real)
     else:
-        report = files_fuzz.fuzz(cases, args.seed)
+        report = files_fuzz.fuzz(cases, args.seed, args.real)
     print(report.summary())
     return int(bool(report.findings))
 

@@ -9,6 +9,7 @@ import argparse
 import random
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends what it has started
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir=args.folder))
     document = parameters(SEVERAL_MODELS, steps=240, samples=400, images=200, batch=16, processes=args.processes)
     workflow = Workflow(tuple(shlex.split(args.workflow_options)), args.processes)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reliability import corruptions
+from reliability import corruptions, repositories
 from reliability.comparison import comparable, differences
 from reliability.findings import Finding, Report
 from reliability.limits import Ended
@@ -192,11 +192,14 @@ def judged(ended: Ended, path: Path) -> tuple[str, list[str]]:
     return "refused", []
 
 
-def fuzz(cases: Iterable[int], seed: int) -> Report:
-    """Run cases in a temporary folder."""
+def fuzz(cases: Iterable[int], seed: int, real: int) -> Report:
+    """Run cases in a temporary folder, the first so many also in a repository, with Snakemake and DVC."""
     report = Report()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         files = Files(Path(folder))
         for case in cases:
             report.add(*files.check(seed, case))
+        for case in list(cases)[:real]:
+            found = repositories.check(seed, case, files.whole, Path(folder) / f"repository {case}")
+            report.add("in a repository", found)
     return report

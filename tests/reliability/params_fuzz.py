@@ -1,9 +1,6 @@
 """params.yaml, damaged: accepted, or refused in lines that name the file and the key, and nothing else."""
 
 import re
-import resource
-import subprocess
-import sys
 import tempfile
 import unicodedata
 from collections import Counter
@@ -11,20 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
-from workflow.project import ROOT, Project
+from workflow.project import ROOT
 
+from reliability.commands import complaint, output
 from reliability.findings import Finding, Report
 from reliability.limits import Ended, limited
 from reliability.params_mutations import NAMED, mutated
 from reliability.projects import PRESET, project
-from reliability.soaking import TRACEBACK
 from surrodiff import params, plan
 
 SECONDS = 20.0
 LONGEST_LINE = 600
 UNPRINTABLE = {"Cc", "Cf", "Cs"}  # control characters, those that turn the text around, surrogates
-REAL_SECONDS = 180
-REAL_MEMORY = 16 * 2**30  # of addresses: PyTorch alone takes several GB of them
 
 
 def original() -> bytes:
@@ -111,40 +106,11 @@ def run_for_real(case: int, what: str, damaged: bytes, folder: Path, named: bool
     commands += [["snakemake", "--cores", "1", "data"]] * named
     findings = []
     for command in commands:
-        how = complaint(*_output(copy, command))
+        how = complaint(*output(copy, command))
         if how:
             findings.append(Finding(case, f"accepted, then {how[0]} of {' '.join(command)}", what, how[1]))
     new = sorted(outside(folder, preset) - before)
     return findings + [Finding(case, "written outside the results folder", what, ", ".join(new))] * bool(new)
-
-
-def _output(copy: Project, command: list[str]) -> tuple[int | None, str]:
-    """A command's exit code, None if it took too long, and what it printed."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_AS, (REAL_MEMORY, REAL_MEMORY))
-
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    words = [sys.executable, "-m", *command]
-    process = subprocess.Popen(words, cwd=copy.path, env=copy.environment(), preexec_fn=limit, **streams)
-    try:
-        output, _ = process.communicate(timeout=REAL_SECONDS)
-        return process.returncode, output.decode(errors="replace")
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return None, process.communicate()[0].decode(errors="replace")
-
-
-def complaint(code: int | None, output: str) -> tuple[str, str] | None:
-    """What is wrong with a command's end, and its last words; None if it did well or refused in a line of its own."""
-    words = output.strip()[-300:]
-    if code is None:
-        return "hang", words
-    if TRACEBACK in output:
-        return "traceback", words
-    if code and "surrodiff: " not in output:
-        return "failure without a message", words
-    return None
 
 
 def outside(folder: Path, preset: str) -> set[str]:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from workflow.project import Project
 
+from reliability.commands import TRACEBACK
 from reliability.comparison import contents, differences, temporary
 from reliability.processes import Tree, role, send
 
-TRACEBACK = "Traceback (most recent call last)"
 UNFINISHED = ("*.part", "checkpoint.safetensors", "weights-*.safetensors", ".*.tmp", "losses.csv", "samples.npy")
 ATTEMPT_SECONDS = 900
 REFUSALS = 200  # at most: a process that outlives Snakemake works for seconds
