@@ -102,10 +102,9 @@ def run_for_real(case: int, what: str, damaged: bytes, folder: Path, named: bool
     (copy.path / "params.yaml").write_bytes(damaged)
     preset = params.load(copy.path / "params.yaml").preset
     before = outside(folder, preset)
-    commands = [["snakemake", "--dry-run", "--cores", "1"], ["surrodiff.cli", "models"]]
-    commands += [["snakemake", "--cores", "1", "data"]] * named
+    more = ["snakemake", "--cores", "1", "data"] if named else ["surrodiff.cli", "models"]
     findings = []
-    for command in commands:
+    for command in (["snakemake", "--dry-run", "--cores", "1"], more):
         how = complaint(*output(copy, command))
         if how:
             findings.append(Finding(case, f"accepted, then {how[0]} of {' '.join(command)}", what, how[1]))
