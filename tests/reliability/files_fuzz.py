@@ -36,7 +36,7 @@ class Scenario:
         """The folder that each case starts from."""
         shutil.copytree(whole, folder)
         for pattern in self.removed:
-            for path in (folder / RESULTS).glob(pattern):
+            for path in [*(folder / RESULTS).glob(pattern), *(folder / RESULTS / "work").glob(pattern)]:
                 shutil.rmtree(path)
         if self.interrupted:
             interrupted(folder, self.interrupted)
