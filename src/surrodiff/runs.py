@@ -63,13 +63,17 @@ def write_json(path: Path, value):
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def _refuse(constant: str):
+    raise ValueError(f"{constant} is no JSON")
+
+
 def read_json(path: Path):
     """Read a JSON file of ours; raises UserError if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run the step that makes it, or `snakemake --cores all`") from None
-    # A ValueError is no JSON, not UTF-8, or a number of thousands of digits.
+    # A ValueError is no JSON (which has no NaN), not UTF-8, or a number of thousands of digits.
     except (ValueError, RecursionError, IsADirectoryError):
         raise UserError(f"{path}: damaged; {_remedy(path.parent)}") from None
 
