@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter
+from torchvision.transforms.functional import gaussian_blur
 
 from surrodiff import damage
 
@@ -39,6 +42,14 @@ def test_blur_is_pillow_s_away_from_the_edges(deviation):
         inside = (slice(None), slice(8, 24), slice(8, 24))
         # Pillow's is an approximation by boxes.
         assert (blurred[inside].double() - other[inside].double()).abs().mean() < 2
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1, 3]), st.integers(2, 33), st.integers(2, 33), st.floats(0.3, 5))
+def test_blur_is_torchvision_s_bit_for_bit(seed, channels, height, width, deviation):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (3, channels, height, width), dtype=torch.uint8, generator=generator)
+    reach = min(round(4 * deviation + 0.5), min(height, width) - 1)
+    assert torch.equal(damage.blurred(images, deviation), gaussian_blur(images, 2 * reach + 1, deviation))
 
 
 @pytest.mark.parametrize("size", [4, 8, 32])

@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
 from surrodiff.metrics import kernel_distance, precision_recall
@@ -62,6 +64,15 @@ def test_the_kernel_distance_over_subsets_is_torchmetrics_s_over_the_same_subset
     assert kernel_distance(features, reference, subsets=8, subset_size=40, seed=6) != found
 
 
+@given(SEEDS, st.integers(20, 60), st.integers(20, 60), st.integers(2, 20), st.integers(1, 6))
+def test_the_kernel_distance_is_torch_fidelity_s_bit_for_bit(seed, count, reference_count, subset_size, subsets):
+    features, reference = normal(seed, count, 12) + 0.2, normal(seed + 1, reference_count, 12)
+    expected = kid_features_to_metric(
+        features, reference, kid_subsets=subsets, kid_subset_size=subset_size, rng_seed=seed, verbose=False
+    )
+    assert list(kernel_distance(features, reference, subsets, subset_size, seed)) == list(expected.values())
+
+
 @pytest.mark.parametrize(("count", "reference_count"), [(20, 50), (50, 20)])
 def test_subsets_of_the_kernel_distance_are_no_larger_than_either_set(count, reference_count):
     features, reference = normal(0, count, 3) + 1, normal(1, reference_count, 3)
@@ -110,6 +121,16 @@ def test_precision_and_recall_of_several_batches_follow_their_definition():
     found = precision_recall(features.float(), reference.float(), 3)
     assert found == pytest.approx(brute_force(features, reference, 3), rel=1e-6)
     assert 0 < found[0] < found[1] < 1
+
+
+@pytest.mark.parametrize(("count", "reference_count"), [(40, 60), (1300, 2100)])
+def test_precision_and_recall_are_torch_fidelity_s_bit_for_bit(count, reference_count):
+    features, reference = normal(0, count, 8) * 1.2 + 0.5, normal(1, reference_count, 8)
+    features[: count // 4] = reference[: count // 4]  # ties
+    expected = prc_features_to_metric(
+        features, reference, prc_neighborhood=3, prc_batch_size=1000, save_cpu_ram=True, verbose=False
+    )
+    assert precision_recall(features, reference, 3) == (expected["precision"], expected["recall"])
 
 
 def test_copies_have_full_precision_and_recall():

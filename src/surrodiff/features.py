@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -176,7 +175,9 @@ def untrained(config: dict, device: torch.device) -> FeatureNetwork:
         case "classifier":
             network, size, rule = networks.build({**config["classifier"], "classes": 10}), config["image_size"], None
         case _:
-            network = torchvision.models.inception_v3(weights=None, aux_logits=False, init_weights=False)
+            from torchvision.models import inception_v3  # late: it loads torch._dynamo
+
+            network = inception_v3(weights=None, aux_logits=False, init_weights=False)
             size, rule = 299, "tf1_bilinear"
     network = network.to(device, memory_format=torch.channels_last).eval()
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.polynomial import Polynomial
 
+DISTANCES_AT_ONCE = 1000  # rows of either set
+
 
 def _grouped(batch: torch.Tensor, seen: int, count: int, groups: int) -> list[tuple[int, torch.Tensor]]:
     """(group, rows) of a batch that follows `seen` of `count` rows, which form equal consecutive groups."""
@@ -108,19 +110,37 @@ def kernel_distance(
     """Kernel distance (Binkowski et al., 2018) of features (N, D) to a reference's (M, D): mean and standard deviation,
     over random subsets of both, of the unbiased squared MMD with the kernel (x.y / D + 1)^3; in float64.
 
-    Subsets have at most min(N, M) rows and are drawn by torch-fidelity from `seed`, 0..2^32 - 1.
+    Subsets have at most min(N, M) rows and are drawn from `seed`, 0..2^32 - 1, as torch-fidelity draws them.
     """
-    from torch_fidelity import metric_kid  # late: it loads all of torchvision
+    size, draw = min(subset_size, len(features), len(reference)), np.random.RandomState(seed)
+    arrays = [rows.double().cpu().numpy() for rows in (features, reference)]
 
-    found = metric_kid.kid_features_to_metric(
-        features.double(),
-        reference.double(),
-        kid_subsets=subsets,
-        kid_subset_size=min(subset_size, len(features), len(reference)),
-        rng_seed=seed,
-        verbose=False,
-    )
-    return found[metric_kid.KEY_METRIC_KID_MEAN], found[metric_kid.KEY_METRIC_KID_STD]
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T * (1 / x.shape[1]) + 1) ** 3
+
+    def without_diagonal(square: np.ndarray) -> float:
+        return (square.sum(1) - np.diagonal(square)).sum()
+
+    found = []
+    for _ in range(subsets):
+        x, y = (rows[draw.choice(len(rows), size, replace=False)] for rows in arrays)
+        within = without_diagonal(kernel(x, x)) + without_diagonal(kernel(y, y))
+        found.append(within / (size * (size - 1)) - 2 * kernel(x, y).sum(0).sum() / size**2)
+    return float(np.mean(found)), float(np.std(found))
+
+
+def _distances(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Euclidean distances (N, M) on the CPU of rows (N, D) from others (M, D)."""
+    return torch.cat([torch.cdist(rows, part).cpu() for part in others.split(DISTANCES_AT_ONCE)], 1)
+
+
+def _share_within(rows: torch.Tensor, centres: torch.Tensor, neighbours: int) -> float:
+    """The share of the rows (N, D) in some ball around centres (M, D) that reaches its k-th nearest other centre."""
+    # A batch's distances at a time, not N x M; each centre is its own nearest.
+    radii = [_distances(part, centres).kthvalue(neighbours + 1).values for part in centres.split(DISTANCES_AT_ONCE)]
+    reach = torch.cat(radii)
+    within = [(_distances(part, centres) <= reach).any(1) for part in rows.split(DISTANCES_AT_ONCE)]
+    return torch.cat(within).float().mean().item()
 
 
 def precision_recall(features: torch.Tensor, reference: torch.Tensor, neighbours: int) -> tuple[float, float]:
@@ -129,17 +149,8 @@ def precision_recall(features: torch.Tensor, reference: torch.Tensor, neighbours
     Precision is the share of the features that lie in some ball around a reference's, whose radius is the distance to
     its k-th nearest neighbour in the reference; recall is the same with the two exchanged. k < min(N, M).
     """
-    from torch_fidelity import metric_prc  # late: it loads all of torchvision
-
-    found = metric_prc.prc_features_to_metric(
-        features.double(),
-        reference.double(),
-        prc_neighborhood=neighbours,
-        prc_batch_size=1000,
-        save_cpu_ram=True,  # distances of a batch at a time, not N x M
-        verbose=False,
-    )
-    return found[metric_prc.KEY_METRIC_PRECISION], found[metric_prc.KEY_METRIC_RECALL]
+    features, reference = features.double(), reference.double()
+    return _share_within(features, reference, neighbours), _share_within(reference, features, neighbours)
 
 
 class InceptionScore:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from surrodiff.runs import replacing
 
@@ -19,6 +18,8 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 def save_grid(path: Path, images: np.ndarray, columns: int = 8):
     """A PNG of uint8 images (N, C, S, S), white lines between them, small ones enlarged unsmoothed."""
+    from PIL import Image
+
     scale = max(1, 32 // images.shape[-1])
     framed = np.pad(images.repeat(scale, 2).repeat(scale, 3), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
     with replacing(path) as temporary:

@@ -7,17 +7,20 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
-from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 
 def _tf1_bilinear(unit: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """TensorFlow 1's, without half-pixel centres: the 2015 Inception's own."""
+    # late: it loads all of torchvision
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
     return interpolate_bilinear_2d_like_tensorflow1x(unit[None, None], shape, align_corners=False)[0, 0]
 
 
 def _clean(unit: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """PIL's bicubic on floats: clean-fid's (Parmar et al., 2022)."""
+    from PIL import Image
+
     resized = Image.fromarray(unit.numpy()).resize(shape[::-1], Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized))
 
