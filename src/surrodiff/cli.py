@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -152,15 +153,23 @@ def _logging(path: Path):
             raise
 
 
+def _compiled_code() -> Path:
+    """A writable folder for compiled code. PyTorch's own choice fails for a user without a name."""
+    with contextlib.suppress(OSError, UserError):
+        folder = cache_folder() / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return Path(tempfile.gettempdir()) / f"surrodiff-{os.getuid()}" / "compiled"
+
+
 def _torch(threads: int):
     """PyTorch with so many threads on the CPU."""
     # OpenMP reads this once, at the import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    # Where PyTorch keeps compiled code for later jobs; read once, too, and PyTorch fails where it cannot make it.
+    # Where PyTorch keeps compiled code for later jobs; read once, too.
     with contextlib.suppress(OSError):
-        cache = cache_folder() / "compiled"
-        cache.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_compiled_code()))
     import torch
 
     torch.set_num_threads(threads)

@@ -28,8 +28,16 @@ from surrodiff.plan import Run, canonical
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights and compiled code are kept: $XDG_CACHE_HOME/surrodiff or ~/.cache/surrodiff."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surrodiff"
+    """Where downloaded weights and compiled code are kept: $XDG_CACHE_HOME/surrodiff or ~/.cache/surrodiff.
+
+    Raises UserError if there is no home directory, as for a container's unknown user.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surrodiff"
+    except RuntimeError:
+        raise UserError(
+            "no home directory: set XDG_CACHE_HOME to a folder for downloads and compiled code, or HOME"
+        ) from None
 
 
 @contextmanager
