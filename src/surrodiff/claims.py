@@ -125,7 +125,7 @@ def judge(recipe: dict, results: Path) -> pd.DataFrame:
     """
     found = _Rows(recipe, results)
     lines = []
-    for claim in yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text()):
+    for claim in yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8")):
         if claim["table"] != recipe["output"]:
             continue
         ours, papers, texts = [], [], []

@@ -16,7 +16,7 @@ NORMAL_95 = 1.96  # standard errors to each side of a 95 % interval
 
 def paper_lines() -> list[dict[str, str]]:
     """The paper's tables, all cells as text."""
-    with open(Path(__file__).with_name("paper.csv"), newline="") as file:
+    with open(Path(__file__).with_name("paper.csv"), newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

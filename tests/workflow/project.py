@@ -85,10 +85,10 @@ class Repository(Project):
     def start(cls, path: Path, remote: Path) -> "Repository":
         """A new one, as if cloned from the project, with a DVC remote in a folder."""
         made = cls(path)
-        for name in (".gitignore", ".dvcignore", "dvc.yaml"):
+        for name in (".gitattributes", ".gitignore", ".dvcignore", "dvc.yaml"):
             shutil.copy(ROOT / name, path / name)
         (path / ".dvc").mkdir()
-        for name in ("config", ".gitignore"):
+        for name in ("config", ".gitignore", "plots.html"):
             shutil.copy(ROOT / ".dvc" / name, path / ".dvc" / name)
         shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
         made.change("preset", value="test")
@@ -107,9 +107,9 @@ class Repository(Project):
         return made
 
     @classmethod
-    def clone(cls, origin: "Repository", path: Path) -> "Repository":
-        """A fresh clone with all of DVC's files."""
-        subprocess.run(["git", "clone", "--quiet", str(origin.path), str(path)], check=True)
+    def clone(cls, origin: "Repository", path: Path, *options: str) -> "Repository":
+        """A fresh clone, made with more of git's options, with all of DVC's files."""
+        subprocess.run(["git", "clone", "--quiet", *options, str(origin.path), str(path)], check=True)
         cloned = cls.__new__(cls)
         cloned.path, cloned.preset = path, "test"
         cloned.succeed("dvc", "pull")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from project import LEARNING_RATE, trained
+from project import LEARNING_RATE, Repository, trained
 
 KEY = ".".join(LEARNING_RATE)
 
@@ -61,6 +61,12 @@ def test_a_pulled_clone_needs_nothing_whatever_its_times_and_trains_what_is_chan
     assert trained(clone.snakemake()) == ["DeepRes1"]
 
 
+def test_a_clone_that_git_would_give_other_line_ends_needs_nothing(recorded, tmp_path):
+    clone = Repository.clone(recorded, tmp_path / "a clone", "--config", "core.autocrlf=true")
+    clone.assert_clean()
+    assert clone.outputs() == recorded.outputs()
+
+
 def test_figures_get_their_samples_back(clone):
     before = clone.outputs()
     (clone.results / "figures/figure_4_4.json").unlink()
@@ -111,7 +117,11 @@ def test_repro_trains_what_changed_and_commits_are_visited_back_and_forth(clone)
     assert metrics.keys() == {"fd_classifier", "is", "samples_per_second"}
     assert metrics["fd_classifier"].keys() == metrics["is"].keys()
     assert {"Default_6", "SNGAN_t0", "SNGAN_t2"} <= metrics["samples_per_second"].keys()
-    clone.succeed("surrodiff.cli", "plots-page")
+    clone.succeed("dvc", "plots", "show")
+    page = (clone.path / "dvc_plots/index.html").read_text()
+    assert "Run <code>surrodiff plots-page</code>, then this command again" in page
+    for _ in range(2):  # again is no harm
+        clone.succeed("surrodiff.cli", "plots-page")
     for command in (("show",), ("diff", "HEAD~1")):
         clone.succeed("dvc", "plots", *command)
         page = (clone.path / "dvc_plots/index.html").read_text()
