@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surrodiff import acceleration, networks, params, plan, samples, tensors, training
-from surrodiff.acceleration import Evaluation, compiled, has_bfloat16, images_at_once, layout, resolve_precision
+from surrodiff.acceleration import Evaluation, compiled, images_at_once, layout, resolve_precision
 from surrodiff.errors import UserError
 from surrodiff.runs import work_folder
 from surrodiff.sampling import Ancestral, ReverseProcess
@@ -189,17 +189,11 @@ def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys
 )
 def test_auto_is_bfloat16_for_large_networks_on_processors_that_multiply_it(monkeypatch, has, expected):
     large, small = CONFIGS["paper"]["Default"], CONFIGS["demo"]["Default"]
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)  # older PyTorch has none
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     assert resolve_precision("auto", CPU, large) == expected
     assert resolve_precision("auto", CPU, small) == "float32"
     assert resolve_precision("float32", CPU, large) == "float32"
     assert resolve_precision("bfloat16", CPU, small) == "bfloat16"
-
-
-def test_an_older_pytorch_finds_the_same_instructions(monkeypatch):
-    found = has_bfloat16(CPU)
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert has_bfloat16(CPU) == found
 
 
 def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, execution, cpu, monkeypatch):

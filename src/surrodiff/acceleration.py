@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -29,17 +28,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return not _cpu_instructions().isdisjoint(("amx_bf16", "avx512_bf16"))
-
-
-def _cpu_instructions() -> set[str]:
-    """Names of what the processor can do: PyTorch's, or Linux's where PyTorch is older than 2.15; both have these."""
-    if hasattr(torch.cpu, "get_capabilities"):
-        return {name for name, has in torch.cpu.get_capabilities().items() if has}
-    try:
-        return set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
-    except OSError:
-        return set()
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def resolve_precision(precision: str, device: torch.device, config: dict) -> str:
