@@ -4,21 +4,8 @@ min_version("9.0")
 
 
 include: "workflow/rules/common.smk"
-
-
-# After the rules that read it, whose messages name the line of a mistake.
-configfile: "params.yaml"
-
-
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/outputs.smk"
-
-
-localrules:
-    all,
-    data,
-    models,
-    scores,
 
 
 rule all:

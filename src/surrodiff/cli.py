@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import errno
-import json
 import os
 import socket
 import sys
@@ -62,21 +61,20 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
         sub.add_argument("run", help=f"a run of results/<preset>/{stage}: its name or its whole id")
         _add_machine(sub)
-    text = "make runs that are given whole, in order (what the workflow calls)"
+    text = "make runs of any stages, in order, each with a log (what the workflow calls)"
     sub = commands.add_parser("make", parents=[common], help=text, description=text)
-    sub.add_argument("runs", metavar="RUNS", help="JSON: {runs: [{stage, name, config}, ...], execution: {...}}")
+    stages = ", ".join(stage for stage, _ in STAGES.values())
+    sub.add_argument("runs", nargs="+", metavar="RUN", help=f"a run's whole id, or all runs of a stage: {stages}")
     _add_machine(sub)
     for command, text in (("table", "write a table as CSV and Markdown"), ("figure", "draw a figure as PNG and SVG")):
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
         more = ", or calibration, likelihood" * (command == "table")
         sub.add_argument("output", help=f"{command}_4_1 and so on{more}")
-        sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
     for command, text in (
         ("claims", "judge the paper's sentences that compare rows"),
         ("summary", "write what dvc metrics and dvc plots read: every row's scores and speed, and the training curves"),
     ):
-        sub = commands.add_parser(command, parents=[common], help=text, description=text)
-        sub.add_argument("--recipe", metavar="JSON", help="what to make it from, instead of params.yaml's")
+        commands.add_parser(command, parents=[common], help=text, description=text)
     text = "score real images, whole and damaged, and say whether the scores are what they should be"
     _add_machine(commands.add_parser("calibrate", parents=[common], help=text, description=text))
     text = "record the preset's finished results in DVC; refuses while anything is missing or stale"
@@ -118,22 +116,28 @@ def _params(args) -> params.Params:
     return args.loaded
 
 
-def _json(text: str, option: str):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{option}: not valid JSON: {error}") from None
-
-
-def _find(args) -> plan.Run:
-    """The run of params.yaml that the command line names."""
+def _find(args, made: plan.Plan) -> plan.Run:
+    """The run of a plan that the command line names."""
     stage, _ = STAGES[args.command]
-    runs = plan.build(_params(args)).runs.values()
+    runs = made.runs.values()
     found = [run for run in runs if run.stage == stage and args.run in (run.id, run.name)]
     if not found:
         names = ", ".join(run.name for run in runs if run.stage == stage)
         raise UserError(f"{args.params}: the preset has no {args.run!r} to {args.command}; there are {names}")
     return found[0]
+
+
+def _given(args, made: plan.Plan) -> list[plan.Run]:
+    """The runs of a plan that `make` is given by their ids, or by their stages."""
+    found = []
+    for name in args.runs:
+        named = [name] if name in made.runs else made.of_stage(name)
+        if not named:
+            raise UserError(
+                f"{args.params}: asks for no run {name!r}; `surrodiff plan` lists the ids of those it asks for"
+            )
+        found += [made.runs[run_id] for run_id in named]
+    return found
 
 
 def _results(args) -> Path:
@@ -191,16 +195,10 @@ def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
 
 
 def _make(args):
-    if args.command == "make":
-        given = _json(args.runs, "RUNS")
-        try:
-            runs, execution = [plan.Run(**run) for run in given["runs"]], given["execution"]
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"RUNS: not what the workflow writes ({error}); name a run, as in `train Default`"
-            ) from None
-    else:
-        runs, execution = [_find(args)], _params(args).selected.execution.model_dump()
+    parameters = _params(args)
+    made = plan.build(parameters)
+    runs = _given(args, made) if args.command == "make" else [_find(args, made)]
+    execution = parameters.selected.execution.model_dump()
     for run, _ in zip(runs, _stages(args, runs, execution), strict=True):
         if distributed.rank() == 0:
             print(_results(args) / run.stage / run.id, flush=True)
@@ -228,14 +226,10 @@ def _calibrate(args):
 
 def _run_output(args):
     output = getattr(args, "output", args.command)
-    if args.recipe:
-        recipe = _json(args.recipe, "--recipe")
-    else:
-        made = plan.build(_params(args))
-        known = {"table": made.tables, "figure": made.figures}.get(args.command, [output])
-        if output not in known:
-            raise UserError(f"there is no {args.command} {output!r}; there are {', '.join(known)}")
-        recipe = recipes.recipe(made, output)
+    made = plan.build(_params(args))
+    known = {"table": made.tables, "figure": made.figures}.get(args.command, [output])
+    if output not in known:
+        raise UserError(f"there is no {args.command} {output!r}; there are {', '.join(known)}")
     # Only what is asked for: matplotlib alone takes longer to import than a table to write.
     match args.command:
         case "table":
@@ -254,7 +248,7 @@ def _run_output(args):
             from surrodiff.summary import write
 
             where = "summary"
-    write(recipe, _results(args))
+    write(recipes.recipe(made, output), _results(args))
     print(_results(args) / where)
 
 
@@ -307,6 +301,8 @@ def _plan(args):
     device = devices.resolve(parameters.device)
     found = costs.Costs(made, results, devices.description(device))
     timing.measure_unknown(found, device, execution)
+    for path in dict.fromkeys(found.damaged):
+        print(f"surrodiff: {path}: damaged; this report goes without it", file=sys.stderr)
     print(costs.report(found.all()))
     print(f"\nOne job after another on {found.machine}; scoring by its feature network alone until one is finished.")
 

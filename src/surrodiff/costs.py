@@ -1,24 +1,30 @@
 """What the runs of a preset cost: how much work each is, and how long a unit of work takes, by what is already there.
 
 Finished runs, running ones and kept measurements (see timing.unit_seconds) tell the seconds of a unit. No torch here:
-the workflow tells the time left whenever it starts a job.
+the workflow tells the time left when it starts a job. That is never worth an error: what cannot be read is left out.
 """
 
 import csv
+import json
 import math
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from surrodiff.plan import Plan, Run, canonical, timed
-from surrodiff.runs import read_json, work_folder, write_json
+from surrodiff.runs import work_folder, write_json
 
 KEPT = Path("logs/costs.json")  # measured seconds of units, of one machine, so beside its logs
 SPLITS = {"digits": (1437, 360), "cifar10": (50_000, 10_000)}  # training and held-out images, before `data` is made
 # Passes of a reference over as many images as the held-out split has: itself, a part of the training split, and the
 # copies of `damage`.
 HELD_OUT_PASSES = 9.4
+MOST = 1e15  # of any number in a record: more is damage
+# What reading a file raises that is not there, or that holds something else than what we wrote.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error)
 
 
 @dataclass(frozen=True)
@@ -76,25 +82,60 @@ def _score(reference: dict, plan: Plan) -> Unit:
     return Unit("score", canonical(own))
 
 
+def _number(value) -> float:
+    """A number of a record as a float; raises ValueError or OverflowError for what is none of ours."""
+    if type(value) not in (int, float) or not 0 <= float(value) < MOST:
+        raise ValueError("no number from 0")
+    return float(value)
+
+
 class Costs:
-    """The costs of a plan's runs under `results`; of records only those of `machine` count, if one is given."""
+    """The costs of a plan's runs under `results`; of records only those of `machine` count, if one is given.
+
+    damaged: the files that are there and cannot be read; their runs count as not made.
+    """
 
     def __init__(self, plan: Plan, results: Path, machine: str | None = None):
         self.plan, self.results, self.machine = plan, results, machine
         self.channels = plan.runs[plan.data].config["channels"]
+        self.damaged: list[Path] = []
         self.records = {run_id: found for run_id, run in plan.runs.items() if (found := self._record(run)) is not None}
+        self.scored: dict[str, dict] = {}  # by the id of a sample run, the record of its score
+        for run_id in plan.of_stage("scores"):
+            if run_id in self.records:
+                self.scored.setdefault(plan.runs[run_id].config["sample"], self.records[run_id])
         self.rates = self._kept() | self._recorded()
 
     def _record(self, run: Run) -> dict | None:
         file = self.results / run.stage / run.id / "record.json"
-        return read_json(file) if file.exists() else None
+        record = self._read(file)
+        if record is not None and not isinstance(record, dict):
+            self.damaged.append(file)
+            return None
+        return record
+
+    def _read(self, file: Path):
+        """A JSON file's value, or None."""
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UNREADABLE:
+            self.damaged.append(file)
+            return None
 
     def _kept(self) -> dict[Unit, Rate]:
         file = self.results / KEPT
-        kept = read_json(file) if file.exists() else {"machine": None, "units": []}
-        if self.machine not in (None, kept["machine"]):
+        kept = self._read(file)
+        if kept is None:
             return {}
-        return {Unit(kind, config): Rate(seconds, basis) for kind, config, seconds, basis in kept["units"]}
+        try:
+            if self.machine not in (None, kept["machine"]):
+                return {}
+            return {Unit(str(k), str(c)): Rate(_number(seconds), str(basis)) for k, c, seconds, basis in kept["units"]}
+        except UNREADABLE:
+            self.damaged.append(file)
+            return {}
 
     def _model(self, part: dict) -> dict:
         return self.plan.runs[part["run"]].config
@@ -133,9 +174,9 @@ class Costs:
         return found
 
     def _images(self) -> tuple[int, int] | None:
-        record = self.records.get(self.plan.data)
-        if record:
-            return record["train_images"], record["held_out_images"]
+        record = self.records.get(self.plan.data, {})
+        with suppress(*UNREADABLE):
+            return int(_number(record["train_images"])), int(_number(record["held_out_images"]))
         return SPLITS.get(self.plan.runs[self.plan.data].config["source"])
 
     def _evaluations(self, sample: dict) -> list[tuple[dict, int]]:
@@ -152,14 +193,14 @@ class Costs:
         """Rates of finished and running runs; what comes later here, or was finished later, counts."""
         found: dict[Unit, Rate] = {}
         for stage in ("timings", "likelihoods", "samples", "references", "scores", "models"):
-            records = [
-                (self.plan.runs[run_id], self.records[run_id])
-                for run_id in self.plan.of_stage(stage)
-                if run_id in self.records
-            ]
-            for run, record in sorted(records, key=lambda made: made[1]["provenance"]["finished"]):
-                if self.machine in (None, record["provenance"]["device"]):
-                    found |= {unit: Rate(seconds, "finished runs") for unit, seconds in self._seconds(run, record)}
+            records = [(run_id, self.records[run_id]) for run_id in self.plan.of_stage(stage) if run_id in self.records]
+            for run_id, record in sorted(records, key=lambda made: _provenance(made[1], "finished")):
+                if self.machine in (None, _provenance(record, "device")):
+                    with suppress(*UNREADABLE):
+                        found |= {
+                            unit: Rate(_number(seconds), "finished runs")
+                            for unit, seconds in self._seconds(self.plan.runs[run_id], record)
+                        }
         for run in self.plan.runs.values():
             if run.stage == "models" and run.id not in self.records:
                 step, seconds = self._trained(run)
@@ -173,17 +214,18 @@ class Costs:
         units = list(self.work(run) or ())
         match run.stage:
             case "models":
-                yield units[0], record["train_seconds"] / record["step"]
+                yield units[0], _number(record["train_seconds"]) / _number(record["step"])
             case "references":
-                images = record["train_images"] + HELD_OUT_PASSES * record["held_out_images"]
-                yield _score(run.config, self.plan), record["seconds"] / images
+                images = _number(record["train_images"]) + HELD_OUT_PASSES * _number(record["held_out_images"])
+                yield _score(run.config, self.plan), _number(record["seconds"]) / images
             case "samples" if len(units) == 1 and record["sampled_now"]:
-                made = record["sampled_now"] * record["evaluations_per_sample"]
-                yield units[0], record["sample_seconds"] / made
+                made = _number(record["sampled_now"]) * _number(record["evaluations_per_sample"])
+                yield units[0], _number(record["sample_seconds"]) / made
             case "scores":
-                yield units[0], record["score_seconds"] / record["num_samples"]
+                yield units[0], _number(record["score_seconds"]) / _number(record["num_samples"])
             case "likelihoods" if record["evaluated_now"]:
-                yield units[0], record["seconds"] / (record["evaluated_now"] * record["T"])
+                made = _number(record["evaluated_now"]) * _number(record["T"])
+                yield units[0], _number(record["seconds"]) / made
             case "timings":
                 for unit, what in zip(units, ("train_step_seconds", "evaluation_seconds_per_image"), strict=False):
                     yield unit, record["model"][what]
@@ -193,39 +235,36 @@ class Costs:
         try:
             with open(work_folder(self.results, run.stage, run.id) / "losses.csv", newline="") as file:
                 *_, last = csv.DictReader(file)
-            return int(last["step"]), float(last["seconds"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or cut in the middle of a line
+            return int(_number(int(last["step"]))), _number(float(last["seconds"]))
+        except UNREADABLE:  # none yet, or cut in the middle of a line
             return 0, 0.0
 
     def _share(self, run: Run) -> float:
         """How much of a run is done."""
         if run.id in self.records:
             return 1.0
-        if run.stage == "samples" and self._scores(run):
+        if run.id in self.scored:
             return 1.0  # and may be deleted
         folder, config = work_folder(self.results, run.stage, run.id), run.config
         if run.stage == "models":
             (steps,) = self.work(run).values()
-            return self._trained(run)[0] / steps
+            return min(1.0, self._trained(run)[0] / steps)
         if run.stage == "samples":
             data = self.plan.runs[self.plan.data].config
             size = data["image_size"] if config["surrogate"] else self._model(config["model"])["image_size"]
-            return _rows(folder, "samples", data["channels"] * size**2) / config["num_samples"]
+            return min(1.0, _rows(folder, "samples", data["channels"] * size**2) / config["num_samples"])
         if run.stage == "likelihoods":
             terms = self._model(config["model"])["diffusion"]["T"] + 1
-            return _rows(folder, "terms", 8 * terms) / config["num_images"]
+            return min(1.0, _rows(folder, "terms", 8 * terms) / config["num_images"])
         return 0.0
-
-    def _scores(self, sample: Run) -> list[dict]:
-        """Records of the scores of a sample run."""
-        scores = (run_id for run_id in self.plan.of_stage("scores") if run_id in self.records)
-        return [self.records[run] for run in scores if self.plan.runs[run].config["sample"] == sample.id]
 
     def _took(self, run: Run) -> float | None:
         """The seconds that a finished run took, where its record tells."""
         key = {"models": "train_seconds", "samples": "sample_seconds", "scores": "score_seconds"}
-        made = [self.records[run.id]] if run.id in self.records else self._scores(run)
-        return made[0].get(key.get(run.stage, "seconds")) if made else None
+        record = self.records.get(run.id) or self.scored.get(run.id, {})
+        with suppress(*UNREADABLE):
+            return _number(record[key.get(run.stage, "seconds")])
+        return None
 
     def cost(self, run: Run) -> Cost:
         """What a run takes, or took if it is finished."""
@@ -257,7 +296,18 @@ class Costs:
 
 def _rows(folder: Path, name: str, row_bytes: int) -> int:
     """How many rows of an array are in its part files (see parts), each beside its number and its checksum."""
-    return sum(file.stat().st_size for file in folder.glob(f"{name}-*.part")) // (8 + 8 + row_bytes)
+    total = 0
+    for file in folder.glob(f"{name}-*.part"):
+        with suppress(OSError):  # the job that writes them may just have put them together
+            total += file.stat().st_size
+    return total // (8 + 8 + row_bytes)
+
+
+def _provenance(record: dict, key: str) -> str:
+    """What a record says of where and when it was made; empty if it does not."""
+    with suppress(*UNREADABLE):
+        return str(record["provenance"][key])
+    return ""
 
 
 def duration(seconds: float) -> str:
@@ -307,3 +357,26 @@ def time_left(plan: Plan, results: Path) -> str:
     if unknown < len(left) or not left:
         text += f", about {work} of work left"
     return text + (f", {unknown} runs of unknown time: see `surrodiff plan`" if unknown else "")
+
+
+class TimeLeft:
+    """The text of `time_left` for a workflow's messages: formatted when it is shown.
+
+    An estimate reads every record. So that messages cost a small share of a workflow's time however many runs it has,
+    the text stays the same until 20 times as long has passed as the last estimate took.
+    """
+
+    def __init__(self, plan: Plan, results: Path, clock: Callable[[], float] = time.monotonic):
+        self._plan, self._results, self._clock = plan, results, clock
+        self._text, self._valid_until = "", -math.inf
+
+    def __str__(self) -> str:
+        start = self._clock()
+        if start >= self._valid_until:
+            self._text = time_left(self._plan, self._results)
+            end = self._clock()
+            self._valid_until = end + 20 * (end - start)
+        return self._text
+
+    def __repr__(self) -> str:  # what Snakemake keeps of a parameter must not change
+        return "TimeLeft()"

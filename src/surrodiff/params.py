@@ -188,6 +188,15 @@ def load(path: Path = Path("params.yaml"), changes: dict | None = None, **overri
     return parse(raw, str(path), changes)
 
 
+def of_config(config: dict) -> Params:
+    """The typed parameters of a whole configuration that a workflow gives to this one as its module; text in it is read
+    as a plain word of params.yaml is. Raises UserError as `parse` does."""
+    try:
+        return parse(documents.resolved(config), "config")
+    except documents.Mistake as mistake:
+        raise UserError(f"config: {mistake}") from None
+
+
 def warnings(params: Params, source: str = "params.yaml") -> list[str]:
     """One line for each thing that the selected preset may say but most likely does not mean."""
     return [

@@ -8,6 +8,7 @@ module touches no file and imports neither torch nor Snakemake.
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from surrodiff.model_params import DDPM
@@ -35,7 +36,7 @@ class Run:
     name: str
     config: dict
 
-    @property
+    @cached_property
     def id(self) -> str:
         return f"{self.name}-{hashlib.sha256(canonical(self.config).encode()).hexdigest()[:8]}"
 

@@ -51,8 +51,18 @@ def sources(output: dict) -> list[tuple[str, str]]:
 
 def sidecar(output: dict, results: Path) -> str | None:
     """The text to keep beside an output: its recipe, and the checksum of the record of every run in it, so that a run
-    that was made anew under its old id counts as changed too. None while a record is missing."""
-    records = {f"{stage}/{run}": results / stage / run / "record.json" for stage, run in sources(output)}
-    if not all(path.exists() for path in records.values()):
+    that was made anew under its old id counts as changed too. None while a record is missing or cannot be read."""
+    try:
+        records = {f"{stage}/{run}": _checksum(results / stage / run / "record.json") for stage, run in sources(output)}
+    except OSError:
         return None
-    return canonical({**output, "records": {name: _checksum(path) for name, path in records.items()}}) + "\n"
+    return canonical({**output, "records": records}) + "\n"
+
+
+def is_current(beside: Path, output: dict, results: Path) -> bool:
+    """Whether what lies beside an output says that it was made from this recipe and from today's records."""
+    text = sidecar(output, results)
+    try:
+        return text is not None and beside.read_bytes() == text.encode()
+    except OSError:  # not there, or it cannot be read
+        return False

@@ -1,34 +1,74 @@
 """The plan of the selected preset, and how rules refer to it."""
 
 import collections
-import json
 import os
 import pathlib
 import shlex
 import sys
+import tempfile
 import time
 
-sys.path.insert(0, os.path.join(workflow.basedir, "src"))
+SOURCES = str(pathlib.Path(str(workflow.current_basedir)).resolve().parents[1] / "src")
+sys.path.insert(0, SOURCES)
 
-from surrodiff import costs
+from surrodiff import costs, frozen, recipes
 from surrodiff import params as surrodiff_params
 from surrodiff import plan as surrodiff_plan
-from surrodiff import recipes
 from surrodiff.errors import shown
-from surrodiff.plan import canonical
+
+# Jobs import the same code; what else their path holds stays there.
+_paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+os.environ["PYTHONPATH"] = os.pathsep.join([SOURCES, *(path for path in _paths if path not in ("", SOURCES))])
+
+# Names the file of the parameters for the Snakemake that a submitted job starts; one variable for each use as a module.
+FROZEN = "_".join(filter(None, ("SURRODIFF_PARAMS", workflow.modifier.namespace)))
+# Never the user's own: the main process always sets it.
+SUBMITTED = not workflow.is_main_process and FROZEN in os.environ
 
 with shown():
-    PARAMS = surrodiff_params.load(changes=workflow.config_settings.overwrite_config)
+    if SUBMITTED:
+        PARAMS = surrodiff_params.load(pathlib.Path(os.environ[FROZEN]))
+    elif workflow.modifier.skip_configfile:  # a module that is given its configuration
+        PARAMS = surrodiff_params.of_config(config)
+    else:
+        PARAMS = surrodiff_params.load(changes=workflow.config_settings.overwrite_config)
 if workflow.is_main_process:
     for _warning in surrodiff_params.warnings(PARAMS):
         print(_warning, file=sys.stderr)
 
 PLAN = surrodiff_plan.build(PARAMS)
 RESULTS = f"results/{PARAMS.preset}"
+# Where Snakemake puts what it calls RESULTS: elsewhere if this is a module with a prefix.
+FOLDER = workflow.modifier.path_modifier.replace_prefix(RESULTS)
+_moved = workflow.modifier.path_modifier.replace_prefix(f"{RESULTS}/tables/x")
+if _moved != f"{FOLDER}/tables/x":
+    sys.exit(f"surrodiff: replace_prefix: moves only a part of {RESULTS} (to {_moved}); move all of results/")
 EXECUTION = PARAMS.selected.execution
 # A GPU is a resource only where jobs will use one; elsewhere jobs share the cores.
 GPU = int(PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl")))
-os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
+
+STATE = pathlib.Path(".snakemake/surrodiff")
+# Tables, figures and the summary keep plain names. Beside each lies what it was made from (see surrodiff.recipes). While
+# that is today's, it needs nothing; else this file, which is always newer, is one of its inputs. Without this, a number
+# changed back would leave yesterday's table standing.
+ALWAYS_STALE = STATE / "now"
+if SUBMITTED:
+    PARAMS_FILE = pathlib.Path(os.environ[FROZEN])
+else:
+    try:
+        PARAMS_FILE = frozen.freeze(PARAMS, STATE)
+        # A new content too: Snakemake takes a newer file of the same checksum for unchanged.
+        ALWAYS_STALE.write_text(str(time.time_ns()))
+    except OSError as error:
+        # Only what starts no job works here: a list of the rules, and a dry run where Snakemake has its own folder.
+        if workflow.dag_settings is not None and not STATE.parent.is_dir():
+            sys.exit(
+                f"surrodiff: {error.filename}: {error.strerror}; make this folder writable, or run in another one: "
+                "snakemake --snakefile THIS/Snakefile --configfile THIS/params.yaml"
+            )
+        PARAMS_FILE, _now = STATE / "none", tempfile.NamedTemporaryFile()
+        ALWAYS_STALE = pathlib.Path(_now.name)
+    os.environ[FROZEN] = str(PARAMS_FILE)
 
 
 wildcard_constraints:
@@ -46,31 +86,6 @@ def needed(wildcards):
     return [ancient(done(*need)) for need in surrodiff_plan.needs(PLAN, wildcards.run)]
 
 
-SCORES_OF = collections.defaultdict(list)
-for _run in PLAN.of_stage("scores"):
-    SCORES_OF[PLAN.runs[_run].config["sample"]].append(_run)
-
-
-def command(*run_ids):
-    """The runs to make, in order, as the command line's one JSON word."""
-    runs = [vars(PLAN.runs[run]) for run in run_ids]
-    return shlex.quote(canonical({"runs": runs, "execution": EXECUTION.model_dump()}))
-
-
-class TimeLeft:
-    """What is left of the preset, told when a job starts: messages are formatted then. `surrodiff plan` tells more."""
-
-    def __str__(self):
-        return costs.time_left(PLAN, pathlib.Path(RESULTS))
-
-
-LEFT = TimeLeft()
-
-
-def own_command(wildcards):
-    return command(wildcards.run)
-
-
 def processes(wildcards):
     """How many processes, each with a GPU of its own, make a run."""
     return EXECUTION.gpus_per_job if PLAN.runs[wildcards.run].config.get("kind", "ddpm") == "ddpm" else 1
@@ -86,5 +101,16 @@ def start(wildcards):
     return "" if count == 1 else f"-m torch.distributed.run --standalone --nproc-per-node {count}"
 
 
-PYTHON = shlex.quote(sys.executable)
-MAKE = f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs}} --results {RESULTS} --device {PARAMS.device} --threads {{threads}} > /dev/null"
+def word(value):
+    """A value as a word of a shell command that Snakemake formats."""
+    return shlex.quote(str(value)).replace("{", "{{").replace("}", "}}")
+
+
+# What a command line holds does not grow with rows or seeds: runs by id, and all else in the file of the parameters.
+PYTHON = word(sys.executable)
+GIVEN = f"--params {word(PARAMS_FILE)} --results {word(FOLDER)}"
+RUN_COMMAND = (
+    f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs:q}} {GIVEN} --threads {{threads}} > /dev/null"
+)
+# In messages, as `params.left`: what is left when the job starts, since messages are formatted then.
+TIME_LEFT = costs.TimeLeft(PLAN, pathlib.Path(FOLDER))

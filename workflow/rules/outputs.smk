@@ -1,91 +1,77 @@
-# Tables, figures and the summary keep plain names. Beside each lies what it was made from (see surrodiff.recipes). While
-# that is today's, it needs nothing; else NOW, which is always newer, is one of its inputs. Without this, a number changed
-# back would leave yesterday's table standing.
-NOW = ".snakemake/now"
-if workflow.is_main_process:
-    pathlib.Path(NOW).parent.mkdir(exist_ok=True)
-    # A new content too: Snakemake takes a newer file of the same checksum for unchanged.
-    pathlib.Path(NOW).write_text(str(time.time_ns()))
+SCORES_OF = collections.defaultdict(list)
+for _run in PLAN.of_stage("scores"):
+    SCORES_OF[PLAN.runs[_run].config["sample"]].append(_run)
 
 
 def only_scores_are_there(sample):
     """Whether nothing will make these samples by the way, as the job of a missing score does."""
-    scored = all(os.path.exists(done("scores", run)) for run in SCORES_OF[sample])
-    return scored and not os.path.exists(done("samples", sample))
+    there = [pathlib.Path(FOLDER, "scores", run, "done.json").exists() for run in SCORES_OF[sample]]
+    return all(there) and not pathlib.Path(FOLDER, "samples", sample, "done.json").exists()
 
 
 def made_from(output, beside):
+    """The inputs of an output, given the name of what lies beside it."""
     recipe = recipes.recipe(PLAN, output)
-    if os.path.exists(beside) and open(beside).read() == recipes.sidecar(recipe, pathlib.Path(RESULTS)):
+    if recipes.is_current(pathlib.Path(FOLDER, beside), recipe, pathlib.Path(FOLDER)):
         return []
     images = [done("samples", run) for run in recipes.samples(recipe) if only_scores_are_there(run)]
-    return [done(*source) for source in recipes.sources(recipe)] + images + [NOW]
+    return [done(*source) for source in recipes.sources(recipe)] + images + [local(str(ALWAYS_STALE))]
 
 
-def recipe_of(output):
-    return shlex.quote(canonical(recipes.recipe(PLAN, output)))
+def output_command(command):
+    return f"{PYTHON} -m surrodiff.cli {command} {GIVEN} >> {{log:q}} 2>&1"
 
 
 rule table:
     input:
-        lambda wc: made_from(wc.table, f"{RESULTS}/tables/{wc.table}.json"),
+        lambda wc: made_from(wc.table, f"tables/{wc.table}.json"),
     output:
         multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".json"),
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
-    params:
-        recipe=lambda wc: recipe_of(wc.table),
     message:
         "table {wildcards.table}"
     shell:
-        f"{PYTHON} -m surrodiff.cli table {{wildcards.table}} --recipe {{params.recipe}}"
-        f" --results {RESULTS} >> {{log}} 2>&1"
+        output_command("table {wildcards.table}")
 
 
 rule figure:
     input:
-        lambda wc: made_from(wc.figure, f"{RESULTS}/figures/{wc.figure}.json"),
+        lambda wc: made_from(wc.figure, f"figures/{wc.figure}.json"),
     output:
         multiext(f"{RESULTS}/figures/{{figure}}", ".png", ".svg", ".json"),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
-    params:
-        recipe=lambda wc: recipe_of(wc.figure),
     message:
         "figure {wildcards.figure}"
     shell:
-        f"{PYTHON} -m surrodiff.cli figure {{wildcards.figure}} --recipe {{params.recipe}}"
-        f" --results {RESULTS} >> {{log}} 2>&1"
+        output_command("figure {wildcards.figure}")
 
 
 rule claims:
     input:
-        lambda wc: made_from("claims", f"{RESULTS}/claims.json"),
+        lambda wc: made_from("claims", "claims.json"),
     output:
         multiext(f"{RESULTS}/claims", ".csv", ".json"),
     log:
         f"{RESULTS}/logs/claims.log",
-    params:
-        recipe=recipe_of("claims"),
     message:
         "claims of the paper, judged"
     shell:
-        f"{PYTHON} -m surrodiff.cli claims --recipe {{params.recipe}} --results {RESULTS} >> {{log}} 2>&1"
+        output_command("claims")
 
 
 rule summary:
     input:
-        lambda wc: made_from("summary", f"{RESULTS}/summary/summary.json"),
+        lambda wc: made_from("summary", "summary/summary.json"),
     output:
         [f"{RESULTS}/summary/{name}" for name in ("metrics.json", "rows.csv", "losses.csv", "summary.json")],
     log:
         f"{RESULTS}/logs/summary.log",
-    params:
-        recipe=recipe_of("summary"),
     message:
         "summary: metrics and curves"
     shell:
-        f"{PYTHON} -m surrodiff.cli summary --recipe {{params.recipe}} --results {RESULTS} >> {{log}} 2>&1"
+        output_command("summary")
 
 
 OUTPUTS = [

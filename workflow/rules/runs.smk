@@ -8,11 +8,11 @@ rule prepare_data:
         f"{RESULTS}/data/{{run}}/done.json",
     params:
         start="",
-        runs=own_command,
+        runs="{run}",
     message:
         "data {wildcards.run}"
     shell:
-        MAKE
+        RUN_COMMAND
 
 
 rule train:
@@ -25,11 +25,12 @@ rule train:
         gpu=gpus,
     params:
         start=start,
-        runs=own_command,
+        runs="{run}",
+        left=TIME_LEFT,
     message:
-        "train {wildcards.run} ({LEFT})"
+        "train {wildcards.run} ({params.left})"
     shell:
-        MAKE
+        RUN_COMMAND
 
 
 rule reference:
@@ -42,11 +43,12 @@ rule reference:
         gpu=gpus,
     params:
         start=start,
-        runs=own_command,
+        runs="{run}",
+        left=TIME_LEFT,
     message:
-        "reference statistics and calibration {wildcards.run} ({LEFT})"
+        "reference statistics and calibration {wildcards.run} ({params.left})"
     shell:
-        MAKE
+        RUN_COMMAND
 
 
 # Sampling and scoring are two runs but one process: starting PyTorch takes longer than scoring a few hundred images.
@@ -60,11 +62,12 @@ rule sample_and_score:
         gpu=gpus,
     params:
         start=start,
-        runs=lambda wc: command(PLAN.runs[wc.run].config["sample"], wc.run),
+        runs=lambda wc: [PLAN.runs[wc.run].config["sample"], wc.run],
+        left=TIME_LEFT,
     message:
-        "sample and score {wildcards.run} ({LEFT})"
+        "sample and score {wildcards.run} ({params.left})"
     shell:
-        MAKE
+        RUN_COMMAND
 
 
 # Only for pictures, where the score is there and the samples are not, as after `dvc pull`: they come back from models and
@@ -79,11 +82,11 @@ rule sample:
         gpu=gpus,
     params:
         start=start,
-        runs=own_command,
+        runs="{run}",
     message:
         "sample {wildcards.run}"
     shell:
-        MAKE
+        RUN_COMMAND
 
 
 rule likelihood:
@@ -96,11 +99,12 @@ rule likelihood:
         gpu=gpus,
     params:
         start=start,
-        runs=own_command,
+        runs="{run}",
+        left=TIME_LEFT,
     message:
-        "likelihood {wildcards.run} ({LEFT})"
+        "likelihood {wildcards.run} ({params.left})"
     shell:
-        MAKE
+        RUN_COMMAND
 
 
 # All timings in one job that has all cores, so that nothing runs beside them; those already made are found, not remade.
@@ -112,11 +116,12 @@ rule time:
         gpu=GPU,
     params:
         start="",
-        runs=command(*PLAN.of_stage("timings")),
+        runs="timings",
+        left=TIME_LEFT,
     message:
-        "time training steps and sampling, alone on the machine ({LEFT})"
+        "time training steps and sampling, alone on the machine ({params.left})"
     shell:
-        MAKE
+        RUN_COMMAND
 
 
 rule data:
