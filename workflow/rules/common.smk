@@ -5,7 +5,6 @@ import os
 import pathlib
 import shlex
 import sys
-import tempfile
 import time
 
 SOURCES = str(pathlib.Path(str(workflow.current_basedir)).resolve().parents[1] / "src")
@@ -60,14 +59,13 @@ else:
         # A new content too: Snakemake takes a newer file of the same checksum for unchanged.
         ALWAYS_STALE.write_text(str(time.time_ns()))
     except OSError as error:
-        # Only what starts no job works here: a list of the rules, and a dry run where Snakemake has its own folder.
-        if workflow.dag_settings is not None and not STATE.parent.is_dir():
+        # Snakemake itself fails with a traceback where it cannot write, even in a dry run; it lists rules, though.
+        if not {"--list", "--list-rules", "-l", "--list-target-rules", "--lt", "--lint"} & set(sys.argv):
             sys.exit(
-                f"surrodiff: {error.filename}: {error.strerror}; make this folder writable, or run in another one: "
-                "snakemake --snakefile THIS/Snakefile --configfile THIS/params.yaml"
+                f"surrodiff: {error.filename}: {error.strerror}; make this folder writable, or work in another one: "
+                f"snakemake --snakefile {shlex.quote(workflow.main_snakefile)} --configfile PARAMS.yaml"
             )
-        PARAMS_FILE, _now = STATE / "none", tempfile.NamedTemporaryFile()
-        ALWAYS_STALE = pathlib.Path(_now.name)
+        PARAMS_FILE = STATE / "not written"
     os.environ[FROZEN] = str(PARAMS_FILE)
 
 
