@@ -1,6 +1,5 @@
 """The command line as users meet it: one result on success, one line on failure, never a traceback."""
 
-import json
 import os
 import re
 import resource
@@ -13,6 +12,7 @@ import torch
 from records import forget
 
 from surrodiff.cli import STAGES
+from surrodiff.frozen import freeze
 from surrodiff.runs import read_record, work_folder
 
 COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models", "plan"]
@@ -191,16 +191,20 @@ def test_a_table_says_which_run_it_misses(surrodiff):
     assert "missing; run the step that makes it" in line
 
 
-def test_runs_given_whole_are_made_without_a_params_file(surrodiff, own_results, run_named, execution, tmp_path):
+def test_runs_are_made_from_a_frozen_file_without_params_yaml(surrodiff, own_results, run_named, params, tmp_path):
     (tmp_path / "params.yaml").unlink()
+    frozen = freeze(params, tmp_path / "some where")
     names = [("data", "digits"), ("references", "classifier"), ("scores", "Default_6")]
     runs = [run_named(*name) for name in names]
     (own_results / "scores" / runs[2].id / "done.json").unlink()
-    given = json.dumps({"runs": [vars(run) for run in runs], "execution": execution})
-    done = surrodiff("make", given, "--results", "results/test", "--device", "cpu")
+    given = ("--params", str(frozen), "--results", "results/test")
+    done = surrodiff("make", *(run.id for run in runs), *given)
     assert done.stdout.splitlines() == [f"results/test/{run.stage}/{run.id}" for run in runs]
     assert (own_results / "scores" / runs[2].id / "done.json").exists()
-    assert "RUNS: not valid JSON" in error_line(surrodiff("make", "{", "--results", "results/test"))
+    assert surrodiff("make", "data", *given).stdout.splitlines() == [f"results/test/data/{runs[0].id}"]
+    line = error_line(surrodiff("make", "Default-00000000", *given))
+    assert "asks for no run 'Default-00000000'" in line
+    assert str(frozen.name) in line
 
 
 def test_what_is_most_likely_a_slip_is_told_once_and_work_goes_on(surrodiff, tmp_path):

@@ -1,13 +1,16 @@
 """What a preset costs: work counted by hand, seconds from records, measurements only for what no record tells."""
 
 import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from plans import changed_plan
 
 from surrodiff import costs as costs_module
 from surrodiff import damage, stages, timing
-from surrodiff.costs import Costs, Rate, Unit, duration, report, time_left
+from surrodiff.costs import KEPT, Costs, Rate, TimeLeft, Unit, duration, report, time_left
 from surrodiff.plan import WEIGHTS_SHA256, Run
 from surrodiff.runs import opened
 
@@ -147,3 +150,75 @@ def test_time_left_adds_what_is_known_and_counts_what_is_not(plan, tmp_path):
 )
 def test_durations_are_said_in_the_unit_that_fits(seconds, text):
     assert duration(seconds) == text
+
+
+def rubbish(*own_keys: str):
+    """Files as they are after a crash, a bad merge, or an editor: JSON of any shape, and bytes of any kind."""
+    numbers = st.floats() | st.integers() | st.sampled_from([10**4000, -1, 0, 1e308, 1e-320, "10", None, True])
+    keys = st.sampled_from(own_keys)
+    values = st.recursive(
+        numbers | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=8),
+        max_leaves=12,
+    )
+    texts = st.sampled_from(["", "{", "{}", "[]", "null", "NaN", "[" * 100_000, '{"machine": ' * 50_000, "9" * 5000])
+    values = values | st.dictionaries(keys, numbers, min_size=1)
+    return (values.map(lambda value: json.dumps(value)[:100_000]) | texts).map(str.encode) | st.binary(max_size=40)
+
+
+RECORD_KEYS = (
+    *("train_seconds", "step", "seconds", "train_images", "held_out_images", "sampled_now", "evaluations_per_sample"),
+    *("sample_seconds", "score_seconds", "num_samples", "evaluated_now", "T", "model", "train_step_seconds"),
+    *("evaluation_seconds_per_image", "provenance", "device", "finished"),
+)
+STAGES = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
+
+
+@given(
+    records=st.fixed_dictionaries({stage: rubbish(*RECORD_KEYS) for stage in STAGES}),
+    kept=rubbish("machine", "units"),
+    losses=st.binary(max_size=60)
+    | st.text("0123456789.,\n-einfa\0", max_size=60).map(lambda text: f"step,seconds\n{text}".encode())
+    | st.just(b"step,seconds\n" + b"9" * 4200 + b",1"),
+)
+def test_what_is_left_is_told_whatever_the_files_hold(plan, tmp_path_factory, records, kept, losses):
+    results = tmp_path_factory.mktemp("results")
+    for stage in STAGES:
+        finished, begun = (results / stage / run_id for run_id in [*plan.of_stage(stage), "other"][:2])
+        finished.mkdir(parents=True)
+        (finished / "record.json").write_bytes(records[stage])
+        begun.mkdir()
+        (begun / "losses.csv").write_bytes(losses)
+    (results / KEPT).parent.mkdir()
+    (results / KEPT).write_bytes(kept)
+    text = time_left(plan, results)
+    assert f" of {len(plan.runs) - 1} runs done" in text
+    assert not re.search("nan|inf", text)
+    costs = Costs(plan, results, "Slide rule")
+    assert all(0 <= cost.done <= 1 and (cost.seconds is None or 0 <= cost.seconds < 1e30) for cost in costs.all())
+    assert report(costs.all())
+
+
+def test_files_that_cannot_be_read_are_named_and_their_runs_count_as_not_made(plan, run_named, tmp_path):
+    damaged = [tmp_path / "models" / run_named("models", name).id / "record.json" for name in ("Default", "SNGAN")]
+    for file in (*damaged, tmp_path / KEPT):
+        file.parent.mkdir(parents=True)
+    damaged[0].write_bytes(b"\xff")
+    damaged[1].mkdir()
+    (tmp_path / KEPT).write_text("[]")
+    costs = Costs(plan, tmp_path)
+    assert sorted(costs.damaged) == sorted([*damaged, tmp_path / KEPT])
+    assert costs.cost(run_named("models", "Default")).done == 0
+    costs.keep(Unit("score", "{}"), Rate(1.0, "measured"))
+    assert tmp_path / KEPT not in Costs(plan, tmp_path).damaged
+
+
+def test_the_text_is_renewed_only_when_that_costs_little_of_the_time(plan, run_named, tmp_path):
+    """An estimate that takes 1 s by the clock stands for 20 s."""
+    now = iter([0.0, 1.0, 1.1, 20.9, 21.0, 22.0, 23.0])
+    left = TimeLeft(plan, tmp_path, clock=lambda: next(now))
+    before = str(left)
+    finish(tmp_path, run_named("models", "Default"), {"step": 6, "train_seconds": 30.0})
+    assert [str(left), str(left)] == [before, before]
+    assert str(left).startswith("1 of ")
+    assert f"train Default ({left})".endswith("`surrodiff plan`)")

@@ -4,7 +4,7 @@ import pytest
 from plans import changed_plan
 
 from surrodiff.plan import Plan, canonical
-from surrodiff.recipes import recipe, sidecar, sources
+from surrodiff.recipes import is_current, recipe, sidecar, sources
 
 
 def recipes(made: Plan) -> dict[str, str]:
@@ -61,4 +61,26 @@ def test_what_lies_beside_an_output_changes_with_any_record_that_it_rests_on(pla
         path.write_text("{}")
     assert sidecar(made, tmp_path) == before
     (tmp_path / "scores" / made["rows"][0]["runs"][0]["score"] / "record.json").unlink()
+    assert sidecar(made, tmp_path) is None
+
+
+def test_an_output_is_current_only_while_what_lies_beside_it_says_so(plan, tmp_path):
+    made, beside = recipe(plan, "table_4_1"), tmp_path / "table_4_1.json"
+    beside.write_text("")
+    assert not is_current(beside, made, tmp_path)  # and no record is there
+    for stage, run_id in sources(made):
+        path = tmp_path / stage / run_id / "record.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    beside.write_text(sidecar(made, tmp_path))
+    assert is_current(beside, made, tmp_path)
+    for damaged in (b"", b"\xff\xfe", b"[]", beside.read_bytes()[:-2]):
+        beside.write_bytes(damaged)
+        assert not is_current(beside, made, tmp_path)
+    beside.unlink()
+    assert not is_current(beside, made, tmp_path)
+    beside.mkdir()
+    assert not is_current(beside, made, tmp_path)
+    path.unlink()
+    path.mkdir()
     assert sidecar(made, tmp_path) is None
