@@ -1,0 +1,42 @@
+"""Ten training and six sampling seeds: thousands of runs, and recipes longer than a word of a command line may be."""
+
+import pytest
+import yaml
+from project import Project
+from records import fill
+
+from surrodiff import params
+from surrodiff.costs import Costs
+from surrodiff.plan import Plan, build, canonical
+from surrodiff.recipes import recipe
+
+MOST_BYTES = 128 * 1024  # of a word, in Linux
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[Project, Plan]:
+    """A project in which all runs are there, as records without what they stand for."""
+    project = Project(tmp_path_factory.mktemp("many seeds"))
+    seeds = {"training": list(range(10)), "sampling": list(range(6)), "calibration": [0]}
+    project.change("presets", "test", "seeds", value=seeds)
+    raw = yaml.safe_load((project.path / "params.yaml").read_text()) | {"preset": "test"}
+    made = build(params.parse(raw))
+    fill(made, project.results, "classifier", 64)
+    for run in made.runs.values():
+        (project.results / run.stage / run.id / "done.json").write_text("{}")
+    return project, made
+
+
+def test_a_recipe_of_any_length_reaches_its_job(many):
+    project, made = many
+    assert len(canonical(recipe(made, "summary"))) > MOST_BYTES
+    printed = project.snakemake("results/test/summary/metrics.json")
+    assert "summary: metrics and curves" in printed
+    assert (project.results / "summary/metrics.json").exists()
+
+
+def test_a_progress_report_of_thousands_of_runs_is_complete(many):
+    project, made = many
+    costs = Costs(made, project.results).all()
+    assert len(costs) == len(made.runs) - 1 > 3000
+    assert all(cost.done == 1 for cost in costs)
