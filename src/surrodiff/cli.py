@@ -111,8 +111,9 @@ def _params(args) -> params.Params:
     """The parameters, read once a command, and what is odd about them."""
     if "loaded" not in args:
         args.loaded = params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
-        for warning in params.warnings(args.loaded, str(args.params)):
-            distributed.say(warning)
+        if args.command != "make":  # which the workflow calls, and the workflow has told them
+            for warning in params.warnings(args.loaded, str(args.params)):
+                distributed.say(warning)
     return args.loaded
 
 
@@ -148,7 +149,8 @@ def _results(args) -> Path:
 def _logging(path: Path):
     """Append progress, warnings and errors to a log; an error goes on to be told on the terminal, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", buffering=1) as log, contextlib.redirect_stderr(log):
+    file = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    with file as log, contextlib.redirect_stderr(log):
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} process {os.getpid()} on {socket.gethostname()}", file=log)
         try:
             yield

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,9 @@ STAGES = ("data", "models", "references", "samples", "scores", "likelihoods", "t
 
 
 def _output(*command: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, encoding="utf-8", errors="replace"
+    )
     text = done.stdout + done.stderr
     if done.returncode:
         raise UserError(f"{' '.join(command)}: failed:\n{text.strip()}")
@@ -114,12 +117,18 @@ def _object(md5: str) -> Path:
 @cache
 def _committed(folder: Path) -> dict[str, str]:
     """MD5 of every file below a tracked folder, by its relative path, as HEAD's dvc.lock has them."""
-    lock = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True)
-    stages = (yaml.safe_load(lock.stdout) or {}).get("stages", {}) if lock.returncode == 0 else {}
-    for stage in stages.values():
-        for out in stage.get("outs", []):
-            if Path(out["path"]) == folder and _object(out["md5"]).exists():
-                return {entry["relpath"]: entry["md5"] for entry in json.loads(_object(out["md5"]).read_text())}
+    try:
+        lock = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("git: not found; it says what a commit has recorded, so install it") from None
+    with suppress(
+        OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError
+    ):  # then nothing is recorded
+        for stage in yaml.safe_load(lock.stdout)["stages"].values():
+            for out in stage.get("outs", []):
+                if Path(out["path"]) == folder:
+                    listing = json.loads(_object(out["md5"]).read_text(encoding="utf-8"))
+                    return {entry["relpath"]: entry["md5"] for entry in listing}
     return {}
 
 

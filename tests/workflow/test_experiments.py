@@ -89,3 +89,13 @@ def test_all_commits_are_pushed_for_clones_of_any_preset(clone, tmp_path):
     later.succeed("dvc", "pull", "models@other")
     again = later.run("snakemake", "--cores", "2", "--dry-run", "models")
     assert "Nothing to be done" in again.stdout, again.stdout
+
+
+def test_no_name_of_a_preset_reaches_a_shell(clone):
+    name = "x $(touch PWNED)"
+    clone.change("presets", name, value=yaml.safe_load((clone.path / "params.yaml").read_text())["presets"]["test"])
+    clone.change("preset", value=name)
+    done = clone.run("dvc", "repro")
+    assert done.returncode != 0
+    assert "a name has a letter, then letters" in done.stdout, done.stdout
+    assert not list(clone.path.rglob("PWNED"))

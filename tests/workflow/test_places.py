@@ -51,19 +51,36 @@ def test_a_prefix_that_moves_only_a_part_is_refused(project, tmp_path):
     assert "Traceback" not in done.stdout
 
 
-def test_a_folder_that_cannot_be_written_lists_rules_and_says_so(tmp_path):
+def test_a_folder_that_cannot_be_written_is_planned_and_listed_and_nothing_else(tmp_path):
     project = Project(tmp_path)
+    given = ("--config", "preset=test", "device=cpu")
+    run(project, *given, "--", "data")
+    shutil.rmtree(tmp_path / ".snakemake")
     tmp_path.chmod(0o555)
     # The superuser may write anywhere, unless that is taken away.
     before = [shutil.which("setpriv"), "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
     listed = run(project, "--list", before=before)
-    dry = run(project, "--dry-run", before=before)
+    dry = run(project, "--dry-run", *given, before=before)
+    nothing = run(project, "--dry-run", *given, "--", "data", before=before)
+    for_real = run(project, *given, before=before)
     tmp_path.chmod(0o755)
     assert listed.returncode == 0, listed.stdout
     assert "sample_and_score" in listed.stdout
-    assert dry.returncode == 1
-    assert "surrodiff: .snakemake: Permission denied; make this folder writable" in dry.stdout
-    assert "Traceback" not in dry.stdout
+    assert dry.returncode == 0, dry.stdout
+    assert "train Default-" in dry.stdout
+    assert "data digits-" not in dry.stdout, "it sees what is there"
+    assert "Nothing to be done" in nothing.stdout
+    assert for_real.returncode == 1
+    assert "surrodiff: .snakemake: Permission denied; make this folder writable" in for_real.stdout
+    assert "Traceback" not in for_real.stdout
+    assert not (tmp_path / ".snakemake").exists()
+
+
+def test_another_folder_is_enough_with_the_snakefile_and_the_parameters_by_name(project, tmp_path):
+    given = ("--snakefile", str(project.path / "Snakefile"), "--configfile", str(project.path / "params.yaml"))
+    done = run(project, *given, "--config", "preset=test", "device=cpu", "--", "data", path=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert len(list(tmp_path.glob("results/test/data/digits-*/done.json"))) == 1
 
 
 def test_a_submitted_job_makes_what_was_planned_though_params_yaml_is_gone(tmp_path):

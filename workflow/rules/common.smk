@@ -24,13 +24,27 @@ FROZEN = "_".join(filter(None, ("SURRODIFF_PARAMS", workflow.modifier.namespace)
 # Never the user's own: the main process always sets it.
 SUBMITTED = not workflow.is_main_process and FROZEN in os.environ
 
+DRY_RUN = bool({"-n", "--dry-run", "--dryrun"} & {*sys.argv})
+if DRY_RUN and not os.access(".", os.W_OK):
+    # Snakemake writes into its folder even then, so it plans in another one that shows the same files.
+    _shown = tempfile.TemporaryDirectory(prefix="surrodiff-dry-run-")
+    for _name in os.listdir():
+        if _name != ".snakemake":
+            os.symlink(os.path.abspath(_name), os.path.join(_shown.name, _name))
+
+    workdir: _shown.name
+
+
+_changes = workflow.config_settings.overwrite_config
 with shown():
     if SUBMITTED:
         PARAMS = surrodiff_params.load(pathlib.Path(os.environ[FROZEN]))
     elif workflow.modifier.skip_configfile:  # a module that is given its configuration
         PARAMS = surrodiff_params.of_config(config)
+    elif "presets" in _changes and not os.path.exists("params.yaml"):  # by --configfile, in another folder
+        PARAMS = surrodiff_params.of_config(_changes)
     else:
-        PARAMS = surrodiff_params.load(changes=workflow.config_settings.overwrite_config)
+        PARAMS = surrodiff_params.load(changes=_changes)
 if workflow.is_main_process:
     for _warning in surrodiff_params.warnings(PARAMS):
         print(_warning, file=sys.stderr)
