@@ -26,6 +26,18 @@ def longer(project):
     return project
 
 
+def start_training(project) -> subprocess.Popen:
+    """Two processes that train Default."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *TORCHRUN, "train", "Default", "--preset", "test"],
+        cwd=project.path,
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 def lines(printed: str) -> list[str]:
     """What surrodiff says, without torchrun's own report."""
     return [line for line in printed.splitlines() if line.startswith("surrodiff: ")]
@@ -37,14 +49,7 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torc
     whole = folder.rename(longer.results / "whole")
     work = longer.work / "models" / folder.name
     shutil.rmtree(work)
-    job = subprocess.Popen(
-        [sys.executable, "-m", *TORCHRUN, "train", "Default", "--preset", "test"],
-        cwd=longer.path,
-        env=longer.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    job = start_training(longer)
     wait_for(lambda: rows(work / "losses.csv") >= 3, job)
     processes = psutil.Process(job.pid).children()
     assert len(processes) == 2
@@ -82,14 +87,7 @@ def test_a_stopped_job_writes_one_checkpoint_and_resumes_there(longer):
     longer.change("presets", "test", "execution", "checkpoint_every", value=1000)
     work = longer.work / "models"
     before = set(work.iterdir())
-    job = subprocess.Popen(
-        [sys.executable, "-m", *TORCHRUN, "train", "Default", "--preset", "test"],
-        cwd=longer.path,
-        env=longer.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    job = start_training(longer)
     wait_for(lambda: any(rows(path / "losses.csv") >= 3 for path in set(work.iterdir()) - before), job)
     job.send_signal(signal.SIGTERM)  # torchrun passes it on
     printed, _ = job.communicate(timeout=120)
