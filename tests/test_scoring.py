@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from records import forget
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from surrodiff import data, features, scoring, stages, tensors
@@ -156,7 +157,7 @@ def test_altered_statistics_are_refused(own_results, plan, run_named, execution,
     blob[-1] ^= 1
     path.write_bytes(blob)
     score = run_named("scores", "Default_6")
-    (own_results / "scores" / score.id / "record.json").unlink()
+    forget(own_results, "scores", score.id)
     with pytest.raises(UserError, match="truncated or altered"):
         stages.make(score, own_results, cpu, execution)
 
