@@ -128,7 +128,7 @@ def test_not_a_number_is_not_written(tmp_path):
     assert names(tmp_path) == set()
 
 
-DAMAGED = [b"", b"NaN", b'{"fid": Infinity}', b'{"run": "Mi', b"\xff\xfe", b"[" * 100_000, b"1" * 5000]
+DAMAGED = [b"", b"NaN", b"1e999", b'{"fid": Infinity}', b'{"run": "Mi', b"\xff\xfe", b"[" * 100_000, b"1" * 5000]
 OF_ANOTHER_SHAPE = [b"{}", b"[]", b"3", b"null", b'"text"', b'{"run": []}', b'{"run": "Mine-00000000", "files": {}}']
 
 

@@ -12,6 +12,7 @@ so that a run which was taken away comes back from it and is not made again.
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
@@ -71,14 +72,17 @@ def write_json(path: Path, value):
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _refuse(constant: str):
-    raise ValueError(f"{constant} is no JSON")
+def _finite(text: str) -> float:
+    """A number of a JSON file; the NaN that Python reads, and 1e999, are none."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number of ours")
+    return number
 
 
 def read_json(path: Path):
     """Read a JSON file of ours; raises UserError if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run the step that makes it, or `snakemake --cores all`") from None
     # A ValueError is no JSON (which has no NaN), not UTF-8, or a number of thousands of digits.
