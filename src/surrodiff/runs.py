@@ -27,6 +27,10 @@ from surrodiff.errors import UserError
 from surrodiff.locks import try_lock
 from surrodiff.plan import Run, canonical
 
+CONFIG, RECORD, DONE, LOCK = "config.json", "record.json", "done.json", ".lock"
+STALLED_SECONDS = 1200  # a holder that shows no progress for so long has none; its longest step may take minutes
+POLL_SECONDS = 1.0
+
 
 def cache_folder() -> Path:
     """Where downloaded weights and compiled code are kept: $XDG_CACHE_HOME/surrodiff or ~/.cache/surrodiff.
@@ -96,16 +100,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-CONFIG, RECORD, DONE, LOCK = "config.json", "record.json", "done.json", ".lock"
-STALLED_SECONDS = 1200  # a holder that shows no progress for so long has none; its longest step may take minutes
-POLL_SECONDS = 1.0
-
-
 def shared(results: Path) -> Path:
     """Where the work on runs of a results folder lies, and its logs: there.
 
     But an experiment of `dvc exp run --temp` lives in a copy of the repository that goes with it, so its work lies with
-    the repository that began it: that goes on with what was interrupted, and neither does what the other has done.
+    the repository that began it: each resumes what the other's interruption left, and finds what the other has made.
     """
     parts = Path(os.path.abspath(results)).parts
     for i in range(len(parts) - 3):
@@ -126,7 +125,8 @@ def _remedy(path: Path) -> str:
     if path.parent.parent.name == "work":
         return f"restore it, or delete {path} to make the run anew"
     work = work_folder(path.parent.parent, path.parent.name, path.name)
-    return f"restore it (`dvc checkout`), or delete {path} and run the workflow again: the run comes back from {work}"
+    again = f"the run comes back from {work}" if (work / RECORD).exists() else "the run is made anew"
+    return f"restore it (`dvc checkout`), or delete {path} and run the workflow again: {again}"
 
 
 class RunFolder:
