@@ -1,5 +1,7 @@
 """Ten training and six sampling seeds: thousands of runs, and recipes longer than a word of a command line may be."""
 
+import os
+
 import pytest
 import yaml
 from project import Project
@@ -21,7 +23,11 @@ def many(tmp_path_factory) -> tuple[Project, Plan]:
     project.change("presets", "test", "seeds", value=seeds)
     raw = yaml.safe_load((project.path / "params.yaml").read_text()) | {"preset": "test"}
     made = build(params.parse(raw))
-    fill(made, project.results, "classifier", 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            os, "fsync", lambda descriptor: None
+        )  # of thousands of files that need not outlive a power failure
+        fill(made, project.results, "classifier", 64)
     for run in made.runs.values():
         (project.results / run.stage / run.id / "done.json").write_text("{}")
     return project, made
