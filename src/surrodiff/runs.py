@@ -271,10 +271,10 @@ def opened(results: Path, run: Run, together: bool = True):
     if (final / RECORD).exists():
         yield RunFolder(work, final, distributed.from_first(_complete(final, run)))
         return
-    work.mkdir(parents=True, exist_ok=True)
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(final.parent, os.W_OK):  # found out now, and not when the work is done
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(final.parent))
+    work.mkdir(parents=True, exist_ok=True)
     with _locked(work) as lock:
         if (final / RECORD).exists():  # the other job has finished it
             yield RunFolder(work, final, distributed.from_first(_complete(final, run)))
