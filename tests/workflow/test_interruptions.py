@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from project import LEARNING_RATE, Repository
+from project import LEARNING_RATE, Project, Repository
 
 MODELS = ("dvc", "repro", "models@test")
 
@@ -153,3 +153,19 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_is(clone):
     assert "Traceback" not in done.stderr
     after = {path: path.stat().st_mtime_ns for path in clone.results.rglob("*") if "logs" not in path.parts}
     assert after == before
+
+
+def test_a_job_that_outlived_snakemake_does_not_end_the_workflow(tmp_path):
+    """Its marker counts as incomplete to Snakemake, which would run that job again, and no job after it."""
+    project = Project(tmp_path)
+    given = ("snakemake", "--cores", "1", "--config", "preset=test", "device=cpu")
+    process = start(project, *given, "--", "data")
+    while not psutil.Process(process.pid).children(recursive=True):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()  # until the job has ended, too
+    assert list(project.results.glob("data/*/done.json"))
+    planned = project.run(*given, "--dry-run").stdout
+    assert "train Default-" in planned, planned
+    assert "data digits-" not in planned
