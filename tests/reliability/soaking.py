@@ -1,5 +1,6 @@
 """A workflow under random signals: the same command until it ends well, compared with an uninterrupted run."""
 
+import os
 import random
 import re
 import shutil
@@ -137,7 +138,9 @@ class _Run:
 
     def _unfinished(self) -> set[tuple[Path, int]]:
         """Files of unfinished work and their times: a new element is new work."""
-        found = [path for pattern in UNFINISHED for path in self.project.results.rglob(pattern)]
+        # os.walk passes over folders that vanish meanwhile, as a run's does that appears in its place.
+        files = (Path(folder, name) for folder, _, names in os.walk(self.project.results) for name in names)
+        found = [path for path in files if any(path.match(pattern) for pattern in UNFINISHED)]
         return {(path, stat.st_mtime_ns) for path in found if (stat := _stat(path))}
 
     def _check_finished_weights(self):
