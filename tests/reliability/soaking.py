@@ -145,7 +145,7 @@ class _Run:
 
     def _check_finished_weights(self):
         """No model is trained twice: the files of a finished one stay the same files for ever."""
-        for record in self.project.results.glob("models/*/record.json"):
+        for record in self.project.results.glob("models/[!.]*/record.json"):
             for path in record.parent.glob("weights-*.safetensors"):
                 stat = path.stat()
                 identity = (stat.st_ino, stat.st_mtime_ns)
