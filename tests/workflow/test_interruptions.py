@@ -160,7 +160,8 @@ def test_a_job_that_outlived_snakemake_does_not_end_the_workflow(tmp_path):
     project = Project(tmp_path)
     given = ("snakemake", "--cores", "1", "--config", "preset=test", "device=cpu")
     process = start(project, *given, "--", "data")
-    while not psutil.Process(process.pid).children(recursive=True):
+    work = project.work / "data"
+    while not list(work.glob("*/.lock")):  # the job is at work
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
     process.kill()
