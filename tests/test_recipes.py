@@ -40,7 +40,7 @@ def test_a_recipe_changes_with_the_runs_of_its_output_and_only_then(raw, plan, k
 
 
 def test_a_recipe_says_which_code_makes_the_output(plan):
-    of_tables = {"claims.py", "claims.yaml", "paper.csv", "rows.py", "tables.py"}
+    of_tables = {"claims.py", "claims.yaml", "paper.csv", "rows.py", "tables.py", "uncertainty.py"}
     assert set(recipe(plan, "table_4_1")["code"]) == of_tables
     assert set(recipe(plan, "figure_4_2")["code"]) == of_tables | {"figures.py"}
 

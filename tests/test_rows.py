@@ -4,33 +4,12 @@ import math
 
 import pytest
 import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
 from plans import changed_plan
-from records import change_record, distances_to, fill
+from records import change_record, fill
 
 from surrodiff import rows
 from surrodiff.recipes import recipe
-
-VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=8)
-
-
-@given(VALUES)
-def test_the_interval_of_several_seeds_is_student_s(values):
-    interval = rows.interval(values, [9.0] * len(values), 9.0)
-    error = scipy.stats.sem(values)
-    expected = scipy.stats.t.interval(0.95, len(values) - 1, loc=0, scale=error)[1] if error else 0
-    assert interval == pytest.approx(expected, rel=1e-9, abs=1e-12)
-
-
-@given(st.floats(0, 10), st.floats(0, 10))
-def test_the_interval_of_one_seed_is_its_error_s_or_that_of_the_seeds_if_larger(error, floor):
-    expected = scipy.stats.norm.interval(0.95, scale=max(error, floor))[1] if max(error, floor) else 0
-    assert rows.interval([5.0], [error], floor) == pytest.approx(expected, rel=1e-4)
-
-
-def with_scores(monkeypatched: dict, distance: float) -> list[dict]:
-    return [{"train": distances_to(distance), "is_mean": 5.0, "is_std": 0.5, "is_splits": 4, **monkeypatched}]
+from surrodiff.runs import sha256
 
 
 @pytest.fixture(scope="module")
@@ -40,30 +19,56 @@ def filled(plan, tmp_path_factory):
     return results
 
 
-def test_the_spread_of_default_s_seeds_is_the_least_of_an_interval(plan, filled):
+def distances(row: dict, results) -> list[float]:
+    return [score["train"]["frechet_distance"] for score in rows.scores_of(row, results)]
+
+
+def test_default_s_row_is_the_mean_of_its_training_and_calibration_seeds(plan, filled):
+    for name in ("table_4_1", "table_4_3", "table_4_4", "table_4_5"):
+        made = recipe(plan, name)
+        frame = rows.frame(made, filled)[: len(made["rows"])]
+        last = frame[[row["runs"] == made["default"]["runs"] for row in made["rows"]]].iloc[0]
+        own = distances(made["default"], filled)
+        assert len(own) == last["seeds"] == 3
+        assert last["fd_classifier"] == pytest.approx(sum(own) / 3)
+        half = scipy.stats.t.interval(0.95, 2, scale=scipy.stats.sem(own))[1]
+        assert last["fd_classifier_interval"] == pytest.approx(half)
+        assert last["against_default"] == ""
+
+
+def test_a_row_of_one_seed_varies_as_default_s_trainings_do(plan, filled):
     made = recipe(plan, "table_4_3")
-    uncertainty = rows.Uncertainty(made, filled)
-    seeds = [rows.scores_of(row, filled)[0] for row in made["seeds"]]
-    spread = scipy.stats.tstd([score["train"]["frechet_distance"] for score in seeds])
-    assert spread > seeds[0]["train"]["frechet_error"]
-    assert uncertainty.distance(with_scores({}, 10.0)) == pytest.approx(rows.NORMAL_95 * spread)
-    far = 64 * 100 * spread
-    assert uncertainty.distance(with_scores({}, far)) == pytest.approx(rows.NORMAL_95 * far / 64)
+    frame = rows.frame(made, filled)
+    spread = scipy.stats.tstd(distances(made["default"], filled))
+    errors = [score["train"]["frechet_error"] for score in rows.scores_of(made["default"], filled)]
+    for row, (_, cells) in list(zip(made["rows"], frame.iterrows(), strict=True))[1:]:
+        (score,) = rows.scores_of(row, filled)
+        excess = max(0, score["train"]["frechet_error"] ** 2 - sum(e**2 for e in errors) / 3)
+        half = scipy.stats.t.ppf(0.975, 2) * math.sqrt(spread**2 + excess)
+        assert cells["fd_classifier_interval"] == pytest.approx(half)
+        assert cells["seeds"] == 1
 
 
-def test_without_the_calibration_s_seeds_the_interval_is_the_jackknife_s(raw, tmp_path):
+def test_one_seed_of_everything_gives_no_interval_and_no_verdict(raw, tmp_path):
     made = changed_plan(raw, "seeds.calibration", [])
     fill(made, tmp_path, "classifier", 64)
-    uncertainty = rows.Uncertainty(recipe(made, "table_4_3"), tmp_path)
-    assert uncertainty.distance(with_scores({}, 64.0)) == pytest.approx(rows.NORMAL_95)
+    frame = rows.frame(recipe(made, "table_4_4"), tmp_path)
+    assert frame[["fd_classifier_interval", "is_classifier_interval", "loss_variance_interval"]].isna().all(axis=None)
+    assert (frame["against_default"] == "").all()
+    assert frame["fd_classifier"].notna().all()
 
 
 @pytest.mark.parametrize(("steps", "verdict"), [(1.01, "worse"), (-1.01, "better"), (0.99, "within interval")])
-def test_a_difference_counts_from_the_interval_of_the_difference_on(plan, filled, steps, verdict):
-    uncertainty = rows.Uncertainty(recipe(plan, "table_4_3"), filled)
-    own = 3.0
-    half_width = math.hypot(own, uncertainty.default_interval)
-    assert uncertainty.against_default(uncertainty.default + steps * half_width, own) == verdict
+def test_a_difference_counts_from_its_interval_on(plan, tmp_path, steps, verdict):
+    """One of Table 4.4's rows, moved to so many half widths from the mean of Default's seeds."""
+    made = recipe(plan, "table_4_4")
+    fill(plan, tmp_path, "classifier", 64)
+    own = distances(made["default"], tmp_path)
+    half = scipy.stats.t.ppf(0.975, 2) * scipy.stats.tstd(own) * math.sqrt(1 + 1 / 3)
+    moved = {"frechet_distance": sum(own) / 3 + steps * half, "frechet_error": 0.0}
+    score = made["rows"][2]["runs"][0]["score"]
+    change_record(tmp_path / "scores" / score, lambda record: record["train"].update(moved))
+    assert rows.frame(made, tmp_path)["against_default"][2] == verdict
 
 
 def test_default_is_compared_with_nothing_and_every_other_row_with_it(plan, filled):
@@ -72,20 +77,32 @@ def test_default_is_compared_with_nothing_and_every_other_row_with_it(plan, fill
     assert frame["against_default"][:-1].isin(["better", "worse", "within interval"]).all()
 
 
-def test_several_seeds_are_shown_as_their_mean_and_standard_deviation(raw, tmp_path):
+def test_sampling_seeds_are_averaged_before_trainings_are_compared(raw, tmp_path):
     made = changed_plan(raw, "seeds", {"training": [0, 1], "sampling": [0, 3], "calibration": []})
-    distances = fill(made, tmp_path, "classifier", 64)
-    found = recipe(made, "table_4_3")
-    frame = rows.frame(found, tmp_path)
-    for row, (_, cells) in zip(found["rows"], frame.iterrows(), strict=True):
-        own = [distances[run["score"]] for run in row["runs"]]
-        assert len(own) == cells["seeds"] == 4
-        assert cells["fd_classifier"] == pytest.approx(sum(own) / 4)
-        assert cells["fd_classifier_std"] == pytest.approx(scipy.stats.tstd(own))
-        assert cells["fd_classifier_held_out"] == pytest.approx(sum(own) / 4 + 2)
+    found = fill(made, tmp_path, "classifier", 64)
+    table = recipe(made, "table_4_3")
+    frame = rows.frame(table, tmp_path)
+
+    def of_seeds(row: dict) -> list[float]:
+        return [sum(found[run["score"]] for run in row["runs"] if run["seed"] == seed) / 2 for seed in (0, 1)]
+
+    default = of_seeds(table["default"])
+    for row, (_, cells) in zip(table["rows"], frame.iterrows(), strict=True):
+        own = of_seeds(row)
+        assert len(row["runs"]) == 4
+        assert cells["seeds"] == 2
+        assert cells["fd_classifier"] == pytest.approx(sum(own) / 2)
+        assert cells["fd_classifier_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem(own))
+        assert cells["fd_classifier_held_out"] == pytest.approx(sum(own) / 2 + 2)
         scores = [score["is_mean"] for score in rows.scores_of(row, tmp_path)]
         assert cells["is_classifier_mean"] == pytest.approx(sum(scores) / 4)
-        assert cells["is_classifier_std"] == pytest.approx(scipy.stats.tstd(scores))
+        splits = [score["is_std"] for score in rows.scores_of(row, tmp_path)]
+        assert cells["is_classifier_std"] == pytest.approx(sum(splits) / 4)
+        if row["model"] != "Default":  # pair by pair
+            pairs = [a - b for a, b in zip(own, default, strict=True)]
+            half = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem(pairs)
+            sure = abs(sum(pairs) / 2) > half
+            assert (cells["against_default"] != "within interval") == sure
 
 
 @pytest.mark.parametrize(("num_samples", "extrapolated"), [(64, True), (50_000, False)])
@@ -110,7 +127,32 @@ def test_the_variance_of_the_loss_is_relative_to_its_running_mean(plan, filled):
     frame = rows.frame(recipe(plan, "table_4_4"), filled)
     # The records' losses alternate between 1 and 2 around 1.5.
     assert frame["loss_variance"].tolist() == pytest.approx([0.25 / 1.5**2] * 6, rel=0.05)
-    count = 120  # of 180, after the first third
-    assert frame["loss_variance_interval"][0] / frame["loss_variance"][0] == pytest.approx(
-        1.96 * math.sqrt(2 / (count - 1)), rel=1e-6
-    )
+    # Default's three trainings all have this variance; what is left is rounding.
+    assert frame["loss_variance_interval"].tolist() == pytest.approx([0] * 6, abs=1e-9)
+
+
+def test_the_loss_s_variance_varies_with_the_training_relative_to_its_size(plan, tmp_path):
+    fill(plan, tmp_path, "classifier", 64)
+    made = recipe(plan, "table_4_4")
+    for number, run in enumerate(made["default"]["runs"]):
+        _write_losses(tmp_path, run["run"], high=2 + number)
+    _write_losses(tmp_path, made["rows"][1]["runs"][0]["run"], high=1.1)
+    frame = rows.frame(made, tmp_path)
+
+    def variance(high: float) -> float:
+        """Of losses that alternate between 1 and this one, relative to their mean."""
+        return ((high - 1) / (high + 1)) ** 2
+
+    default = [variance(high) for high in (2, 3, 4)]
+    relative = scipy.stats.tstd(default) / (sum(default) / 3)
+    expected = scipy.stats.t.ppf(0.975, 2) * relative * variance(1.1)
+    assert frame["loss_variance"][1] == pytest.approx(variance(1.1), rel=0.05)
+    assert frame["loss_variance_interval"][1] == pytest.approx(expected, rel=0.05)
+
+
+def _write_losses(results, run: str, high: float):
+    text = "step,loss,loss_uniform_t,seconds\n" + "".join(f"{n},{(1, high)[n % 2]},1.0,0\n" for n in range(1, 181))
+    path = results / "models" / run / "losses.csv"
+    path.write_text(text)
+    entry = {"sha256": sha256(path), "bytes": path.stat().st_size}
+    change_record(path.parent, lambda record: record["files"].update({path.name: entry}))

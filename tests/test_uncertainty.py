@@ -1,177 +1,159 @@
-"""How sure a Frechet distance is: the jackknife's error, and the distance at infinitely many samples."""
+"""Intervals over trainings: Student's t, and how often they cover what they say, by simulation."""
 
 import math
-from itertools import pairwise
+import statistics
 
 import numpy as np
 import pytest
-import torch
-from torch_fidelity.metric_fid import fid_statistics_to_metric
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
-from surrodiff import metrics
-from surrodiff.metrics import Moments, Statistics, frechet_distance, frechet_error, frechet_infinity
+from surrodiff.uncertainty import Estimate, Measurement, Spread, difference, jackknife_groups, student_95
 
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=8)
 
 
-def normal(random: torch.Generator, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=random, dtype=torch.float64)
+def estimate(values: list[float], error: float = 1.0, of_one: Spread | None = None, first: int = 0) -> Estimate:
+    return Estimate({first + seed: Measurement(value, error) for seed, value in enumerate(values)}, of_one)
 
 
-def moments_of(features: torch.Tensor, groups: int = 10) -> Moments:
-    moments = Moments(len(features), groups)
-    moments.add(features)
-    return moments
+@given(VALUES, st.floats(0, 100))
+def test_the_interval_of_several_seeds_is_student_s(values, error):
+    standard_error = scipy.stats.sem(values)
+    expected = scipy.stats.t.interval(0.95, len(values) - 1, scale=standard_error)[1] if standard_error else 0
+    assert estimate(values, error).interval == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def other_distance(features: torch.Tensor, reference: Statistics) -> float:
-    """torch-fidelity's, from the features."""
-    own = {"mu": features.numpy().mean(0), "sigma": np.cov(features.numpy(), rowvar=False)}
-    other = {"mu": reference.mean.numpy(), "sigma": reference.covariance.numpy()}
-    return fid_statistics_to_metric(own, other, verbose=False)["frechet_inception_distance"]
+@given(VALUES, VALUES)
+def test_rows_that_share_seeds_are_compared_pair_by_pair(left, right):
+    pairs = min(len(left), len(right))
+    found, interval = difference(estimate(left), estimate(right))
+    paired = scipy.stats.ttest_rel(left[:pairs], right[:pairs]).confidence_interval()
+    assert found == pytest.approx(np.mean(left[:pairs]) - np.mean(right[:pairs]), abs=1e-9)
+    if math.isfinite(paired.low):  # SciPy's is not for equal differences
+        assert interval == pytest.approx((paired.high - paired.low) / 2, rel=1e-6, abs=1e-9)
 
 
-class Source:
-    """Gaussian samples with a known distance to a Gaussian reference: `shift` from it in each dimension."""
-
-    def __init__(self, dimensions: int, shift: float, seed: int, spread: bool = True):
-        self.random, self.shift = generator(seed), shift
-        self.factor = torch.eye(dimensions).double()
-        if spread:
-            self.factor += normal(self.random, dimensions, dimensions) / dimensions**0.5
-        self.reference = Statistics(torch.zeros(dimensions).double(), torch.eye(dimensions).double(), 10**6)
-        exact = Statistics(self.reference.mean + shift, self.factor.T @ self.factor, 10**6)
-        self.distance = frechet_distance(exact, self.reference)
-
-    def draw(self, count: int) -> torch.Tensor:
-        return normal(self.random, count, len(self.factor)) @ self.factor + self.shift
+@given(VALUES, VALUES)
+def test_rows_that_share_none_are_no_surer_than_the_less_certain(left, right):
+    a, b = estimate(left), estimate(right, first=100)
+    found, interval = difference(a, b)
+    assert found == pytest.approx(np.mean(left) - np.mean(right), abs=1e-9)
+    assert interval >= max(a.interval, b.interval) - 1e-9 or len(left) != len(right)
+    error = math.hypot(scipy.stats.sem(left), scipy.stats.sem(right))
+    least = min(len(left), len(right)) - 1
+    assert interval == pytest.approx(scipy.stats.t.ppf(0.975, least) * error, rel=1e-6, abs=1e-9)
 
 
-# --- the reference's root
+@given(VALUES, st.floats(0, 50), st.floats(0, 50))
+def test_one_seed_varies_as_the_other_model_s_trainings_do(values, error, own_error):
+    spread = Spread.over(estimate(values, error).by_seed)
+    excess = max(0, own_error**2 - error**2)
+    expected = student_95(len(values) - 1) * math.sqrt(statistics.variance(values) + excess)
+    assert estimate([7.0], own_error, spread).interval == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_the_root_is_symmetric_and_its_square_is_the_covariance():
-    features = normal(generator(0), 10, 6) @ normal(generator(1), 6, 12)
-    found = moments_of(features, 1).statistics()
-    torch.testing.assert_close(found.root, found.root.T)
-    torch.testing.assert_close(found.root @ found.root, found.covariance)
+def test_a_row_of_one_seed_is_compared_with_the_mean_of_all_seeds_and_its_error():
+    default = estimate([40.0, 44.0, 48.0])
+    row = estimate([30.0], of_one=Spread.over(default.by_seed))
+    found, interval = difference(row, default)
+    assert found == -14
+    assert interval == pytest.approx(scipy.stats.t.ppf(0.975, 2) * 4 * math.sqrt(1 + 1 / 3))
 
 
-def test_distances_to_one_reference_share_its_root(monkeypatch):
-    calls = []
-    eigh = torch.linalg.eigh
-    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: calls.append(matrix) or eigh(matrix))
-    reference = moments_of(normal(generator(0), 50, 4), 1).statistics()
-    moments = moments_of(normal(generator(1), 50, 4))
-    frechet_distance(moments.statistics(), reference)
-    frechet_error(moments, reference)
-    frechet_infinity(moments, reference)
-    assert len(calls) == 1
+def test_one_seed_alone_has_no_interval_and_decides_nothing():
+    assert Spread.over({0: Measurement(1.0, 0.1)}) is None
+    assert estimate([1.0]).interval is None
+    assert difference(estimate([1.0]), estimate([2.0])) == (-1.0, None)
+    assert difference(estimate([1.0]), estimate([2.0, 3.0, 5.0])) == (1.0 - 10 / 3, None)
 
 
-# --- the jackknife
+@given(st.floats(0.1, 10), VALUES)
+def test_a_scaled_spread_is_that_of_scaled_values(factor, values):
+    scaled = Spread.over(estimate([factor * value for value in values], factor * 2).by_seed)
+    found = Spread.over(estimate(values, 2).by_seed).scaled(factor)
+    assert scaled.variance == pytest.approx(found.variance, rel=1e-6, abs=1e-9)
+    assert (scaled.sampling_variance, scaled.degrees) == (pytest.approx(found.sampling_variance), found.degrees)
 
 
-@pytest.mark.parametrize(("count", "groups"), [(100, 10), (103, 10), (60, 4), (20, 20)])
-def test_the_error_is_the_jackknife_written_out(count, groups):
-    source = Source(5, 0.3, seed=0)
-    features = source.draw(count)
-    ends = [count * group // groups for group in range(groups + 1)]
-    left = []
-    for start, end in pairwise(ends):
-        left.append(other_distance(torch.cat([features[:start], features[end:]]), source.reference))
-    expected = math.sqrt((groups - 1) / groups * sum((x - sum(left) / groups) ** 2 for x in left))
-    assert frechet_error(moments_of(features, groups), source.reference) == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(("count", "groups"), [(4, 2), (5, 2), (19, 9), (20, 10), (50_000, 10)])
+def test_half_of_a_jackknife_s_groups_is_enough_for_a_covariance(count, groups):
+    assert jackknife_groups(count) == groups
+    assert count // groups * math.ceil(groups / 2) >= 2
 
 
-@pytest.mark.parametrize(
-    ("dimensions", "count", "shift", "spread"),
-    [(2, 100, 1.0, True), (8, 400, 0.2, True), (16, 1000, 0.0, True), (16, 600, 0.0, False)],
-)
-def test_the_error_is_the_spread_over_independent_samples(dimensions, count, shift, spread):
-    source = Source(dimensions, shift, seed=1, spread=spread)
-    distances, limits, errors = [], [], []
-    for _ in range(150):
-        moments = moments_of(source.draw(count))
-        distances.append(frechet_distance(moments.statistics(), source.reference))
-        limits.append(frechet_infinity(moments, source.reference))
-        errors.append(frechet_error(moments, source.reference))
-    typical = np.sqrt(np.mean(np.square(errors)))
-    assert 1 / 1.25 < typical / np.std(limits) < 1.25
-    if source.distance > 0:
-        assert 1 / 1.25 < typical / np.std(distances) < 1.25
-    else:  # all is bias, which varies less than its correction
-        assert 1 < typical / np.std(distances) < 2
-    # One error alone comes from 10 groups, as rough as a standard deviation from 10 numbers.
-    assert np.mean(np.abs(np.log(errors / np.std(limits))) < math.log(2)) > 0.9
+# --- coverage: trainings with a standard deviation of 1, and samples of them
+
+TIMES = 1500
 
 
-def test_the_error_falls_with_the_root_of_the_number_of_samples():
-    source = Source(4, 0.5, seed=2)
-    few, many = (
-        np.mean([frechet_error(moments_of(source.draw(count)), source.reference) for _ in range(50)])
-        for count in (500, 8000)
-    )
-    assert few / many == pytest.approx(4, rel=0.2)
+class Trainings:
+    """Values of trainings: what a seed does to every model (`shared`), to this one, and what its samples add. The
+    jackknife's estimate of the samples' error is as rough as one of ten groups is."""
+
+    def __init__(self, random: np.random.Generator, error: float, shared: float):
+        self.random, self.error = random, error
+        self.of_seed = math.sqrt(shared) * random.standard_normal(10)
+        self.own = math.sqrt(1 - shared)
+
+    def row(self, seeds, mean: float = 0.0, error: float | None = None, of_one: Spread | None = None) -> Estimate:
+        error = self.error if error is None else error
+        found = {}
+        for seed in seeds:
+            value = mean + self.of_seed[seed] + self.own * self.random.standard_normal()
+            jackknife = error * math.sqrt(self.random.chisquare(9) / 9)
+            found[seed] = Measurement(value + error * self.random.standard_normal(), jackknife)
+        return Estimate(found, of_one)
 
 
-def test_equal_groups_have_no_error():
-    features = normal(generator(0), 30, 4).repeat(5, 1)
-    reference = moments_of(normal(generator(1), 50, 4), 1).statistics()
-    assert frechet_error(moments_of(features, 5), reference) == pytest.approx(0, abs=1e-9)
+@pytest.mark.parametrize("shared", [0.0, 0.7])
+@pytest.mark.parametrize("error", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("kind", ["one seed", "one seed of Default's", "as many, shared", "as many, others"])
+def test_intervals_cover_and_equal_rows_are_seldom_told_apart(seeds, error, shared, kind):
+    """At least 93 % of intervals hold the truth, and at most 7 % of equal rows are called better or worse."""
+    random = np.random.default_rng([seeds, int(10 * error), int(10 * shared), len(kind)])
+    row_covers = false_verdicts = 0
+    of_row = {
+        "one seed": [9],
+        "one seed of Default's": [0],
+        "as many, shared": range(seeds),
+        "as many, others": range(5, 5 + seeds),
+    }[kind]
+    for _ in range(TIMES):
+        trainings = Trainings(random, error, shared)
+        default = trainings.row(range(seeds))
+        row = trainings.row(of_row, of_one=Spread.over(default.by_seed))
+        row_covers += abs(row.value) <= row.interval
+        found, interval = difference(row, default)
+        false_verdicts += abs(found) > interval
+    assert row_covers / TIMES >= 0.93
+    assert false_verdicts / TIMES <= 0.07
 
 
-# --- infinitely many samples
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("own_error", [1.0, 2.0, 4.0])
+def test_intervals_cover_where_a_row_s_samples_vary_more_than_default_s(seeds, own_error):
+    random = np.random.default_rng([seeds, int(own_error)])
+    covers = 0
+    for _ in range(TIMES):
+        trainings = Trainings(random, 0.5, 0.0)
+        default = trainings.row(range(seeds))
+        row = trainings.row([9], error=own_error, of_one=Spread.over(default.by_seed))
+        found, interval = difference(row, default)
+        covers += abs(found) <= interval
+    assert covers / TIMES >= 0.93
 
 
-@pytest.mark.parametrize(
-    ("dimensions", "count", "shift", "spread"),
-    [(16, 300, 0.1, False), (32, 500, 0.1, False), (64, 1000, 0.1, False), (64, 300, 0.0, True)],
-)
-def test_the_limit_is_much_nearer_to_the_true_distance_than_the_distance(dimensions, count, shift, spread):
-    source = Source(dimensions, shift, seed=3, spread=spread)
-    distances, limits = [], []
-    for _ in range(25):
-        moments = moments_of(source.draw(count))
-        distances.append(frechet_distance(moments.statistics(), source.reference))
-        limits.append(frechet_infinity(moments, source.reference))
-    bias, left = np.mean(distances) - source.distance, abs(np.mean(limits) - source.distance)
-    assert bias > 5 * np.std(distances) / math.sqrt(25)
-    assert left < bias / 4
-
-
-def test_the_limit_is_nearer_for_a_single_set_where_bias_outweighs_noise():
-    source = Source(32, 0.0, seed=4, spread=False)
-    for _ in range(10):
-        moments = moments_of(source.draw(500))
-        plain = frechet_distance(moments.statistics(), source.reference)
-        assert abs(frechet_infinity(moments, source.reference)) < plain / 3
-
-
-def test_the_limit_of_many_samples_is_their_distance():
-    source = Source(4, 0.5, seed=5)
-    moments = moments_of(source.draw(200_000))
-    distance = frechet_distance(moments.statistics(), source.reference)
-    assert frechet_infinity(moments, source.reference) == pytest.approx(distance, rel=1e-3)
-
-
-@pytest.mark.parametrize(("count", "groups"), [(100, 10), (107, 10), (35, 7), (20, 2)])
-def test_a_distance_that_is_a_line_in_1_over_n_has_its_intercept_as_limit(count, groups, monkeypatch):
-    moments = moments_of(normal(generator(0), count, 2), groups)
-    monkeypatch.setattr(metrics, "frechet_distance", lambda a, b: 3 + 50 / a.count)
-    assert frechet_infinity(moments, None) == pytest.approx(3, rel=1e-9)
-
-
-def test_the_limit_is_the_line_written_out_for_4_groups():
-    source = Source(3, 0.2, seed=6)
-    features = source.draw(80)
-    quarters = features.split(20)
-    chosen = {40: ["01", "23"], 60: ["012", "301", "230", "123"], 80: ["0123"]}
-    means = [
-        np.mean([other_distance(torch.cat([quarters[int(i)] for i in name]), source.reference) for name in names])
-        for names in chosen.values()
-    ]
-    expected = np.polyfit([1 / count for count in chosen], means, 1)[1]
-    assert frechet_infinity(moments_of(features, 4), source.reference) == pytest.approx(expected, rel=1e-6)
+def test_differences_that_are_there_are_found():
+    """Intervals are not just wide: rows that are four standard deviations apart are told apart by five seeds."""
+    random = np.random.default_rng(0)
+    found = 0
+    for _ in range(500):
+        trainings = Trainings(random, 0.5, 0.0)
+        default = trainings.row(range(5))
+        row = trainings.row([0], mean=-6.0, of_one=Spread.over(default.by_seed))
+        gap, interval = difference(row, default)
+        found += gap < -interval
+    assert found / 500 > 0.8

@@ -45,7 +45,7 @@ class Run:
 class Plan:
     """All runs of a preset by id, the rows of its tables, and what its figures are drawn from, by the runs' ids.
 
-    default: Default's row after its last step, which every other row is compared with.
+    default: Default's row after its last step, with all of its training seeds: what other rows are compared with.
     """
 
     runs: dict[str, Run] = field(default_factory=dict)
@@ -114,12 +114,12 @@ class _Builder:
             config["model"] = {"run": self.model("Default", seed), "step": steps}
         return self.plan.add("samples", _seeded(f"{name}_t{t_mid}", seed, sampling_seed), config)
 
-    def score(self, name: str, step: int, t_mid: int | None, seed: int, sampling_seed: int) -> dict[str, str]:
-        """A model's run and the score of its samples, for one pair of seeds."""
+    def score(self, name: str, step: int, t_mid: int | None, seed: int, sampling_seed: int) -> dict[str, Any]:
+        """A model's run, its training seed, and the score of its samples, for one pair of seeds."""
         sample = self.sample(name, step, t_mid, seed, sampling_seed)
         config = {"sample": sample, "reference": self.plan.reference}
         score = self.plan.add("scores", self.plan.runs[sample].name, config)
-        return {"run": self.model(name, seed), "score": score}
+        return {"run": self.model(name, seed), "seed": seed, "score": score}
 
     def timing(self, name: str) -> str:
         config = {
@@ -131,20 +131,25 @@ class _Builder:
         }
         return self.plan.add("timings", name, config)
 
-    def likelihood(self, name: str, seed: int) -> dict[str, str]:
-        """A model's run and its likelihood's, after all of its steps."""
+    def likelihood(self, name: str, seed: int) -> dict[str, Any]:
+        """A model's run, its training seed, and its likelihood's run, after all of its steps."""
         run = self.model(name, seed)
         config = {**self.preset.likelihood.model_dump(), "variance": self.preset.sampling.variance}
         config["model"] = {"run": run, "step": self.preset.models[name].training.steps}
-        return {"run": run, "likelihood": self.plan.add("likelihoods", _seeded(name, seed), config)}
+        return {"run": run, "seed": seed, "likelihood": self.plan.add("likelihoods", _seeded(name, seed), config)}
 
     def row(self, name: str, step: int | None = None, *, timed: bool = False, **more) -> dict:
-        """A table's row: a model after a step (None: the last), or a surrogate with t_mid, for every pair of seeds."""
+        """A table's row: a model after a step (None: the last), or a surrogate with t_mid, for every pair of seeds.
+
+        Default after its last step has the calibration's seeds as well: every other row is compared with their mean.
+        """
         model, default, seeds = self.preset.models[name], self.preset.models["Default"], self.preset.seeds
         step = step or model.training.steps
+        is_default = name == "Default" and step == model.training.steps and more.get("t_mid") is None
+        training = list(dict.fromkeys([*seeds.training, *(seeds.calibration if is_default else [])]))
         runs = [
             self.score(name, step, more.get("t_mid"), seed, sampling_seed)
-            for seed in more.pop("training_seeds", seeds.training)
+            for seed in more.pop("training_seeds", training)
             for sampling_seed in seeds.sampling
         ]
         if timed:
@@ -184,8 +189,7 @@ def build(params: Params) -> Plan:
         for model in [preset.models[name]]
         if isinstance(model, DDPM)
     ]
-    compared = {"default": plan.default, "seeds": plan.tables["calibration"]}
-    plan.figures["figure_4_2"] = {"rows": plan.tables["table_4_3"], **compared}
+    plan.figures["figure_4_2"] = {"rows": plan.tables["table_4_3"], "default": plan.default}
     # One training of each model is drawn: the first seed's.
     plan.figures["figure_4_3"] = {
         "rows": [

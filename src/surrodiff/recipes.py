@@ -6,7 +6,7 @@ from pathlib import Path
 
 from surrodiff.plan import Plan, canonical
 
-TABLE_CODE = ("claims.py", "claims.yaml", "paper.csv", "rows.py", "tables.py")
+TABLE_CODE = ("claims.py", "claims.yaml", "paper.csv", "rows.py", "tables.py", "uncertainty.py")
 
 
 def _checksum(path: Path) -> str:
@@ -20,7 +20,7 @@ def recipe(plan: Plan, output: str) -> dict:
     made = {"output": output, "code": {name: _checksum(Path(__file__).with_name(name)) for name in files}}
     if output in plan.figures:
         return made | plan.figures[output]
-    made |= {"reference": plan.reference, "seeds": plan.tables["calibration"], "default": plan.default}
+    made |= {"reference": plan.reference, "default": plan.default}
     if output in plan.tables:
         return made | {"rows": plan.tables[output]}
     return made | {"tables": {name: rows for name, rows in plan.tables.items() if name.startswith("table_")}}
@@ -35,7 +35,7 @@ def rows(output: dict) -> list[dict]:
     """All rows of a recipe: its own, those of its tables, and those that they are compared with."""
     tables = [row for table in output.get("tables", {}).values() for row in table]
     default = [output["default"]] if "default" in output else []
-    return output.get("rows", []) + tables + output.get("seeds", []) + default
+    return output.get("rows", []) + tables + default
 
 
 def sources(output: dict) -> list[tuple[str, str]]:

@@ -3,15 +3,14 @@
 import csv
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from scipy.special import stdtrit
 
 from surrodiff.losses import training_losses
 from surrodiff.runs import complete
-
-NORMAL_95 = 1.96  # standard errors to each side of a 95 % interval
+from surrodiff.uncertainty import Estimate, Measurement, Spread, difference
 
 
 def paper_lines() -> list[dict[str, str]]:
@@ -53,73 +52,96 @@ def scores_of(row: dict, results: Path) -> list[dict]:
     return [complete(results, "scores", run["score"])[2] for run in row["runs"]]
 
 
-def _spread(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+def _by_seed(row: dict, results: Path, measure: Callable[[dict], Measurement]) -> dict[int, Measurement]:
+    """What a function measures of a row's score records, averaged over the sampling seeds of each training seed."""
+    found: dict[int, list[Measurement]] = {}
+    for run, score in zip(row["runs"], scores_of(row, results), strict=True):
+        found.setdefault(run["seed"], []).append(measure(score))
+    return {
+        seed: Measurement(
+            statistics.fmean(m.value for m in several), math.hypot(*(m.error for m in several)) / len(several)
+        )
+        for seed, several in found.items()
+    }
 
 
-def _distances(scores: list[dict]) -> list[float]:
-    return [score["train"]["frechet_distance"] for score in scores]
+def _distances(row: dict, results: Path) -> dict[int, Measurement]:
+    return _by_seed(row, results, lambda s: Measurement(s["train"]["frechet_distance"], s["train"]["frechet_error"]))
 
 
-def interval(values: list[float], errors: list[float], floor: float) -> float:
-    """Half of the 95 % interval of a row's value.
+def _inception_scores(row: dict, results: Path) -> dict[int, Measurement]:
+    return _by_seed(row, results, lambda s: Measurement(s["is_mean"], s["is_std"] / math.sqrt(s["is_splits"])))
 
-    Over several seeds: of the mean, by Student's t. For one: from its standard error or, if larger, `floor`, the
-    standard deviation over the calibration's seeds: samples of one training do not show how trainings differ.
-    """
-    count = len(values)
-    if count > 1:
-        return stdtrit(count - 1, 0.975) * _spread(values) / math.sqrt(count)
-    return NORMAL_95 * max(errors[0], floor)
+
+def _loss_variances(row: dict, results: Path) -> dict[int, Measurement]:
+    """Variance of the training loss around its running mean, relative to that mean, after the first third of training;
+    the error takes logged losses for independent normal ones. Of a log of three rows or fewer, NaN."""
+    found = {}
+    for seed, run in {run["seed"]: run["run"] for run in row["runs"]}.items():
+        losses = training_losses(results, run)["loss"]
+        losses = losses[len(losses) // 3 :]
+        relative = losses / losses.rolling(max(3, len(losses) // 10), center=True, min_periods=1).mean()
+        variance = float(relative.var()) if len(losses) > 3 else math.nan
+        found[seed] = Measurement(variance, variance * math.sqrt(2 / max(1, len(losses) - 1)))
+    return found
+
+
+_MEASURED = {"distance": _distances, "score": _inception_scores, "loss_variance": _loss_variances}
 
 
 class Uncertainty:
-    """The intervals of a recipe's rows, and whether a row's distance differs from Default's by more than they say."""
+    """The estimates of a recipe's rows: values of several trainings with their intervals (see uncertainty).
+
+    A row of one seed is taken to vary as Default's trainings do; its loss's variance, whose size differs much between
+    rows, as they do relative to their mean.
+    """
 
     def __init__(self, recipe: dict, results: Path):
-        seeds = [score for row in recipe["seeds"] for score in scores_of(row, results)]
-        self.distance_floor = _spread(_distances(seeds))
-        self.score_floor = _spread([score["is_mean"] for score in seeds])
-        default = scores_of(recipe["default"], results)
-        self.default = statistics.mean(_distances(default))
-        self.default_interval = self.distance(default)
+        self.results, self.default = results, recipe["default"]
+        self._of_default: dict[str, dict[int, Measurement]] = {}
 
-    def distance(self, scores: list[dict]) -> float:
-        return interval(_distances(scores), [s["train"]["frechet_error"] for s in scores], self.distance_floor)
+    def estimate(self, metric: str, row: dict) -> Estimate:
+        """A row's `distance`, `score` (the Inception Score) or `loss_variance`."""
+        measure = _MEASURED[metric]
+        if metric not in self._of_default:
+            self._of_default[metric] = measure(self.default, self.results)
+        own, default = measure(row, self.results), self._of_default[metric]
+        spread = Spread.over(default)
+        if spread and metric == "loss_variance":
+            spread = spread.scaled(Estimate(own, None).value / Estimate(default, None).value)
+        return Estimate(own, spread)
 
-    def inception_score(self, scores: list[dict]) -> float:
-        errors = [s["is_std"] / math.sqrt(s["is_splits"]) for s in scores]
-        return interval([s["is_mean"] for s in scores], errors, self.score_floor)
-
-    def against_default(self, distance: float, its_interval: float) -> str:
-        """`better`, `worse`, or `within interval`: that of the difference from Default."""
-        difference = distance - self.default
-        if abs(difference) <= math.hypot(its_interval, self.default_interval):
+    def against_default(self, row: dict) -> str:
+        """`better`, `worse` or `within interval`, that of the difference from the mean of Default's seeds; nothing
+        where one seed is all there is."""
+        found, interval = difference(self.estimate("distance", row), self.estimate("distance", self.default))
+        if interval is None:
+            return ""
+        if abs(found) <= interval:
             return "within interval"
-        return "better" if difference < 0 else "worse"
+        return "better" if found < 0 else "worse"
 
 
-def score_cells(scores: list[dict], uncertainty: Uncertainty, line: dict[str, str]) -> dict:
+def score_cells(row: dict, uncertainty: Uncertainty, line: dict[str, str]) -> dict:
     """Columns of a row's scores, against the training and the held-out split, beside those of the paper's line."""
+    scores = scores_of(row, uncertainty.results)
     names = score_names(scores[0]["features"], scores[0]["num_samples"])
     distance, kernel, score = names["distance"], names["kernel"], names["score"]
+    estimates = {what: uncertainty.estimate(what, row) for what in ("distance", "score")}
 
     def mean(key: str, split: str = "train") -> float | None:
         values = [s[split][key] for s in scores]
-        return None if None in values else statistics.mean(values)
+        return None if None in values else statistics.fmean(values)
 
-    several = len(scores) > 1
-    inception_scores = [s["is_mean"] for s in scores]
     return {
-        f"{score}_mean": statistics.mean(inception_scores),
-        f"{score}_std": _spread(inception_scores) if several else scores[0]["is_std"],
+        f"{score}_mean": estimates["score"].value,
+        f"{score}_std": statistics.fmean(s["is_std"] for s in scores),
         "paper_is_mean": number(line["is_mean"]),
         "paper_is_std": number(line["is_std"]),
-        f"{score}_interval": uncertainty.inception_score(scores),
-        distance: mean("frechet_distance"),
+        f"{score}_interval": estimates["score"].interval,
+        distance: estimates["distance"].value,
         "paper_fid": number(line["fid"]),
-        f"{distance}_std": _spread(_distances(scores)) if several else None,
-        f"{distance}_interval": uncertainty.distance(scores),
+        f"{distance}_interval": estimates["distance"].interval,
         f"{distance}_infinity": mean("frechet_infinity"),
         f"{distance}_held_out": mean("frechet_distance", "held_out"),
         f"{kernel}_mean": mean("kernel_distance"),
@@ -156,25 +178,16 @@ def speeds(row: dict, results: Path) -> dict[str, float | None]:
     }
 
 
-def _train_times(row: dict, results: Path) -> dict[str, float]:
+def train_times(row: dict, results: Path) -> dict[str, float]:
+    """`train_time_ratio` of a timed row's model to Default's, and half of its interval."""
     timing = complete(results, "timings", row["timing"])[2]
     ratio, spread = (timing[key]["train_step_seconds"] for key in ("to_baseline", "to_baseline_interval"))
     return {"train_time_ratio": ratio, "train_time_ratio_interval": spread}
 
 
-def _loss_variance(run: str, results: Path) -> dict[str, float | None]:
-    """Variance of the training loss around its running mean, relative to that mean, after the first third of training;
-    the interval takes logged losses for independent normal ones."""
-    losses = training_losses(results, run)["loss"]
-    losses = losses[len(losses) // 3 :]
-    relative = losses / losses.rolling(max(3, len(losses) // 10), center=True, min_periods=1).mean()
-    variance = float(relative.var()) if len(losses) > 3 else None
-    spread = None if variance is None else NORMAL_95 * variance * math.sqrt(2 / (len(losses) - 1))
-    return {"loss_variance": variance, "loss_variance_interval": spread}
-
-
-def _own_cells(table: str, row: dict, line: dict[str, str], results: Path) -> dict:
+def _own_cells(table: str, row: dict, line: dict[str, str], uncertainty: Uncertainty) -> dict:
     """Columns that only one of the tables has."""
+    results = uncertainty.results
     run = row["runs"][0]["run"]
     _, config, record = complete(results, "models", run)
     match table:
@@ -189,7 +202,7 @@ def _own_cells(table: str, row: dict, line: dict[str, str], results: Path) -> di
         case "table_4_3":
             network = config["network"]
             default = complete(results, "timings", row["default_timing"])[2]["model"]
-            times = _train_times(row, results)
+            times = train_times(row, results)
             hours = times["train_time_ratio"] * default["train_step_seconds"] * row["of_steps"] / 3600
             return {
                 "architecture": line["row"],
@@ -211,11 +224,13 @@ def _own_cells(table: str, row: dict, line: dict[str, str], results: Path) -> di
                 **times,
             }
         case "table_4_4":
+            loss_variance = uncertainty.estimate("loss_variance", row)
             return {
                 "setup": line["row"],
-                **_train_times(row, results),
+                **train_times(row, results),
                 "paper_train_time_ratio": number(line["train_time_ratio"]),
-                **_loss_variance(run, results),
+                "loss_variance": loss_variance.value,
+                "loss_variance_interval": loss_variance.interval,
             }
         case "table_4_5":
             return {
@@ -231,22 +246,19 @@ def _own_cells(table: str, row: dict, line: dict[str, str], results: Path) -> di
     raise ValueError(f"no table {table!r}")
 
 
-def _cells(table: str, row: dict, results: Path, uncertainty: Uncertainty) -> dict:
+def _cells(table: str, row: dict, uncertainty: Uncertainty) -> dict:
     line = paper_row(table, row)
-    scores = scores_of(row, results)
-    found = score_cells(scores, uncertainty, line)
-    distance = score_names(scores[0]["features"], scores[0]["num_samples"])["distance"]
+    scores = scores_of(row, uncertainty.results)
     is_default = row["model"] == "Default" and row["step"] == row["of_steps"] and row.get("t_mid") is None
-    compared = uncertainty.against_default(found[distance], found[f"{distance}_interval"])
     last = {
-        "against_default": "" if is_default else compared,
-        "seeds": len(scores),
+        "against_default": "" if is_default else uncertainty.against_default(row),
+        "seeds": len({run["seed"] for run in row["runs"]}),
         "num_samples": scores[0]["num_samples"],
         "train_steps": row["step"],
         "data": scores[0]["data"],
         "note": line["note"],
     }
-    return _own_cells(table, row, line, results) | found | last
+    return _own_cells(table, row, line, uncertainty) | score_cells(row, uncertainty, line) | last
 
 
 def frame(recipe: dict, results: Path) -> pd.DataFrame:
@@ -255,7 +267,7 @@ def frame(recipe: dict, results: Path) -> pd.DataFrame:
     Raises UserError if a run that it needs is not complete.
     """
     name, uncertainty = recipe["output"], Uncertainty(recipe, results)
-    rows = [_cells(name, row, results, uncertainty) for row in recipe["rows"]]
+    rows = [_cells(name, row, uncertainty) for row in recipe["rows"]]
     for line in paper_lines():
         if line["table"] == name and not line["model"]:
             quoted = {f"paper_{key}": number(line[key]) for key in ("train_steps", "T", "is_mean", "is_std", "fid")}

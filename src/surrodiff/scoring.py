@@ -21,10 +21,10 @@ from surrodiff.metrics import (
 from surrodiff.noise import Stream
 from surrodiff.plan import Run
 from surrodiff.runs import complete, opened, verified
+from surrodiff.uncertainty import jackknife_groups
 
 STATISTICS = "statistics.safetensors"
 SPLITS = ("train", "held_out")
-GROUPS = 10  # of the jackknife; half of them must be enough for a covariance
 LEAST_COUNT = 4
 FULL_COUNT = 50_000  # the number of samples of published distances, whose bias is part of the convention
 
@@ -49,7 +49,7 @@ class Real:
 
 def measure(network, images: torch.Tensor, protocol: dict, device: torch.device, batch: int, what: str) -> Measured:
     """One pass of the feature network over uint8 images (N, C, H, W); protocol: a reference run's configuration."""
-    moments = Moments(len(images), groups=min(GROUPS, len(images) // 2))
+    moments = Moments(len(images), groups=jackknife_groups(len(images)))
     inception_score = InceptionScore(len(images), protocol["is_splits"])
     kept, room = [], protocol["kept_features"]
     for vectors, logits in features.extract_all(network, images, device, batch, what):

@@ -4,7 +4,7 @@ Names and columns are the same whatever the preset and its features, so that `dv
 """
 
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pandas as pd
 
@@ -34,12 +34,12 @@ def rows(recipe: dict, results: Path) -> pd.DataFrame:
             "frechet_distance": fmean(score["train"]["frechet_distance"] for score in scores),
             "frechet_column": score_names(first["features"], first["num_samples"])["distance"],
             "is_mean": fmean(score["is_mean"] for score in scores),
-            "is_std": stdev(score["is_mean"] for score in scores) if len(scores) > 1 else first["is_std"],
+            "is_std": fmean(score["is_std"] for score in scores),
             "kernel_distance": fmean(score["train"]["kernel_distance"] for score in scores),
             "precision": fmean(score["train"]["precision"] for score in scores),
             "recall": fmean(score["train"]["recall"] for score in scores),
             "num_samples": first["num_samples"],
-            "seeds": len(scores),
+            "seeds": len({run["seed"] for run in row["runs"]}),
             **speeds(row, results),
         }
     return pd.DataFrame(sorted(found.values(), key=lambda row: row["name"])).astype({"t_mid": "Int64"})

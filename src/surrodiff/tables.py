@@ -7,8 +7,9 @@ import pandas as pd
 
 from surrodiff import claims
 from surrodiff.recipes import sidecar, sources
-from surrodiff.rows import NORMAL_95, frame, interval, score_names, scores_of
+from surrodiff.rows import Uncertainty, frame, score_names, scores_of
 from surrodiff.runs import complete, write_text
+from surrodiff.uncertainty import Estimate, Measurement, jackknife_groups, student_95
 
 TITLES = {
     "table_4_1": "Table 4.1: quality against training steps",
@@ -20,14 +21,14 @@ TITLES = {
     "likelihood": "Likelihood: bits per dimension of the variational bound",
 }
 # What the Markdown leaves to the CSV, or says once below the table.
-_LEFT_OUT = ("num_samples", "data", "seeds", "precision_held_out", "recall_held_out", "sampling_speed_ratio")
+_LEFT_OUT = ("num_samples", "data", "precision_held_out", "recall_held_out", "sampling_speed_ratio")
 
 
 def _calibration(recipe: dict, results: Path) -> pd.DataFrame:
     """Real images, whole and damaged, scored as if they were samples, and Default trained with several seeds."""
     reference = complete(results, "references", recipe["reference"])[2]
     lines = [({**line, "seed": None}, split) for line in reference["calibration"] for split in ("train", "held_out")]
-    for row in recipe["seeds"]:
+    for row in recipe["rows"]:
         for score in scores_of(row, results):
             own = {"images": "Default", "seed": row["seed"], "num_images": score["num_samples"]}
             lines.append(({**score, **own, "damage": None, "amount": None}, "train"))
@@ -42,7 +43,7 @@ def _calibration(recipe: dict, results: Path) -> pd.DataFrame:
             "num_images": line["num_images"],
             "against": split,
             distance: line[split]["frechet_distance"],
-            f"{distance}_interval": NORMAL_95 * line[split]["frechet_error"],
+            f"{distance}_interval": student_95(jackknife_groups(line["num_images"]) - 1) * line[split]["frechet_error"],
             f"{distance}_infinity": line[split]["frechet_infinity"],
             f"{kernel}_mean": line[split]["kernel_distance"],
             f"{kernel}_std": line[split]["kernel_distance_std"],
@@ -56,21 +57,27 @@ def _calibration(recipe: dict, results: Path) -> pd.DataFrame:
     ).astype({"seed": "Int64"})
 
 
+def _bound_interval(row: dict, bounds: list[dict]) -> float:
+    """Half of the 95 % interval of a row's bound: over its trainings, or of one training over the images."""
+    measured = [Measurement(bound["bits_per_dim"], bound["bits_per_dim_error"]) for bound in bounds]
+    if len(measured) == 1:
+        return student_95(bounds[0]["num_images"] - 1) * measured[0].error
+    return Estimate({run["seed"]: one for run, one in zip(row["runs"], measured, strict=True)}, None).interval
+
+
 def _likelihood(recipe: dict, results: Path) -> pd.DataFrame:
     """The variational bound of every diffusion model, and its three parts."""
     lines = []
     for row in recipe["rows"]:
         bounds = [complete(results, "likelihoods", run["likelihood"])[2] for run in row["runs"]]
         values = pd.DataFrame(bounds)
-        totals = values["bits_per_dim"].tolist()
         lines.append(
             {
                 "model": row["model"],
                 "image_size": row["image_size"],
                 "T": row["T"],
                 "bits_per_dim": values["bits_per_dim"].mean(),
-                "bits_per_dim_std": values["bits_per_dim"].std(),  # over seeds; blank for one
-                "bits_per_dim_interval": interval(totals, values["bits_per_dim_error"].tolist(), 0),
+                "bits_per_dim_interval": _bound_interval(row, bounds),
                 **{part: values[part].mean() for part in ("prior", "kl", "decoder")},
                 "num_images": bounds[0]["num_images"],
                 "train_steps": row["step"],
@@ -98,8 +105,8 @@ def _cell(value, spread=None) -> str:
 
 
 def _markdown(made: pd.DataFrame) -> str:
-    """A table with each number and its spread in one cell: the standard deviation if there is one, else the interval;
-    columns that are blank all the way down are left out."""
+    """A table with each number and its spread in one cell: the standard deviation over splits or subsets if there is
+    one, else half of the interval; columns that are blank all the way down are left out."""
     shown = {}
     for column in made:
         base = column.removesuffix("_mean")
@@ -135,22 +142,21 @@ def _pages_tables(made: pd.DataFrame, recipe: dict, results: Path) -> list[str]:
 def _rest(recipe: dict, results: Path) -> list[str]:
     """What the numbers of a table rest on, a paragraph each."""
     reference = complete(results, "references", recipe["reference"])[2]
-    seeds = [score for row in recipe["seeds"] for score in scores_of(row, results)]
-    steps = sorted({row["of_steps"] for row in [*recipe["rows"], *recipe["seeds"]]})
+    steps = sorted({row["of_steps"] for row in recipe["rows"]} | {recipe["default"]["of_steps"]})
     trained = f"of models trained for {', '.join(map(str, steps))} steps"
     if recipe["output"] == "likelihood":
         images = complete(results, "likelihoods", recipe["rows"][0]["runs"][0]["likelihood"])[2]["num_images"]
+        covers = "over trainings" if len(recipe["rows"][0]["runs"]) > 1 else "over images, of the one training alone"
         return [
             f"Preset `{results.name}`, data `{reference['data']}`. Bits per dimension of the variational bound on "
-            f"{images} held-out images, {trained}; the parts sum to it. `±` is a 95 % interval over images (over seeds "
-            "a standard deviation). Bounds of other image sizes or data do not compare. The paper quotes 3.75 for the "
-            "DDPM of Ho et al. (2020), 800,000 steps, CIFAR-10."
+            f"{images} held-out images, {trained}; the parts sum to it. `±` is a 95 % interval {covers}. Bounds of "
+            "other image sizes or data do not compare. The paper quotes 3.75 for the DDPM of Ho et al. (2020), "
+            "800,000 steps, CIFAR-10."
         ]
-    scores = (
-        seeds if recipe["output"] == "calibration" else [s for row in recipe["rows"] for s in scores_of(row, results)]
-    )
+    default = scores_of(recipe["default"], results)
+    scores = [score for row in recipe["rows"] for score in scores_of(row, results)]
     names = score_names(reference["features"], scores[0]["num_samples"] if scores else None)
-    samples = sorted({score["num_samples"] for score in scores + seeds})
+    samples = sorted({score["num_samples"] for score in scores + default})
     lines = [
         f"Preset `{results.name}`, data `{reference['data']}`. Scores rest on `{reference['features']}` features in "
         f"{reference['features_precision']} (weights' SHA-256 {reference['features_sha256'][:12]}), against "
@@ -161,28 +167,11 @@ def _rest(recipe: dict, results: Path) -> list[str]:
     if recipe["output"] == "calibration":
         return [
             *lines,
-            f"`{names['distance']} ±` is a 95 % interval by the jackknife over samples; `_infinity` extrapolates to "
-            "endlessly many. `against`: the split that a row is scored against. `amount`: of noise its standard "
+            f"`{names['distance']} ±` is a 95 % interval over samples, by the jackknife; `_infinity` extrapolates to "
+            "infinitely many. `against`: the split that a row is scored against. `amount`: of noise its standard "
             "deviation of 255, of blur its standard deviation in pixels, of classes their number.",
         ]
-    count = scores[0]["num_samples"]
-    several = len(recipe["default"]["runs"]) > 1
-    lines.append(
-        f"`{names['distance']} ±` is "
-        + (
-            f"the standard deviation over {len(recipe['default']['runs'])} pairs of training and sampling seeds."
-            if several
-            else "a 95 % interval: from the jackknife over samples or, if larger, the spread of Default's seeds."
-        )
-        + f" With {count} samples the distance is biased upwards; `{names['distance']}_infinity` extrapolates to "
-        "endlessly many."
-        * (count < 50_000)
-        + " `against_default`: whether the difference from Default is larger than its 95 % interval."
-    )
-    if len(seeds) > 1:
-        distances = ", ".join(f"{score['train']['frechet_distance']:.2f}" for score in seeds)
-        numbers = ", ".join(str(row["seed"]) for row in recipe["seeds"])
-        lines.append(f"Default trained with the seeds {numbers} scores {distances}.")
+    lines.append(_intervals(recipe, results, names["distance"]))
     if names["distance"] != "fid":
         lines.append("Columns `paper_...` are the paper's CIFAR-10 results; ours here do not compare with them.")
     timings = [complete(results, "timings", row["timing"])[2] for row in recipe["rows"] if "timing" in row]
@@ -196,14 +185,41 @@ def _rest(recipe: dict, results: Path) -> list[str]:
     return lines
 
 
+def _intervals(recipe: dict, results: Path, distance: str) -> str:
+    """What `±` and `against_default` rest on."""
+    score = scores_of(recipe["default"], results)[0]
+    biased = (
+        f" With {score['num_samples']} samples the distance is biased upwards; `{distance}_infinity` extrapolates to "
+        "infinitely many."
+    ) * (score["num_samples"] < 50_000)
+    by_seed = Uncertainty(recipe, results).estimate("distance", recipe["default"]).by_seed
+    if len(by_seed) == 1:
+        return (
+            "Every row is one training, which does not show how trainings differ: there are no intervals and no "
+            "verdicts (`seeds.calibration` gives them)." + biased
+        )
+    alone = any(len({run["seed"] for run in row["runs"]}) == 1 for row in recipe["rows"])
+    return (
+        f"`{distance} ±` is a 95 % interval over trainings, by Student's t."
+        + f" A row of one seed is taken to vary as Default's {len(by_seed)} trainings do." * alone
+        + biased
+        + " `against_default`: whether the difference from the mean of Default's seeds is larger than its 95 % "
+        f"interval. Default trained with the seeds {', '.join(map(str, by_seed))} scores "
+        f"{', '.join(f'{measurement.value:.2f}' for measurement in by_seed.values())}."
+    )
+
+
 def _claims(judged: pd.DataFrame) -> list[str]:
-    """The section of a table's claims, a paragraph each."""
+    """The section of a table's claims: each with its verdicts, by our numbers and the paper's, and its comparisons."""
     if judged.empty:
         return []
-    lines = []
+    lines = ["Each verdict is by our numbers, and then by those that the paper prints.", ""]
     for claim in judged.to_dict("records"):
-        said = f'("{claim["quote"]}")' if claim["quote"] else "(the control that the paper lacks)"
-        lines.append(f"- **{claim['verdict']}**: {claim['claim']} {said}. {claim['comparisons']}.")
+        said = [f'"{claim["quote"]}"'] * bool(claim["quote"]) + [claim["note"]] * bool(claim["note"])
+        lines.append(
+            f"- **{claim['verdict']}**, {claim['in_the_papers_numbers']}: {claim['claim']} ({'; '.join(said)})"
+        )
+        lines += [f"  - {comparison}" for comparison in claim["comparisons"]]
     return ["## The paper's claims", "\n".join(lines)]
 
 
@@ -238,9 +254,7 @@ def write_claims(recipe: dict, results: Path):
     Raises UserError before anything is written if a run that the recipe names is not complete.
     """
     require_sources(recipe, results)
-    judged = [
-        claims.judge({**recipe, "output": name, "rows": rows}, results) for name, rows in recipe["tables"].items()
-    ]
-    made = pd.concat(judged, ignore_index=True).assign(**claims.what_they_rest_on(recipe, results))
-    write_text(results / "claims.csv", _csv(made))
+    judged = claims.judge(recipe, results).assign(**claims.what_they_rest_on(recipe, results))
+    judged["comparisons"] = judged["comparisons"].str.join("; ")
+    write_text(results / "claims.csv", _csv(judged))
     write_text(results / "claims.json", sidecar(recipe, results))

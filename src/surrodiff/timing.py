@@ -93,7 +93,8 @@ def seconds_of(step: Callable[[], object], times: int, device: torch.device) -> 
 
 def measure(config: dict, device: torch.device, execution: dict) -> dict:
     """Median seconds of a training step and of an evaluation per image, and their spread, for `model` and `baseline`,
-    and their ratios `to_baseline`, with half of the range of the rounds' ratios as `to_baseline_interval`.
+    and their ratios `to_baseline`. `to_baseline_interval` is the largest distance of a round's ratio from that median:
+    the range of n rounds encloses the true median with a probability of 1 - 2^(1 - n).
 
     Each round times both in turn after one round of warm-up; the spread is (largest - smallest) / median.
     """
@@ -134,7 +135,9 @@ def measure(config: dict, device: torch.device, execution: dict) -> dict:
         for what in ("train_step_seconds", "evaluation_seconds_per_image")
     }
     measured["to_baseline"] = {what: statistics.median(values) for what, values in ratios.items()}
-    measured["to_baseline_interval"] = {what: (max(values) - min(values)) / 2 for what, values in ratios.items()}
+    measured["to_baseline_interval"] = {
+        what: max(abs(value - measured["to_baseline"][what]) for value in values) for what, values in ratios.items()
+    }
     return measured
 
 
