@@ -7,7 +7,7 @@ import scipy.stats
 from plans import changed_plan
 from records import change_record, fill
 
-from surrodiff import rows
+from surrodiff import figures, rows
 from surrodiff.recipes import recipe
 from surrodiff.runs import sha256
 
@@ -56,6 +56,8 @@ def test_one_seed_of_everything_gives_no_interval_and_no_verdict(raw, tmp_path):
     assert frame[["fd_classifier_interval", "is_classifier_interval", "loss_variance_interval"]].isna().all(axis=None)
     assert (frame["against_default"] == "").all()
     assert frame["fd_classifier"].notna().all()
+    figures.write(recipe(made, "figure_4_2"), tmp_path)
+    assert (tmp_path / "figures/figure_4_2.png").exists()
 
 
 @pytest.mark.parametrize(("steps", "verdict"), [(1.01, "worse"), (-1.01, "better"), (0.99, "within interval")])
