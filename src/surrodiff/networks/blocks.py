@@ -26,6 +26,7 @@ class TimestepEmbedding(nn.Module):
         super().__init__()
         self.channels = channels
         self.layers = nn.Sequential(nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels))
+        initialise(self)
 
     def forward(self, t: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         half = torch.arange(0, self.channels, 2, device=t.device, dtype=torch.float32) / self.channels
@@ -80,7 +81,7 @@ class Dropout(nn.Dropout):
 
 
 class ResBlock(nn.Module):
-    """Residual block of two 3x3 convolutions (Figure 4.1)."""
+    """Residual block of two 3x3 convolutions (Figure 4.1), which begins as its shortcut."""
 
     def __init__(self, c_in: int, c_out: int, temb_channels: int, groups: int, dropout: float):
         super().__init__()
@@ -91,8 +92,6 @@ class ResBlock(nn.Module):
         self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-
-    def initialise(self):
         initialise(self)
         initialise(self.conv2, gain=1e-5)
 
@@ -115,7 +114,9 @@ class SqueezeExcitation(nn.Module):
 
 
 class MBConvBlock(nn.Module):
-    """Inverted bottleneck with a depthwise 3x3 convolution and squeeze-excitation; expansion 4, SE ratio 0.25."""
+    """Inverted bottleneck with a depthwise 3x3 convolution and squeeze-excitation (section 4.4); expansion 4, SE ratio
+    0.25, both of the input's channels. All of it keeps PyTorch's initialisation, as in the author's code, where nothing
+    calls the block's own: unlike a ResBlock, it does not begin as its shortcut."""
 
     def __init__(self, c_in: int, c_out: int, temb_channels: int, groups: int, dropout: float):
         super().__init__()
@@ -131,10 +132,6 @@ class MBConvBlock(nn.Module):
         self.project = nn.Conv2d(hidden, c_out, 1, bias=False)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
-    def initialise(self):
-        initialise(self)
-        initialise(self.project, gain=1e-5)
-
     def forward(self, x: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
         h = self.expand(F.silu(self.norm1(x))) + self.temb(F.silu(temb))[:, :, None, None]
         h = self.depthwise(F.silu(self.norm2(h)))
@@ -143,20 +140,22 @@ class MBConvBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Single-head self-attention over the pixels, residual."""
+    """Single-head self-attention over the pixels, residual.
 
-    def __init__(self, channels: int, groups: int):
+    out_gain: of the last layer's initial weights. The author's code makes it 1e-5, and then 1 again where the attention
+    stands in a ResBlock, which initialises all that is inside it.
+    """
+
+    def __init__(self, channels: int, groups: int, out_gain: float):
         super().__init__()
         self.norm = GroupNorm(groups, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
-
-    def initialise(self):
         # Each of q, k and v is a layer of its own for Xavier's fan-in and fan-out.
         for part in self.qkv.weight.chunk(3):
             nn.init.xavier_uniform_(part)
         nn.init.zeros_(self.qkv.bias)
-        initialise(self.out, gain=1e-5)
+        initialise(self.out, out_gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         b, c, h, w = x.shape

@@ -23,29 +23,37 @@ class _Upsample(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class UNet(nn.Module):
-    """eps_theta(x_t, t): images (B, C, H, W) and timesteps int64 (B,) in 1..T to predicted noise (B, C, H, W)."""
+    """eps_theta(x_t, t): images (B, C, H, W) and timesteps int64 (B,) in 1..T to predicted noise (B, C, H, W).
+
+    Initialised as in the author's code (docs/paper.md): Xavier, but for MBConv blocks; the last layer begins near 0.
+    """
 
     def __init__(self, network: Network, image_channels: int):
         super().__init__()
         ch, groups = network.base_channels, network.groups
         widths = [ch * m for m in network.channel_multipliers]
-        block_type = {"standard": ResBlock, "mbconv": MBConvBlock}[network.block]
+        block_type, attention_gain = {"standard": (ResBlock, 1.0), "mbconv": (MBConvBlock, 1e-5)}[network.block]
 
         def block(c_in: int, c_out: int) -> nn.Module:
             return block_type(c_in, c_out, 4 * ch, groups, network.dropout)
 
+        def attention(channels: int) -> nn.Module:
+            return Attention(channels, groups, attention_gain)
+
         def level(number: int, c_in: int, c_out: int) -> nn.Module:
-            attention = Attention(c_out, groups) if number in network.attention_levels else nn.Identity()
-            return _Level(block(c_in, c_out), attention)
+            attended = attention(c_out) if number in network.attention_levels else nn.Identity()
+            return _Level(block(c_in, c_out), attended)
 
         self.temb = TimestepEmbedding(ch)
         self.stem = nn.Conv2d(image_channels, ch, 3, padding=1)
+        initialise(self.stem)
 
         self.down = nn.ModuleList()
         c, skips = ch, [ch]
@@ -56,9 +64,10 @@ class UNet(nn.Module):
                 skips.append(c)
             if number < len(widths) - 1:
                 self.down.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
+                initialise(self.down[-1])
                 skips.append(c)
 
-        self.middle = nn.ModuleList([_Level(block(c, c), Attention(c, groups)), _Level(block(c, c), nn.Identity())])
+        self.middle = nn.ModuleList([_Level(block(c, c), attention(c)), _Level(block(c, c), nn.Identity())])
 
         self.up = nn.ModuleList()
         for number, width in reversed(list(enumerate(widths))):
@@ -69,11 +78,6 @@ class UNet(nn.Module):
                 self.up.append(_Upsample(c))
 
         self.head = nn.Sequential(GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, image_channels, 3, padding=1))
-
-        initialise(self)
-        for module in self.modules():
-            if isinstance(module, ResBlock | MBConvBlock | Attention):
-                module.initialise()
         initialise(self.head, gain=1e-5)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
