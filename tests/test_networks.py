@@ -1,6 +1,7 @@
 """The networks: sizes as published, shapes, initial outputs, costs."""
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,21 @@ def test_parameters_are_those_of_the_paper(paper, name):
 
 def test_rows_that_change_no_architecture_have_the_parameters_of_default(paper):
     same = [n for n, c in paper.items() if c["kind"] == "ddpm" and c["network"] == paper["Default"]["network"]]
-    assert {"DDPMHalf", "ShortDiffusion", "IWDiff", "ImportanceSampling"} <= set(same)
-    for name in ("DDPMHalf", "ShortDiffusion"):
-        assert networks.trainable_parameters(on_meta(paper[name])) == PAPER["Default"][0]
+    assert {"ShortDiffusion", "IWDiff", "ImportanceSampling"} <= set(same)
+    assert networks.trainable_parameters(on_meta(paper["ShortDiffusion"])) == PAPER["Default"][0]
+
+
+def test_half_the_resolution_has_one_level_less_so_that_the_lowest_is_default_s(paper):
+    half = paper["DDPMHalf"]["network"]
+    assert half == {**paper["Default"]["network"], "channel_multipliers": [1, 2, 2]}
+    assert networks.trainable_parameters(on_meta(paper["DDPMHalf"])) == PAPER["ShallowRes2"][0]
+    for preset in PRESETS:
+        found = configs(preset)
+        lowest = [
+            found[name]["image_size"] >> len(found[name]["network"]["channel_multipliers"])
+            for name in ("Default", "DDPMHalf")
+        ]
+        assert lowest[0] == lowest[1]
 
 
 def test_sngan_has_the_published_parameters(paper):
@@ -125,21 +138,96 @@ def test_an_untrained_network_predicts_almost_nothing(name):
     assert all(p.grad is not None for p in network.parameters())
 
 
-@pytest.mark.parametrize("block", [ResBlock, MBConvBlock])
-def test_an_untrained_block_is_its_shortcut(block):
+def xavier(layer: torch.nn.Module) -> float:
+    """The standard deviation of Xavier's uniform weights: sqrt(2 / (fan-in + fan-out))."""
+    outputs, inputs, *kernel = layer.weight.shape
+    return math.sqrt(2 / ((inputs + outputs) * math.prod(kernel)))
+
+
+def by_default(layer: torch.nn.Module) -> float:
+    """PyTorch's, of weights and biases: uniform in +-1 / sqrt(fan-in)."""
+    return 1 / math.sqrt(3 * layer.weight[0].numel())
+
+
+def deviation(values: torch.Tensor, expected: float) -> bool:
+    """Whether uniform values around 0 have a standard deviation, within what their number allows."""
+    values, room = values.detach(), 5 / math.sqrt(values.numel())
+    return abs(float(values.std()) / expected - 1) < room and abs(float(values.mean())) < room * expected
+
+
+def standard_levels(network: torch.nn.Module) -> list[tuple[torch.nn.Module, torch.nn.Module]]:
+    """Every block of a UNet and the attention after it, or what stands in its place."""
+    return [(m.block, m.attention) for m in network.modules() if hasattr(m, "attention")]
+
+
+def test_standard_blocks_begin_as_in_the_author_s_code(paper):
+    """Xavier and zero biases; the last convolution of a block and of the network almost nothing; and attention, which
+    the block initialises with itself, all of it at gain 1: a standard deviation of 0.063 at 256 channels."""
     torch.manual_seed(0)
-    made = block(8, 8, 16, 4, 0.0)
-    made.initialise()
-    x = torch.randn(2, 8, 4, 4)
+    network = networks.build(paper["Default"])
+    levels = standard_levels(network)
+    attentions = [attention for _, attention in levels if isinstance(attention, Attention)]
+    assert (len(levels), len(attentions)) == (2 * 4 + 2 + 3 * 4, 2 + 1 + 3)
+    nearly_zero = {block.conv2 for block, _ in levels} | {network.head[-1]}
+    fused = {attention.qkv for attention in attentions}
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            assert not layer.bias.any()
+            if layer not in fused:
+                assert deviation(layer.weight, xavier(layer) * (1e-5 if layer in nearly_zero else 1)), layer
+    for attention in attentions:
+        assert float(attention.out.weight.detach().std()) == pytest.approx(0.063, abs=0.001)
+        for part in attention.qkv.weight.chunk(3):  # each a layer of its own
+            assert deviation(part, math.sqrt(2 / 512))
+
+
+def test_a_standard_block_begins_as_its_shortcut():
+    torch.manual_seed(0)
+    made, x = ResBlock(8, 8, 16, 4, 0.0), torch.randn(2, 8, 4, 4)
     assert torch.allclose(made(x, torch.randn(2, 16)), x, atol=1e-3)
-    other = block(8, 12, 16, 4, 0.0)
-    assert other(x, torch.randn(2, 16)).shape == (2, 12, 4, 4)
+    assert ResBlock(8, 12, 16, 4, 0.0)(x, torch.randn(2, 16)).shape == (2, 12, 4, 4)
+
+
+def test_mbconv_blocks_begin_as_pytorch_makes_them_and_what_is_outside_as_elsewhere(paper):
+    """In the author's code nothing calls an MBConv block's own initialisation, so that attention after it keeps its
+    own, whose last layer begins near 0; the network's other layers are Xavier's."""
+    torch.manual_seed(0)
+    network = networks.build(paper["MBConv64"])
+    levels, inside = standard_levels(network), set()
+    for block, attention in levels:
+        assert isinstance(block, MBConvBlock)
+        for layer in block.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                inside.add(layer)
+                assert deviation(layer.weight, by_default(layer))
+                assert layer.bias is None or deviation(layer.bias, by_default(layer))
+        if isinstance(attention, Attention):
+            inside |= {attention.qkv, attention.out}
+            assert not attention.qkv.bias.any()
+            assert not attention.out.bias.any()
+            assert deviation(attention.out.weight, 1e-5 * xavier(attention.out))
+            assert all(deviation(part, math.sqrt(2 / 256)) for part in attention.qkv.weight.chunk(3))
+    first = levels[0][0]
+    assert float(first.project.weight.detach().std()) == pytest.approx(0.036, abs=0.001)
+    assert float(first.temb.bias.detach().std()) == pytest.approx(0.037, abs=0.003)
+    outside = {m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)} - inside
+    assert len(outside) == 2 + 1 + 3 + 3 + 1  # embedding, stem, down, up, head
+    for layer in outside:
+        assert not layer.bias.any()
+        assert deviation(layer.weight, xavier(layer) * (1e-5 if layer is network.head[-1] else 1))
+
+
+def test_an_mbconv_block_adds_something_from_the_start():
+    torch.manual_seed(0)
+    made, x = MBConvBlock(8, 8, 16, 4, 0.0), torch.randn(2, 8, 4, 4)
+    assert (made(x, torch.randn(2, 16)) - x).std() > 0.01
+    assert MBConvBlock(8, 12, 16, 4, 0.0)(x, torch.randn(2, 16)).shape == (2, 12, 4, 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_agrees_with_the_formula(dtype):
     torch.manual_seed(0)
-    made = Attention(6, 2)
+    made = Attention(6, 2, out_gain=1.0)
     torch.nn.init.normal_(made.out.weight)
     x = torch.randn(2, 6, 3, 5)
     quick = copy.deepcopy(made).to(dtype)(x.to(dtype))
@@ -148,8 +236,7 @@ def test_attention_agrees_with_the_formula(dtype):
     mixed = torch.softmax(q @ k.transpose(1, 2) / 6**0.5, -1) @ v
     out = (mixed @ made.out.weight[:, :, 0, 0].T + made.out.bias).transpose(1, 2).reshape(x.shape)
     assert (quick.float() - (x + out)).abs().max() < (1e-5 if dtype == torch.float32 else 0.02 * out.abs().max())
-    made.initialise()
-    assert torch.allclose(made(x), x, atol=1e-3)
+    assert torch.allclose(Attention(6, 2, out_gain=1e-5)(x), x, atol=1e-3)
 
 
 def test_timesteps_are_told_apart():

@@ -113,7 +113,7 @@ def leaves(value, key: str):
         (f"{DEFAULT}.network.dropout", 1.0, f"{DEFAULT}.network.dropout", "1.0"),
         (f"{TEST}.models.DeepRes1.network.attention_levels", [3], f"{TEST}.models.DeepRes1.network", "0 to 2"),
         (f"{TEST}.models.MBConv64.network.base_channels", 0, f"{TEST}.models.MBConv64.network.base_channels", "0"),
-        (f"{TEST}.models.DDPMHalf.image_size", 6, f"{TEST}.models.DDPMHalf.image_size", "3 levels"),
+        (f"{TEST}.models.DDPMHalf.image_size", 5, f"{TEST}.models.DDPMHalf.image_size", "2 levels"),
         (f"{TEST}.models.DDPMHalf.image_size", 16, f"{TEST}.models.DDPMHalf.image_size", "data.image_size"),
         (f"{TEST}.models.SNGAN.image_size", 16, f"{TEST}.models.SNGAN.image_size", "must be data.image_size (8)"),
         (f"{TEST}.sampling.num_samples", 3, f"{TEST}.sampling.num_samples", "4"),
@@ -225,7 +225,8 @@ def test_models_are_differences_from_default(params):
     assert models["DeepRes1"] == default.model_copy(update={"network": network})
     objective = default.objective.model_copy(update={"timesteps": "importance", "extra_timestep_batches": 2})
     assert models["ImportanceSamplingPlus2"] == default.model_copy(update={"objective": objective})
-    assert models["DDPMHalf"] == default.model_copy(update={"image_size": 4})
+    network = default.network.model_copy(update={"channel_multipliers": [1, 2]})
+    assert models["DDPMHalf"] == default.model_copy(update={"image_size": 4, "network": network})
     assert models["SNGAN"].kind == "sngan"
 
 
