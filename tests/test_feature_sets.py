@@ -9,6 +9,8 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
+from surrodiff import metrics
+from surrodiff.errors import UserError
 from surrodiff.metrics import kernel_distance, precision_recall
 
 SEEDS = st.integers(0, 2**31)
@@ -124,18 +126,79 @@ def test_precision_and_recall_of_several_batches_follow_their_definition():
 
 
 @pytest.mark.parametrize(("count", "reference_count"), [(40, 60), (1300, 2100)])
-def test_precision_and_recall_are_torch_fidelity_s_bit_for_bit(count, reference_count):
+def test_precision_and_recall_are_torch_fidelity_s(count, reference_count):
     features, reference = normal(0, count, 8) * 1.2 + 0.5, normal(1, reference_count, 8)
     features[: count // 4] = reference[: count // 4]  # ties
     expected = prc_features_to_metric(
         features, reference, prc_neighborhood=3, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
-    assert precision_recall(features, reference, 3) == (expected["precision"], expected["recall"])
+    # Its shares are float32.
+    found = [float(np.float32(share)) for share in precision_recall(features, reference, 3)]
+    assert found == [expected["precision"], expected["recall"]]
 
 
 def test_copies_have_full_precision_and_recall():
     features = normal(0, 200, 16)
     assert precision_recall(features[torch.arange(199, -1, -1)], features, 3) == (1, 1)
+
+
+@pytest.mark.parametrize("dimensions", [3, 2048])
+@pytest.mark.parametrize("count", [5, 100, 1200])
+def test_equal_images_have_full_precision_and_recall(count, dimensions):
+    """Of more equal ones than neighbours every radius is 0, and so is every distance; 0 is within 0."""
+    same = (normal(0, 1, dimensions) * 30).float().expand(count, -1)
+    assert precision_recall(same, same, 3) == (1, 1)
+    assert precision_recall(same, same[:5], 3) == (1, 1)
+    assert precision_recall(same + 1e-3, same, 3) == (0, 0)
+
+
+def test_an_equal_image_lies_within_a_ball_without_extent_and_another_does_not():
+    centre, other = normal(0, 1, 64) * 10, normal(1, 1, 64)
+    near = centre + 1e-9 * other  # nearer than a product of matrices can tell
+    reference = centre.expand(50, -1)
+    features = torch.cat([centre, near, centre, other])
+    assert precision_recall(features, reference, 3) == (0.5, 1)
+
+
+@given(SEEDS, st.integers(6, 40), st.integers(6, 40), st.integers(1, 4), st.integers(1, 3))
+def test_ties_are_within(seed, count, reference_count, neighbours, levels):
+    """On a coarse grid most distances tie, and many rows are equal; far from 0, where products lose digits."""
+    generator = torch.Generator().manual_seed(seed)
+    features, reference = (
+        torch.randint(0, levels + 1, (size, 3), generator=generator).double() + 4096
+        for size in (count, reference_count)
+    )
+    assert precision_recall(features, reference, neighbours) == brute_force(features, reference, neighbours)
+
+
+@given(SEEDS, st.sampled_from([1e-6, 1.0, 1e6]))
+def test_precision_and_recall_do_not_depend_on_the_batches(seed, scale):
+    features, reference = normal(seed, 60, 5) * scale, normal(seed + 1, 70, 5) * scale
+    features[:20] = reference[:20]
+    reference[-30:] = reference[0]
+    expected = precision_recall(features, reference, 3)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(metrics, "BOUNDED_AT_ONCE", 7 * len(reference))
+        patched.setattr(metrics, "EXACT_AT_ONCE", 5)
+        patched.setattr(metrics, "PAIRWISE_SHARE", 1.0)
+        assert precision_recall(features, reference, 3) == expected
+        patched.setattr(metrics, "PAIRWISE_SHARE", 0.0)
+        assert precision_recall(features, reference, 3) == expected
+    assert precision_recall(features.flip(0), reference.flip(0), 3) == expected
+    assert expected == brute_force(features, reference, 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("where", [0, 1])
+def test_features_that_are_not_finite_are_refused(where, value):
+    sets = [normal(0, 20, 4), normal(1, 30, 4)]
+    sets[where][3, 1] = sets[where][5, 0] = value
+    for distances in (
+        lambda: precision_recall(*sets, 3),
+        lambda: kernel_distance(*sets, subsets=2, subset_size=10, seed=0),
+    ):
+        with pytest.raises(UserError, match=f"^2 of {len(sets[where])} rows of features are NaN or infinite"):
+            distances()
 
 
 def test_copies_of_one_mode_of_two_are_precise_but_recall_half():

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from numpy.polynomial import Polynomial
 
-DISTANCES_AT_ONCE = 1000  # rows of either set
+from surrodiff.errors import UserError
+
+BOUNDED_AT_ONCE = 10_000_000  # pairs of rows, of whose distances there are bounds
+EXACT_AT_ONCE = 1000  # pairs, both of whose rows are copied
+PAIRWISE_SHARE = 1 / 20  # of all pairs: beyond it, computing them all takes less time than picking some
 
 
 def _grouped(batch: torch.Tensor, seen: int, count: int, groups: int) -> list[tuple[int, torch.Tensor]]:
@@ -65,8 +69,12 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     """Squared Frechet distance of two Gaussians (Heusel et al., 2017): |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2).
 
     The trace of the root is that of the symmetric (C_b^1/2 C_a C_b^1/2)^1/2, from eigenvalues, on b's device. b keeps
-    its root: of many distances to one reference, which is then b, only the first computes it.
+    its root: of many distances to one reference, which is then b, only the first computes it. Raises UserError if a mean
+    or a covariance is not finite.
     """
+    for statistics in (a, b):
+        if not (statistics.mean.isfinite().all() and statistics.covariance.isfinite().all()):
+            raise UserError(f"the moments of {statistics.count} features are NaN or infinite; such cannot be scored")
     mean, covariance = a.mean.to(b.mean.device), a.covariance.to(b.mean.device)
     product = b.root @ covariance @ b.root
     overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
@@ -110,8 +118,10 @@ def kernel_distance(
     """Kernel distance (Binkowski et al., 2018) of features (N, D) to a reference's (M, D): mean and standard deviation,
     over random subsets of both, of the unbiased squared MMD with the kernel (x.y / D + 1)^3; in float64.
 
-    Subsets have at most min(N, M) rows and are drawn from `seed`, 0..2^32 - 1, as torch-fidelity draws them.
+    Subsets have at most min(N, M) rows and are drawn from `seed`, 0..2^32 - 1, as torch-fidelity draws them. Raises
+    UserError if a feature is not finite.
     """
+    require_finite(features, reference)
     size, draw = min(subset_size, len(features), len(reference)), np.random.RandomState(seed)
     arrays = [rows.double().cpu().numpy() for rows in (features, reference)]
 
@@ -129,26 +139,78 @@ def kernel_distance(
     return float(np.mean(found)), float(np.std(found))
 
 
-def _distances(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Euclidean distances (N, M) on the CPU of rows (N, D) from others (M, D)."""
-    return torch.cat([torch.cdist(rows, part).cpu() for part in others.split(DISTANCES_AT_ONCE)], 1)
+def require_finite(*sets: torch.Tensor):
+    """Raise UserError if a set of features (N, D) has NaN or infinite ones, which no score would show as such."""
+    for features in sets:
+        rows = int((~features.isfinite()).any(1).sum())
+        if rows:
+            raise UserError(f"{rows} of {len(features)} rows of features are NaN or infinite; such cannot be scored")
+
+
+def _parts(rows: torch.Tensor, others: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The rows (N, D) in parts whose distances from all others (M, D) fit into memory."""
+    return rows.split(max(1, BOUNDED_AT_ONCE // len(others)))
+
+
+def _screened(rows: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Between which bounds the squared distances of rows (N, D) from others (M, D) lie, (N, M) each, by one product of
+    matrices, which is ten times as fast as `_exact` and leaves noise where rows are nearly equal."""
+    a, b = rows.square().sum(1)[:, None], others.square().sum(1)
+    squares, sizes = a + b - 2 * rows @ others.T, a + b
+    # Sums of D products in any order, of either way: each is off by at most D eps / 2 of the sizes; the rest is room.
+    sizes *= 8 * (rows.shape[1] + 8) * torch.finfo(rows.dtype).eps
+    return squares - sizes, squares + sizes
+
+
+def _exact(rows: torch.Tensor, others: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Euclidean distances (N, M) of the pairs that are wanted, of the others infinite; from the differences, so that
+    equal rows' is 0, and each pair's depends on that pair alone."""
+    direct = partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
+    if wanted.double().mean() > PAIRWISE_SHARE:
+        return direct(rows, others).where(wanted, torch.inf)
+    distances = torch.full(wanted.shape, torch.inf, dtype=rows.dtype, device=rows.device)
+    for i, j in zip(*(part.split(EXACT_AT_ONCE) for part in wanted.nonzero(as_tuple=True)), strict=True):
+        distances[i, j] = direct(rows[i, None], others[j, None])[:, 0, 0]
+    return distances
+
+
+def _radii(centres: torch.Tensor, neighbours: int) -> torch.Tensor:
+    """The distance (M,) of each of the centres (M, D) from its k-th nearest other centre."""
+    radii = []
+    for part in _parts(centres, centres):
+        low, high = _screened(part, centres)
+        # Each is its own nearest, at 0. The k + 1 nearest are among those whose bounds do not rule it out.
+        near = low <= high.kthvalue(neighbours + 1, keepdim=True).values
+        radii.append(_exact(part, centres, near).kthvalue(neighbours + 1).values)
+    return torch.cat(radii)
 
 
 def _share_within(rows: torch.Tensor, centres: torch.Tensor, neighbours: int) -> float:
-    """The share of the rows (N, D) in some ball around centres (M, D) that reaches its k-th nearest other centre."""
-    # A batch's distances at a time, not N x M; each centre is its own nearest.
-    radii = [_distances(part, centres).kthvalue(neighbours + 1).values for part in centres.split(DISTANCES_AT_ONCE)]
-    reach = torch.cat(radii)
-    within = [(_distances(part, centres) <= reach).any(1) for part in rows.split(DISTANCES_AT_ONCE)]
-    return torch.cat(within).float().mean().item()
+    """The share of the rows (N, D) in some closed ball around centres (M, D) that reaches its k-th nearest other
+    centre."""
+    # Each row once, and no more copies of a centre than decide its radius: equal ones would take as long as all pairs.
+    rows, counts = rows.unique(dim=0, return_counts=True)
+    centres, copies = centres.unique(dim=0, return_counts=True)
+    centres = centres.repeat_interleave(copies.clamp(max=neighbours + 1), 0)
+    radii, within = _radii(centres, neighbours), []
+    low_radii, high_radii = (radii.square() * (1 + room) for room in (-1e-12, 1e-12))
+    for part in _parts(rows, centres):
+        low, high = _screened(part, centres)
+        inside = (high <= low_radii).any(1)
+        doubtful = (low <= high_radii) & ~inside[:, None]
+        within.append(inside | (_exact(part, centres, doubtful) <= radii).any(1))
+    return int(counts[torch.cat(within)].sum()) / int(counts.sum())
 
 
 def precision_recall(features: torch.Tensor, reference: torch.Tensor, neighbours: int) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al., 2019) of features (N, D) to a reference's (M, D), in float64.
 
-    Precision is the share of the features that lie in some ball around a reference's, whose radius is the distance to
-    its k-th nearest neighbour in the reference; recall is the same with the two exchanged. k < min(N, M).
+    Precision is the share of the features that lie in some ball around a reference's, its surface included, whose
+    radius is the distance to its k-th nearest neighbour in the reference; recall is the same with the two exchanged.
+    k < min(N, M). Distances are exact: equal features are 0 apart, and ties count as within, whatever the batches.
+    Raises UserError if a feature is not finite.
     """
+    require_finite(features, reference)
     features, reference = features.double(), reference.double()
     return _share_within(features, reference, neighbours), _share_within(reference, features, neighbours)
 
@@ -172,8 +234,13 @@ class InceptionScore:
             self.entropies[split] += torch.special.xlogy(p, p).sum()
 
     def result(self) -> tuple[float, float]:
-        """Mean and standard deviation (of the population, as in the original) over the splits."""
+        """Mean and standard deviation (of the population, as in the original) over the splits.
+
+        Raises UserError if there were NaN or infinite logits.
+        """
         sizes = self.sums.new_tensor(self.sizes)
         marginal = self.sums / sizes[:, None]
         scores = (self.entropies / sizes - torch.special.xlogy(marginal, marginal).sum(1)).exp()
+        if not scores.isfinite().all():
+            raise UserError(f"the logits of {self.count} images are NaN or infinite; such cannot be scored")
         return float(scores.mean()), float(scores.std(correction=0))
