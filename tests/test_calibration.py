@@ -1,5 +1,7 @@
 """What a calibration must show, and that it says so when it does not."""
 
+import math
+
 import pytest
 from records import calibration_row
 
@@ -11,6 +13,20 @@ def record(data="digits", features="classifier", fid=3.1508, score=11.24, noise=
     rows += [calibration_row("held_out", "train", d, "noise", n) for n, d in zip((4, 16, 64), noise, strict=True)]
     rows.append(calibration_row("held_out", "train", 40.0, "classes left out", 1))
     return {"data": data, "features": features, "calibration": rows}
+
+
+def series(*numbers: tuple[float, float]) -> dict:
+    """A record whose distances under noise, from none on, and their standard errors are these."""
+    made = record(noise=[distance for distance, _ in numbers[1:]], fid=numbers[0][0])
+    rows = [r for r in made["calibration"] if r["images"] == "held_out" and r["damage"] in (None, "noise")]
+    for row, (_, error) in zip(rows, numbers, strict=True):
+        row["train"]["frechet_error"] = error
+    return made
+
+
+def noise_check(*numbers: tuple[float, float]):
+    (found,) = (check for check in checks(series(*numbers)) if "with noise" in check.text)
+    return found
 
 
 def verdicts(found) -> list[bool | None]:
@@ -27,11 +43,34 @@ def test_the_published_values_pass():
         ({"fid": 3.25}, [False, True, True, True]),  # other resizing
         ({"score": 11.0}, [True, False, True, True]),
         ({"noise": (5.0, 20.0, 19.0)}, [True, True, False, True]),
-        ({"noise": (3.0, 20.0, 90.0)}, [True, True, False, True]),  # less than with no noise at all
+        ({"noise": (2.5, 20.0, 90.0)}, [True, True, False, True]),  # less than with no noise at all
     ],
 )
 def test_a_wrong_value_fails_and_nothing_else_does(changed, expected):
     assert verdicts(checks(record("cifar10", "inception", **changed))) == expected
+
+
+def test_an_order_within_its_intervals_is_no_failure():
+    """10.79 after 10.85 with errors of 0.1 is what chance does: the difference's interval is 2.26 x 0.141."""
+    found = noise_check((10.85, 0.1), (10.79, 0.1), (20.0, 0.1), (90.0, 0.1))
+    assert found.passed
+    assert "within interval: 4 below 0 by 0.06, interval 0.32" in found.text
+
+
+@pytest.mark.parametrize(
+    ("fall", "passed"), [(2.262 * math.hypot(0.3, 0.4) * share, share < 1) for share in (0.5, 0.99, 1.01, 3)]
+)
+def test_a_clear_reversal_fails_by_student_s_t_with_9_degrees(fall, passed):
+    found = noise_check((5.0, 0.3), (5.0 - fall, 0.4), (20.0, 0.1), (90.0, 0.1))
+    assert found.passed == passed
+    assert ("within interval" in found.text) == passed
+
+
+def test_small_steps_down_add_up_to_a_reversal():
+    """Each within the interval of its neighbour, the last beyond that of the first."""
+    found = noise_check((10.0, 0.1), (9.8, 0.1), (9.6, 0.1), (9.4, 0.1))
+    assert found.passed is False
+    assert noise_check((10.0, 0.1), (9.95, 0.1), (9.9, 0.1), (9.85, 0.1)).passed
 
 
 @pytest.mark.parametrize(("data", "features"), [("image_folder cifar10-jpeg", "inception"), ("cifar10", "classifier")])
