@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter
 from torchvision.transforms.functional import gaussian_blur
 
 from surrodiff import damage
+from surrodiff.errors import UserError
 
 
 def smooth(count=64, size=32) -> torch.Tensor:
@@ -72,6 +73,22 @@ def test_copies_grow_in_damage_and_leave_whole_classes_out():
     ]
     assert [len(images) for *_, images in copies] == [40] * 6 + [36, 20]
     assert torch.equal(copies[-1][2], smooth(40)[labels >= 5])
+
+
+def test_classes_that_do_not_occur_are_not_left_out():
+    """Of a split with the labels 3, 5 and 9 alone, one class and two are left out, and nothing else."""
+    labels = torch.tensor([9, 3, 5] * 8)
+    *_, (_, one, without_3), (_, two, only_9) = damage.copies(smooth(24), labels)
+    assert (one, two) == (1, 2)
+    assert torch.equal(without_3, smooth(24)[labels != 3])
+    assert torch.equal(only_9, smooth(24)[labels == 9])
+
+
+@pytest.mark.parametrize("act", [lambda x: damage.noised(x, 4), lambda x: damage.blurred(x, 1.0)])
+@pytest.mark.parametrize("images", [smooth(2) / 255, smooth(2)[0], smooth(2).int(), smooth(2)[:, :2]])
+def test_what_is_no_batch_of_bytes_is_refused(act, images):
+    with pytest.raises(UserError, match="images must be"):
+        act(images)
 
 
 @pytest.mark.parametrize(("classes", "gone"), [(1, []), (2, [1]), (3, [1, 2])])

@@ -14,7 +14,7 @@ import torch
 from records import forget
 from test_trainers import CONFIGS, CPU, pictures
 
-from surrodiff import devices, distributed, samples, scoring, stages, tensors, training
+from surrodiff import devices, distributed, features, samples, scoring, stages, tensors, training
 from surrodiff.errors import UserError
 from surrodiff.runs import work_folder
 from surrodiff.trainers import DiffusionTrainer
@@ -161,6 +161,27 @@ def test_a_training_goes_on_with_another_number_of_processes(
         for key, value in expected.items():
             assert torch.allclose(found[key], value, atol=2e-4), f"{file}: {key}"
     assert [line.split(",")[0] for line in (folder / "losses.csv").read_text().splitlines()] == ["step", "2", "4", "6"]
+
+
+def test_all_processes_end_with_one_message_where_features_are_not_finite(ranks):
+    """The process that did not compute them too: it would wait for the other's next batch."""
+    images = torch.zeros(24, 1, 8, 8, dtype=torch.uint8)
+    images[13] = 255
+
+    def outputs(pixels):
+        vectors = pixels.flatten(1)
+        return torch.where(vectors > 0, torch.nan, vectors), vectors
+
+    network = features.FeatureNetwork("fake", "c0ffee" * 10, 8, None, (-1.0, 1.0), outputs)
+
+    def message():
+        with pytest.raises(UserError, match="NaN or infinite for 1") as caught:
+            list(features.extract_all(network, images, CPU, 4, "Default_6-01234567"))
+        return str(caught.value)
+
+    first, *others = ranks(3, message)
+    assert first.startswith("fake features of Default_6-01234567 (24 images): NaN or infinite for 1 of the images 12")
+    assert others == [first, first]
 
 
 def state_of(file) -> dict[str, torch.Tensor]:

@@ -266,6 +266,60 @@ def test_as_many_images_as_one_asks_for_give_what_each_gives_alone(cpu):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+# --- what goes in and what comes out
+
+
+def fake(outputs=lambda images: (images.flatten(1), images.flatten(1))):
+    """A network of 8x8 images, which it does not resize."""
+    return features.FeatureNetwork("fake", "c0ffee" * 10, 8, None, (-1.0, 1.0), outputs)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (torch.zeros(2, 3, 8, 8), "images must be uint8 from 0 to 255, not float32"),
+        (torch.rand(2, 3, 8, 8) * 255, "images must be uint8 from 0 to 255, not float32"),
+        (random_images(2, 3).long(), "not int64"),
+        (random_images(2, 3)[0], r"\(number, 1 or 3 channels, height, width\), not \(3, 8, 8\)"),
+        (random_images(2, 3).movedim(1, -1), r"not \(2, 8, 8, 3\)"),
+        (random_images(2, 2), r"not \(2, 2, 8, 8\)"),
+        (random_images(2, 4), r"not \(2, 4, 8, 8\)"),
+        (random_images(2, 3, 32), "wants images of 8x8, which it does not resize; these are 32x32"),
+    ],
+)
+def test_images_that_a_network_was_not_told_of_are_refused(images, says):
+    with pytest.raises(UserError, match=f"^fake: .*{says}") as caught:
+        fake().extract(images)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_takes_its_own_number_of_channels_alone(trained):
+    with pytest.raises(UserError, match=r"^classifier: images must be \(number, 1 channels, .* not \(2, 3, 8, 8\)"):
+        trained[2].extract(random_images(2, 3))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("part", [0, 1])
+def test_outputs_that_are_not_finite_are_told_with_network_and_images(cpu, value, part):
+    images = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
+    images[[9, 11]] = 255
+
+    def outputs(pixels):
+        made = [pixels.flatten(1).clone(), pixels.flatten(1).clone()]
+        made[part][pixels.flatten(1)[:, 0] > 0, 3] = value
+        return tuple(made)
+
+    batches = features.extract_all(fake(outputs), images, cpu, 8, "Default_6-01234567")
+    assert len(next(batches)[0]) == 8  # the first is as it should be
+    with pytest.raises(UserError) as caught:
+        next(batches)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("fake features of Default_6-01234567 (20 images): NaN or infinite for 2 of the images ")
+    assert "2 of the images 8 to 15 (number 9, 11)" in message
+    assert "c0ffeec0ffee" in message
+
+
 # --- the classifier
 
 

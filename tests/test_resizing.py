@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
+from surrodiff.errors import UserError
 from surrodiff.resizing import RULES, resize
 
 TOLERANCE = 1e-3  # of 255
@@ -64,6 +65,6 @@ def test_nothing_leaves_the_range_of_pixels(rule, seed, length):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_floats_are_resized_like_bytes(rule):
-    images = random_images(0, 2, 3, 32, 32)
-    assert resize(images.float(), 299, rule).equal(resize(images, 299, rule))
+def test_floats_are_refused_for_nothing_says_what_their_white_is(rule):
+    with pytest.raises(UserError, match=f"resizing by {rule}: images must be uint8 from 0 to 255, not float32"):
+        resize(random_images(0, 2, 3, 32, 32) / 255, 299, rule)

@@ -16,7 +16,8 @@ from surrodiff.calibration import checks
 from surrodiff.errors import UserError
 from surrodiff.metrics import Moments, frechet_distance, kernel_distance, precision_recall
 from surrodiff.plan import Run
-from surrodiff.runs import complete
+from surrodiff.runs import complete, opened
+from surrodiff.training import snapshot_name
 
 
 def protocol_of(made) -> dict:
@@ -149,6 +150,27 @@ def test_more_than_there_are_held_out_pictures_is_refused(results, plan, executi
     with pytest.raises(UserError, match=says):
         stages.make(run, folder, cpu, execution)
     assert not (folder / "references" / run.id / "record.json").exists()
+
+
+def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, run_named, execution, cpu):
+    """Its features of anything are NaN: neither a reference nor a score is made of them."""
+    reference = plan.runs[plan.reference]
+    classifier = plan.runs[reference.config["features"]["run"]]
+    path, config, record = complete(own_results, "models", classifier.id)
+    weights = snapshot_name(config["steps"])
+    state, metadata = tensors.load(path / weights)
+    state["head.weight"][0, 0] = torch.nan
+    forget(own_results, "models", classifier.id)
+    with opened(own_results, classifier) as folder:
+        tensors.save(folder.path / weights, state, **metadata)
+        folder.finish({key: record[key] for key in ("classes", "provenance")}, [weights])
+    score = run_named("scores", "Default_6")
+    forget(own_results, "scores", score.id)
+    with pytest.raises(UserError, match=rf"^classifier features of {score.config['sample']} \(64 images\): NaN or inf"):
+        stages.make(score, own_results, cpu, execution)
+    forget(own_results, "references", reference.id)
+    with pytest.raises(UserError, match=r"^classifier features of train of digits-\w+, shuffled \(1437 images\): NaN"):
+        stages.make(reference, own_results, cpu, execution)
 
 
 def test_altered_statistics_are_refused(own_results, plan, run_named, execution, cpu):

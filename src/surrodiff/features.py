@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from surrodiff import devices, distributed, networks, resizing
 from surrodiff.errors import UserError
+from surrodiff.pixels import require_uint8
 from surrodiff.plan import WEIGHTS_SHA256
 from surrodiff.runs import cache_folder, complete, replacing, sha256
 from surrodiff.training import load_weights, snapshot_name
@@ -25,7 +26,8 @@ CPU_BATCH = 8
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A network on a device, and what it wants: square images of `input_size` with values in `value_range`.
+    """A network on a device, and what it wants: square images of `input_size` with values in `value_range`, in one of
+    the numbers of `channels`.
 
     `network` takes float32 images (B, C, input_size, input_size) to features (B, D) and logits (B, K), both float32.
     """
@@ -36,10 +38,21 @@ class FeatureNetwork:
     resize: str | None  # a rule of `resizing`; None: images must have that size already
     value_range: tuple[float, float]  # what pixels 0 and 255 become
     network: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    channels: tuple[int, ...] = (1, 3)
 
     @torch.inference_mode()
     def extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 images (B, C, H, W) on the device to features (B, D) and logits (B, K), float32, in one pass."""
+        """uint8 images (B, C, H, W) on the device to features (B, D) and logits (B, K), float32, in one pass.
+
+        Raises UserError for images that are not uint8, or of a shape that the network does not take.
+        """
+        require_uint8(images, self.name, self.channels)
+        height, width = images.shape[2:]
+        if not self.resize and (height, width) != (self.input_size, self.input_size):
+            raise UserError(
+                f"{self.name}: wants images of {self.input_size}x{self.input_size}, which it does not resize; these "
+                f"are {height}x{width}"
+            )
         pixels = resizing.resize(images, self.input_size, self.resize) if self.resize else images.float()
         low, high = self.value_range
         return self.network(pixels * ((high - low) / 255) + low)
@@ -56,7 +69,8 @@ def classifier(results: Path, model_id: str, device: torch.device, precision: st
         return features.float(), logits.float()
 
     checksum = record["files"][snapshot_name(config["steps"])]["sha256"]
-    return FeatureNetwork("classifier", checksum, config["image_size"], None, (-1.0, 1.0), evaluate)
+    own = (config["channels_in"],)
+    return FeatureNetwork("classifier", checksum, config["image_size"], None, (-1.0, 1.0), evaluate, own)
 
 
 def _fold(network: nn.Module):
@@ -191,17 +205,33 @@ def untrained(config: dict, device: torch.device) -> FeatureNetwork:
 def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.device, batch: int, what: str):
     """Yield (features, logits) as float32 on the CPU for uint8 images (N, C, H, W), at most `batch` at a time.
 
-    Of several processes each evaluates every so many-th batch; all yield all of them in order.
+    what: which images they are, for messages. Of several processes each evaluates every so many-th batch; all yield all
+    of them in order. Raises UserError, on all processes, at the first batch that has features or logits that are not
+    finite: no score could be told from them.
     """
     if network.resize and device.type == "cpu":
         batch = min(batch, CPU_BATCH)
-    progress = devices.Progress(f"{network.name} features of {what}", len(images), "images")
+    progress, done = devices.Progress(f"{network.name} features of {what}", len(images), "images"), 0
     parts, rank, world = images.split(batch), distributed.rank(), distributed.world()
     for first in range(0, len(parts), world):
         # None or one: the last round may have fewer batches than there are processes.
         own = [network.extract(part.to(device)) for part in parts[first + rank : first + world : world]]
         own = [(features.cpu(), logits.cpu()) for features, logits in own]
         for features, logits in chain(*distributed.from_all(own)):
+            _require_finite(network, features, logits, done, f"{what} ({len(images)} images)")
             yield features, logits
+            done += len(features)
             progress.advance(len(features))
     progress.close()
+
+
+def _require_finite(network: FeatureNetwork, features: torch.Tensor, logits: torch.Tensor, first: int, what: str):
+    finite = features.isfinite().all(1) & logits.flatten(1).isfinite().all(1)
+    if not finite.all():
+        bad = (first + (~finite).nonzero()[:, 0]).tolist()
+        named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
+        raise UserError(
+            f"{network.name} features of {what}: NaN or infinite for {len(bad)} of the images {first} to "
+            f"{first + len(finite) - 1} (number {named}); the network's weights (SHA-256 {network.checksum[:12]}) are "
+            "damaged, or its training diverged"
+        )

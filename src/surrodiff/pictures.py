@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from surrodiff.pixels import require_uint8
 from surrodiff.runs import replacing
 
 
@@ -17,9 +18,13 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def save_grid(path: Path, images: np.ndarray, columns: int = 8):
-    """A PNG of uint8 images (N, C, S, S), white lines between them, small ones enlarged unsmoothed."""
+    """A PNG of uint8 images (N, C, S, S), white lines between them, small ones enlarged unsmoothed.
+
+    Raises UserError for images that are not uint8.
+    """
     from PIL import Image
 
+    require_uint8(images, str(path))
     scale = max(1, 32 // images.shape[-1])
     framed = np.pad(images.repeat(scale, 2).repeat(scale, 3), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
     with replacing(path) as temporary:

@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 import torch
 
+from surrodiff.pixels import require_uint8
+
 
 def _tf1_bilinear(unit: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """TensorFlow 1's, without half-pixel centres: the 2015 Inception's own."""
@@ -35,6 +37,7 @@ def _matrix(rule: str, size_in: int, size_out: int, device: torch.device) -> tor
 
 
 def resize(images: torch.Tensor, size: int, rule: str) -> torch.Tensor:
-    """uint8 or float images (B, C, H, W) in [0, 255] to float32 (B, C, size, size) in [0, 255]."""
+    """uint8 images (B, C, H, W) to float32 (B, C, size, size) in [0, 255]; raises UserError if they are not uint8."""
+    require_uint8(images, f"resizing by {rule}")
     rows, columns = (_matrix(rule, length, size, images.device) for length in images.shape[-2:])
     return (rows @ (images.float() @ columns.T)).clamp_(0, 255)  # a bicubic kernel overshoots at edges

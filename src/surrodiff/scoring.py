@@ -112,6 +112,7 @@ def reference(run: Run, results: Path, device: torch.device, batch: int) -> dict
             network = features.load(protocol["features"], results, device)
 
             def measured(images: torch.Tensor, what: str) -> Measured:
+                what = f"{what} of {protocol['data']}, shuffled"
                 return measure(network, images, protocol, device, batch, what)
 
             whole = {split: measured(images, split) for split, images in splits.items()}
@@ -126,6 +127,7 @@ def reference(run: Run, results: Path, device: torch.device, batch: int) -> dict
                 rows.insert(1, _row("part of train", None, None, part, real, protocol, "held_out"))
             for kind, amount, images in damage.copies(held_out, labels["held_out"]):
                 if len(images) < max(LEAST_COUNT, protocol["is_splits"]):
+                    distributed.say(f"reference: {kind} {amount} leaves {len(images)} images, too few to score")
                     continue
                 found = measured(images, f"held_out, {kind} {amount}")
                 rows.append(_row("held_out", kind, amount, found, real, protocol, "train"))

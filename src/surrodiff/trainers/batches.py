@@ -5,15 +5,18 @@ import torch
 from surrodiff import noise
 from surrodiff.data import resize_uint8, to_float
 from surrodiff.noise import Stream
+from surrodiff.pixels import require_uint8
 
 
 class Batches:
     """Batches of training images: every epoch in a new random order, flipped at random if asked for.
 
-    images: uint8 (N, C, H, W), kept on the device; labels: int64 (N,). Larger ones are resized once.
+    images: uint8 (N, C, H, W), kept on the device; labels: int64 (N,). Larger ones are resized once. Raises UserError
+    for images that are not uint8.
     """
 
     def __init__(self, images, labels, *, image_size: int, flip: bool, seed: int, device):
+        require_uint8(images, "training")
         self.images, self.labels = resize_uint8(images, image_size).to(device), labels.to(device)
         self.flip, self.seed, self.device = flip, seed, device
         self._orders: dict[int, torch.Tensor] = {}

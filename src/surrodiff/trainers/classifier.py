@@ -18,7 +18,7 @@ class ClassifierTrainer:
     def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
         self.training = Classifier.model_validate({key: config[key] for key in Classifier.model_fields})
         self.classes = int(labels.max()) + 1
-        if self.classes < 2:
+        if len(labels.unique()) < 2:
             raise UserError(
                 "presets.*.scoring.features: `classifier` needs pictures in class folders; these have one label. "
                 "Sort them into folders, or write `features: inception`"
