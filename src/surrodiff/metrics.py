@@ -69,8 +69,8 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     """Squared Frechet distance of two Gaussians (Heusel et al., 2017): |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2).
 
     The trace of the root is that of the symmetric (C_b^1/2 C_a C_b^1/2)^1/2, from eigenvalues, on b's device. b keeps
-    its root: of many distances to one reference, which is then b, only the first computes it. Raises UserError if a mean
-    or a covariance is not finite.
+    its root: of many distances to one reference, which is then b, only the first computes it. Raises UserError if a
+    mean or a covariance is not finite.
     """
     for statistics in (a, b):
         if not (statistics.mean.isfinite().all() and statistics.covariance.isfinite().all()):

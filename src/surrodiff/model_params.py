@@ -117,7 +117,7 @@ def _log_alpha_bar(T: int, beta_1: float, beta_T: float, t: int) -> float:
 
 
 class Objective(Block):
-    """What one training step minimises (section 4.4): `noises` is k of IWDiff, `weights` how the k losses are
+    """What one training step minimises (section 4.5): `noises` is k of IWDiff (3.1), `weights` how the k losses are
     weighted, `reduction` whether those weights see a loss as the mean or the sum over pixels."""
 
     timesteps: Literal["uniform", "importance"]

@@ -1,4 +1,5 @@
-"""What a training step minimises: L_simple, importance-sampled timesteps, IWDiff and its control (section 4.4)."""
+"""What a training step minimises: L_simple (section 2.1), importance-sampled timesteps (4.5), IWDiff (3.1), its control.
+"""
 
 import math
 from collections.abc import Callable

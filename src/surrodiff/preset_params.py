@@ -127,8 +127,11 @@ class Seeds(Block):
 
 
 class Surrogate(Block):
-    """Surrogate Diffusion (section 4.5): the timesteps at which Default takes over, and what a low-resolution DDPM
-    hands over: its estimate of x_0 (Algorithm 4) or its noisy x_t."""
+    """Surrogate Diffusion (sections 3.2 and 4.6): the timesteps at which Default takes over, and what a low-resolution
+    DDPM hands over, resized bilinearly: its estimate of x_0, noised afresh (Algorithm 4), or its noisy x_t.
+
+    The author's code resizes the noisy x_t by nearest neighbour, as committed at every step below t_mid and for batches
+    of 1 alone (docs/paper.md)."""
 
     t_mid: Annotated[list[Annotated[int, Field(ge=0, le=MOST_TIMESTEPS)]], Field(min_length=1), Distinct]
     handover: Literal["x0", "x_t"]
