@@ -11,7 +11,7 @@ from numpy.polynomial import Polynomial
 
 from surrodiff.errors import UserError
 
-BOUNDED_AT_ONCE = 10_000_000  # pairs of rows, of whose distances there are bounds
+BOUNDED_AT_ONCE = 4_000_000  # pairs of rows, of whose distances there are bounds
 EXACT_AT_ONCE = 1000  # pairs, both of whose rows are copied
 PAIRWISE_SHARE = 1 / 20  # of all pairs: beyond it, computing them all takes less time than picking some
 

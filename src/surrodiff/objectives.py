@@ -1,5 +1,4 @@
-"""What a training step minimises: L_simple (section 2.1), importance-sampled timesteps (4.5), IWDiff (3.1), its control.
-"""
+"""What a training step minimises: L_simple, importance-sampled timesteps (section 4.5), IWDiff (3.1), its control."""
 
 import math
 from collections.abc import Callable

@@ -30,10 +30,10 @@ class LowResolutionDiffusion:
 
     handover x0: its estimate of x_0 at t_mid, clipped to [-1, 1], as Algorithm 4 asks for a sample (at t_mid = 0 the
     finished sample).
-    handover x_t: the noisy x_tmid itself. Bilinear resizing, which section 4.6 names, correlates its noise and from 16 to
-    32 pixels shrinks it to 0.65 of its standard deviation (0.625 away from the edges). The author's code resizes x_t
-    too, but by nearest neighbour: each pixel twice each way, whose noise is correlated and keeps its standard deviation.
-    As committed it does so at every step below t_mid, so that the image doubles with each, and for batches of 1 alone.
+    handover x_t: the noisy x_tmid itself. Bilinear resizing, which section 4.6 names, correlates its noise and, from 16
+    to 32 pixels, leaves 0.65 of its standard deviation (0.625 away from the edges). The author's code resizes x_t too,
+    but by nearest neighbour: each pixel twice each way, which correlates the noise and keeps its standard deviation. As
+    committed it does so at every step below t_mid, so that the image doubles with each, and for batches of 1 alone.
     """
 
     def __init__(self, reverse: ReverseProcess, t_mid: int, image_size: int, handover: str):
