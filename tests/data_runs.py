@@ -1,11 +1,11 @@
-"""Data runs and pictures of random pixels, for the tests of data."""
+"""Data runs and images of random pixels, for the tests of data."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from surrodiff import data
+from surrodiff import data, image_folders
 from surrodiff.errors import UserError
 from surrodiff.plan import Run
 
@@ -19,8 +19,20 @@ def prepared(results, **changes) -> tuple[dict[str, torch.Tensor], dict]:
     return data.load(results, run.id)
 
 
-def picture(path, size=(8, 8), mode="RGB", seed=0, **options):
-    """Write a picture of random pixels; size is (width, height)."""
+def folder_data(path, **changes) -> dict:
+    """The configuration of a data run of an image folder, which was not planned."""
+    own = {"source": "image_folder", "path": str(path), "channels": 3, "padding": "crop", "fingerprint": None}
+    return {**DIGITS, **own, **changes}
+
+
+def read(root, size=8, channels=3, padding="crop"):
+    """The training split of an image folder: its images, its labels, and the report of reading it."""
+    splits, report = data.read_image_folder(image_folders.find(root), size, channels, padding)
+    return *splits["train"], report
+
+
+def write_image(path, size=(8, 8), mode="RGB", seed=0, **options):
+    """Write an image of random pixels; size is (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     channels = {"L": 1, "RGBA": 4, "LA": 2}.get(mode, 3)

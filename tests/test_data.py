@@ -1,6 +1,7 @@
 """Pictures as arrays: values and sizes, the digits, CIFAR-10, and what is told when they cannot be read."""
 
 import io
+import math
 import pickle
 import tarfile
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from surrodiff import data
+from surrodiff import data, noise
 from surrodiff.plan import Run
 from surrodiff.runs import sha256
 
@@ -109,6 +110,38 @@ def test_the_split_depends_on_the_seed_alone(tmp_path):
     other, _ = prepared(tmp_path / "1", seed=1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["held_out_images"], other["held_out_images"])
+
+
+def test_every_class_has_its_share_of_the_held_out_digits(tmp_path):
+    arrays, _ = prepared(tmp_path)
+    sizes = torch.bincount(data.read_digits()[1])
+    held_out = torch.bincount(arrays["held_out_labels"])
+    assert ((held_out - 0.2 * sizes).abs() < 1).all()
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_a_stratified_split_is_of_all_images_and_within_one_of_each_class_s_share(labels, share, seed):
+    labels = torch.tensor(labels)
+    train, held_out = data.stratified(labels, share, seed)
+    assert sorted([*train.tolist(), *held_out.tolist()]) == list(range(len(labels)))
+    assert len(held_out) == math.ceil(share * len(labels))
+    sizes = torch.bincount(labels)
+    counts = torch.bincount(labels[held_out], minlength=len(sizes))
+    assert ((counts - share * sizes).abs() < 1).all()
+
+
+def test_images_of_one_class_are_split_as_a_permutation_says():
+    train, held_out = data.stratified(torch.zeros(50, dtype=torch.long), 0.3, 7)
+    order = noise.permutation(7, noise.Stream.SPLIT, 0, 50)
+    assert set(held_out.tolist()) == set(order[:15].tolist())
+    assert torch.equal(torch.cat([held_out, train]), order)
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.9999])
+def test_a_split_too_small_is_reported_with_its_key(tmp_path, share):
+    message = refusal(lambda: prepared(tmp_path, held_out=share))
+    assert message.startswith(f"data.held_out: {share} of 1797 images: ")
+    assert ("held_out split has too few images (1)" if share < 0.5 else "train split has too few images (0)") in message
 
 
 def test_the_split_is_shuffled(tmp_path):
@@ -237,7 +270,6 @@ def test_a_data_run_asks_for_the_official_archive(tmp_path, no_network):
     assert str(folder) in message
 
 
-@pytest.mark.parametrize("source", ["cifar10", "image_folder"])
-def test_a_home_directory_that_there_is_not_is_told(tmp_path, source):
-    message = refusal(lambda: prepared(tmp_path, source=source, path="~nobody-of-this-name/images"))
+def test_a_home_directory_that_there_is_not_is_reported(tmp_path):
+    message = refusal(lambda: prepared(tmp_path, source="cifar10", path="~nobody-of-this-name/images"))
     assert message.startswith("data.path: '~nobody-of-this-name/images' names no home directory")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from surrodiff import __version__, distributed, params, plan, recipes, stopping
+from surrodiff import __version__, distributed, folder_identity, params, plan, recipes, stopping
 from surrodiff.errors import UserError
 from surrodiff.runs import cache_folder, shared
 from surrodiff.stopping import Stopped
@@ -24,7 +24,7 @@ order. A finished run is found, not made again; an interrupted one goes on where
 examples, in the folder that holds params.yaml:
   surrodiff models --preset paper         what would be trained
   surrodiff plan --preset paper           what each job costs on this machine, and what is done
-  surrodiff data digits                   the pictures (the data source's name)
+  surrodiff data digits                   the images (the data source's name)
   surrodiff train Default                 a model of the preset
   surrodiff sample Default_300            a model's samples after 300 steps; SNGAN_t15: Surrogate Diffusion
   surrodiff score Default_300             their Frechet distance and Inception Score
@@ -34,12 +34,12 @@ examples, in the folder that holds params.yaml:
 LONE_SECONDS = 10  # after which an error of another process than the first is one that the first does not have
 
 STAGES = {
-    "data": ("data", "read, resize and split the pictures"),
+    "data": ("data", "read, resize and split the images"),
     "train": ("models", "train a model, or go on from its checkpoint"),
     "sample": ("samples", "draw a model's samples"),
     "reference": ("references", "features of both splits, and the calibration on real images"),
     "score": ("scores", "score samples against the training and the held-out split"),
-    "likelihood": ("likelihoods", "bits per dimension of a model's variational bound on held-out pictures"),
+    "likelihood": ("likelihoods", "bits per dimension of a model's variational bound on held-out images"),
     "time": ("timings", "time a model's training step and sampling beside Default's"),
 }
 
@@ -110,7 +110,8 @@ def _add_machine(parser: argparse.ArgumentParser):
 def _params(args) -> params.Params:
     """The parameters, read once a command, and what is odd about them."""
     if "loaded" not in args:
-        args.loaded = params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
+        loaded = params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
+        args.loaded = folder_identity.identified(loaded)
         if args.command != "make":  # which the workflow calls, and the workflow has told them
             for warning in params.warnings(args.loaded, str(args.params)):
                 distributed.say(warning)

@@ -1,21 +1,23 @@
-"""The pictures: read from a source, resized, split into training and held-out, kept as uint8 arrays."""
+"""The images: read from a source, resized, split into training and held-out, kept as uint8 arrays."""
 
 import math
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from surrodiff import noise, provenance, tensors
+from surrodiff import distributed, folder_identity, image_files, image_folders, noise, provenance, tensors
 from surrodiff.devices import Progress
 from surrodiff.errors import UserError
+from surrodiff.image_folders import ImageFolder
+from surrodiff.image_listing import Listing, list_files
 from surrodiff.plan import Run
 from surrodiff.runs import RunFolder, complete, opened, sha256, verified
 
 IMAGES = "images.safetensors"
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+SPLITS = ("train", "held_out")
 Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, S, S), labels int64 (N,)
 
 
@@ -79,71 +81,73 @@ def read_cifar10(folder: Path, dataset=None, archive_sha256: str = CIFAR10_SHA25
     return splits[0], splits[1]
 
 
-def _pictures(root: Path) -> tuple[list[Path], list[int]]:
-    """The picture files below `root` and their labels: the rank of their top folder, 0 in a flat folder."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
+def read_image_folder(folder: ImageFolder, size: int, channels: int, padding: str) -> tuple[dict[str, Split], dict]:
+    """The images of each split of a folder as squares (see image_files.square), and how many were converted from which
+    mode (`converted`), had transparent pixels (`transparent`), or are the first of several in a file
+    (`first_of_several`).
 
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS and p.is_file())
-    tops = [f.relative_to(root).parts[0] if f.parent != root else "" for f in files]
-    rank = {top: number for number, top in enumerate(sorted(set(tops)))}
-    return files, [rank[top] for top in tops]
-
-
-def _read_pictures(root: Path, size: int, channels: int) -> Split:
-    from PIL import Image, ImageOps
-    from torchvision.transforms import functional as tv
-
-    files, labels = _pictures(root)
-    if not files:
-        raise UserError(f"{root}: holds no pictures; data.path must be a folder of pictures or of class folders")
-    images = np.empty((len(files), size, size, channels), np.uint8)
-    modes: dict[str, Path] = {}
-    counts: Counter = Counter()
-    progress = Progress(f"read {root.name}", len(files), "images")
-    for number, file in enumerate(files):
-        try:
-            with Image.open(file) as opened:
-                picture = ImageOps.exif_transpose(opened)
-                picture.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{file}: cannot be read as a picture ({error}); repair or remove it") from None
-        modes.setdefault(picture.mode, file)
-        counts[picture.mode] += 1
-        if len(modes) > 1:
-            # One colour picture in a grey set, or one with transparency, would be learned as what it is not.
-            kinds = ", ".join(f"{mode} (e.g. {modes[mode]})" for mode in modes)
-            raise UserError(f"{root}: pictures of mixed modes: {kinds}; convert them all to one mode")
-        if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
-            raise UserError(
-                f"{file}: pictures of mode {picture.mode} have no 8 bits a channel; convert them to RGB or L"
-            )
-        picture = picture.convert("RGB" if channels == 3 else "L")
-        if picture.size != (size, size):
-            picture = tv.center_crop(tv.resize(picture, size, antialias=True), size)
-        images[number] = np.asarray(picture).reshape(size, size, channels)
-        progress.advance(1)
-    progress.close()
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
-
-
-def read_image_folder(folder: Path, size: int, channels: int) -> tuple[Split, Split | None]:
-    """Pictures of any format and size, shorter side resized to `size` and the middle kept.
-
-    Class folders give labels; a flat folder gives label 0. `folder/train` beside `folder/test` are the two splits,
-    else the second is None. Raises UserError if the folder is missing or empty, a picture is broken, or modes mix.
+    Raises UserError if an image is broken, or has a mode that does not convert without loss: by the headers of all
+    files before the pixels of the first are read.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; data.path must name a folder of pictures")
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        return _read_pictures(folder / "train", size, channels), _read_pictures(folder / "test", size, channels)
-    return _read_pictures(folder, size, channels), None
+    root = folder.listing.root
+    report = image_files.check(root, [root / path for images in folder.splits.values() for path, _ in images], channels)
+    report["transparent"] = 0
+    splits = {}
+    for split, images in folder.splits.items():
+        pixels = np.empty((len(images), channels, size, size), np.uint8)
+        progress = Progress(f"read {root.name} ({split})", len(images), "images")
+        for number, (path, _) in enumerate(images):
+            pixels[number], transparent = image_files.square(root / path, size, channels, padding)
+            report["transparent"] += transparent
+            progress.advance(1)
+        progress.close()
+        splits[split] = (torch.from_numpy(pixels), torch.tensor([label for _, label in images]))
+    return splits, report
 
 
-def _path(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise UserError(f"data.path: {text!r} names no home directory here; write the whole path") from None
+def _read_planned_folder(config: dict) -> tuple[dict[str, Split], dict]:
+    """The splits of a data run's image folder, and what its record says of it. Raises UserError if the folder is not
+    what it was when the run was planned."""
+    folder = image_folders.find(Path(config["path"]))
+    distributed.say(folder.description())
+    _check_unchanged(folder.listing, config["fingerprint"])
+    splits, report = read_image_folder(folder, config["image_size"], config["channels"], config["padding"])
+    _check_unchanged(list_files(folder.listing.root), config["fingerprint"])
+    for what, count in report["converted"].items():
+        distributed.say(f"{config['path']}: converted: {count}: {what}")
+    if report["first_of_several"]:
+        distributed.say(f"{config['path']}: {report['first_of_several']} files hold several images: the first is used")
+    if report["transparent"]:
+        distributed.say(f"{config['path']}: {report['transparent']} images have transparent pixels: shown on white")
+    return splits, {"classes": folder.counts(), "ignored": folder.ignored(), **report}
+
+
+def _check_unchanged(listing: Listing, planned: str | None):
+    if planned not in (None, folder_identity.fingerprint(listing)):
+        raise UserError(
+            f"{listing.root}: its images have changed since this run was planned; run the same command again: it "
+            "makes a new data set of them"
+        )
+
+
+def stratified(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of the images to train on and of those held out, each in random order: of all, `share` rounded up is held
+    out, and of each class its part of that, rounded up or down.
+
+    labels: int64 (N,), from 0.
+    """
+    order = noise.permutation(seed, noise.Stream.SPLIT, 0, len(labels))
+    sizes = torch.bincount(labels)
+    wanted = share * sizes.double()
+    counts = wanted.floor().long()
+    # The classes that lose most by rounding down get one more each, until all together have their number.
+    more = math.ceil(share * len(labels)) - int(counts.sum())
+    counts[torch.argsort(counts - wanted, stable=True)[:more]] += 1
+    by_class = torch.argsort(labels[order], stable=True)
+    rank = torch.empty_like(order)  # of each image within its class
+    rank[by_class] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[labels[order][by_class]]
+    is_held_out = rank < counts[labels[order]]
+    return order[~is_held_out], order[is_held_out]
 
 
 def prepare(run: Run, results: Path) -> dict:
@@ -159,32 +163,33 @@ def prepare(run: Run, results: Path) -> dict:
 
 
 def _read(config: dict, folder: RunFolder):
-    size, held_out = config["image_size"], None
-    path = _path(config["path"]) if config["path"] else None
-    match config["source"]:
+    source, report = config["source"], {}
+    match source:
         case "digits":
-            train = read_digits()
+            splits = {"train": read_digits()}
         case "cifar10":
-            train, held_out = read_cifar10(path)
+            train, held_out = read_cifar10(folder_identity.expanded(config["path"]))
+            splits = {"train": train, "held_out": held_out}
         case "image_folder":
-            train, held_out = read_image_folder(path, size, config["channels"])
-    if held_out is None:
-        order = noise.permutation(config["seed"], noise.Stream.SPLIT, 0, len(train[0]))
-        count = math.ceil(config["held_out"] * len(order))
-        train, held_out = (
-            tuple(part[order[count:]] for part in train),
-            tuple(part[order[:count]] for part in train),
-        )
-    if min(len(train[0]), len(held_out[0])) < 2:
-        raise UserError(f"{config['source']}: {len(train[0])} training pictures; at least two of each split are needed")
+            splits, report = _read_planned_folder(config)
+    if "held_out" in splits:
+        origin = {split: f"{config['path']}: its {split} split" for split in splits}
+    else:
+        images, labels = splits["train"]
+        parts = stratified(labels, config["held_out"], config["seed"])
+        splits = {split: (images[part], labels[part]) for split, part in zip(SPLITS, parts, strict=True)}
+        origin = dict.fromkeys(splits, f"data.held_out: {config['held_out']} of {len(images)} images")
+        origin = {split: f"{text}: its {split} split" for split, text in origin.items()}
     arrays = {}
-    for name, (images, labels) in {"train": train, "held_out": held_out}.items():
-        arrays[f"{name}_images"] = resize_uint8(images, size)
-        arrays[f"{name}_labels"] = labels
+    for split, (images, labels) in splits.items():
+        if len(images) < 2:
+            raise UserError(f"{origin[split]} has too few images ({len(images)}); have at least two in each split")
+        arrays[f"{split}_images"] = resize_uint8(images, config["image_size"])
+        arrays[f"{split}_labels"] = labels
     tensors.save(folder.path / IMAGES, arrays)
-    name = config["source"] + (f" {path.name}" if config["source"] == "image_folder" else "")
-    record = {"source": name, "train_images": len(train[0]), "held_out_images": len(held_out[0])}
-    folder.finish(record | {"revision": provenance.revision()}, [IMAGES])
+    name = f"{source} {Path(config['path']).name}" if source == "image_folder" else source
+    record = {"source": name} | {f"{split}_images": len(splits[split][0]) for split in SPLITS}
+    folder.finish(record | report | {"revision": provenance.revision()}, [IMAGES])
 
 
 def load(results: Path, data_id: str) -> tuple[dict[str, torch.Tensor], dict]:

@@ -84,7 +84,7 @@ class _Builder:
 
     def __init__(self, preset: Preset):
         self.preset, self.plan = preset, Plan()
-        self.plan.data = self.plan.add("data", preset.data.source, preset.data.model_dump())
+        self.plan.data = self.plan.add("data", preset.data.source, preset.data.configuration())
         scoring = preset.scoring.model_dump()
         features = {"network": scoring.pop("features"), "precision": scoring.pop("precision")}
         classifier = scoring.pop("classifier")

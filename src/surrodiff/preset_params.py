@@ -69,9 +69,16 @@ def _check_path(path: str):
         raise ValueError("path: a NUL character, which no path has; remove it")
 
 
+_OF_FOLDERS = {"padding", "fingerprint"}  # keys that only image folders have
+
+
 class Data(Block):
-    """Where the pictures come from. `path` is the archive's folder (cifar10) or the picture folder (image_folder);
-    `held_out` is the part kept for calibration where the source has no test split of its own."""
+    """Where the images come from. `path` is the archive's folder (cifar10) or the folder of images (image_folder);
+    `held_out` is the part kept for calibration where the source has no held-out split of its own.
+
+    Of image folders alone: `padding` says how those that are not square are fitted, and `fingerprint` what the folder
+    held when the runs were planned (see folder_identity); it is None until then.
+    """
 
     source: Literal["digits", "cifar10", "image_folder"]
     path: str | None
@@ -80,9 +87,14 @@ class Data(Block):
     held_out: Fraction
     seed: Seed
     revision: Revision
+    padding: Literal["crop", "pad"] = "crop"
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
 
     @model_validator(mode="after")
     def _check(self):
+        for key in _OF_FOLDERS:
+            if self.source != "image_folder" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: only for source image_folder; remove it")
         if self.source != "digits" and not self.path:
             raise ValueError(f"path: source {self.source} needs a folder")
         if self.source == "digits" and self.channels != 1:
@@ -97,6 +109,10 @@ class Data(Block):
                 f"have at least {LEAST_IMAGES} of each"
             )
         return self
+
+    def configuration(self) -> dict:
+        """What a data run is made from."""
+        return self.model_dump(exclude=None if self.source == "image_folder" else _OF_FOLDERS)
 
     @property
     def splits(self) -> tuple[int, int] | None:

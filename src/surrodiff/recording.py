@@ -14,6 +14,7 @@ import yaml
 
 from surrodiff import plan
 from surrodiff.errors import UserError
+from surrodiff.folder_identity import identified
 from surrodiff.locks import try_lock
 from surrodiff.params import Params
 from surrodiff.runs import LOCK, complete, verified
@@ -44,7 +45,7 @@ def record(params: Params):
             f"run `snakemake --cores all` first (`snakemake --dry-run` lists what is missing)"
         )
     results = Path("results") / params.preset
-    for run_id, run in plan.build(params).runs.items():
+    for run_id, run in plan.build(identified(params)).runs.items():
         if run.stage != "samples":  # DVC does not keep them: they come back from models and seeds
             path, _, made = complete(results, run.stage, run_id)
             for name in made["files"]:
@@ -73,7 +74,7 @@ def leftovers(params: Params) -> list[Leftover]:
     """Runs below results/ that no preset of params.yaml asks for; those being written are not among them."""
     wanted = set()
     for preset in params.presets:
-        wanted |= set(plan.build(params.model_copy(update={"preset": preset})).runs)
+        wanted |= set(plan.build(identified(params.model_copy(update={"preset": preset}))).runs)
     found = []
     for preset in params.presets:
         for stage in STAGES:

@@ -5,8 +5,10 @@ import os
 import random
 import re
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from project import LEARNING_RATE, Repository, trained
 
 KEY = ".".join(LEARNING_RATE)
@@ -160,6 +162,37 @@ def test_nothing_but_the_numbers_of_a_model_retrains_it(clone):
     clone.change("presets", "test", "sampling", "num_samples", value=64)
     clone.change("presets", "test", "models", "DeepRes1", "training", "revision", value=2)
     assert trained(asked_for()) == ["DeepRes1"]
+
+
+def test_images_that_dvc_tracks_are_a_dependency(clone):
+    rng = np.random.default_rng(0)
+    images = [clone.path / "images" / str(number % 10) / f"{number}.bmp" for number in range(80)]
+    for file in images:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9, 12), np.uint8)).save(file)
+    clone.succeed("dvc", "add", "images")
+    clone.change("presets", "test", "data", "source", value="image_folder")
+    clone.change("presets", "test", "data", "path", value="./images")
+    refused = clone.run("dvc", "repro", "models@test")
+    assert refused.returncode != 0
+    assert "write `image_folder: images` under `vars` in dvc.yaml" in refused.stdout
+    stages = clone.path / "dvc.yaml"
+    stages.write_text(stages.read_text().replace("image_folder: .dvcignore", "image_folder: images"))
+    everything = sorted(trained(clone.succeed("dvc", "repro", "models@test")))
+    assert "Default" in everything
+    scramble_times(clone)  # as another clone's checkout would
+    assert "Nothing to be done" in clone.succeed("snakemake", "--cores", "2", "--dry-run", "models")
+    assert "up to date" in clone.succeed("dvc", "status", "data@test", "models@test")
+    assert trained(clone.succeed("dvc", "repro", "models@test")) == []
+
+    before = images[0].read_bytes()
+    images[0].write_bytes(before[:-1] + bytes([before[-1] ^ 255]))
+    assert "images" in clone.succeed("dvc", "status", "data@test")
+    assert sorted(trained(clone.succeed("dvc", "repro", "models@test"))) == everything
+    assert len(clone.made("data")) == 3  # the digits, and both folders
+    images[0].write_bytes(before)
+    assert trained(clone.succeed("dvc", "repro", "models@test")) == []
+    assert len(clone.made("data")) == 3
 
 
 def test_pruning_lists_old_runs_and_deletes_only_what_a_commit_has_recorded(clone):

@@ -10,7 +10,7 @@ import time
 SOURCES = str(pathlib.Path(str(workflow.current_basedir)).resolve().parents[1] / "src")
 sys.path.insert(0, SOURCES)
 
-from surrodiff import costs, frozen, recipes
+from surrodiff import costs, folder_identity, frozen, recipes
 from surrodiff import params as surrodiff_params
 from surrodiff import plan as surrodiff_plan
 from surrodiff.errors import shown
@@ -24,6 +24,8 @@ FROZEN = "_".join(filter(None, ("SURRODIFF_PARAMS", workflow.modifier.namespace)
 # Never the user's own: the main process always sets it.
 SUBMITTED = not workflow.is_main_process and FROZEN in os.environ
 
+# Where relative paths begin.
+HERE = pathlib.Path().absolute()
 DRY_RUN = bool({"-n", "--dry-run", "--dryrun"} & {*sys.argv})
 if DRY_RUN and not os.access(".", os.W_OK):
     # Snakemake writes into its folder even then, so it plans in another one that shows the same files.
@@ -45,6 +47,7 @@ with shown():
         PARAMS = surrodiff_params.of_config(_changes)
     else:
         PARAMS = surrodiff_params.load(changes=_changes)
+    PARAMS = folder_identity.identified(PARAMS, HERE)
 if workflow.is_main_process:
     for _warning in surrodiff_params.warnings(PARAMS):
         print(_warning, file=sys.stderr)
