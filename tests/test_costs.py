@@ -99,8 +99,8 @@ def test_samples_are_done_in_part_as_they_are_appended_and_wholly_once_scored(pl
     assert (Costs(plan, tmp_path).cost(sample).done, Costs(plan, tmp_path).cost(sample).seconds) == (1, 9)
 
 
-def test_pictures_of_an_unknown_number_leave_the_reference_unknown(raw, tmp_path):
-    made = changed_plan(raw, "data", raw["presets"]["test"]["data"] | {"source": "image_folder", "path": "pictures"})
+def test_images_of_an_unknown_number_leave_the_reference_unknown(raw, tmp_path):
+    made = changed_plan(raw, "data", raw["presets"]["test"]["data"] | {"source": "image_folder", "path": "images"})
     assert Costs(made, tmp_path).cost(made.runs[made.reference]).seconds is None
     finish(tmp_path, made.runs[made.data], {"train_images": 100, "held_out_images": 10})
     assert units(Costs(made, tmp_path), made.runs[made.reference]) == {"score": 194}

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from data_runs import folder_data
 from PIL import Image
 from records import forget
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -69,26 +70,25 @@ def test_real_images_score_between_1_and_the_number_of_classes(calibrated):
 
 
 def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
-    """Pictures of a folder are sorted by class; consecutive splits of them would score 1."""
+    """Images of a folder are sorted by class; consecutive splits of them would score 1."""
     folder, made, _ = trained
     arrays, _ = data.load(folder, made.data)
     for number in range(200):
         label = int(arrays["train_labels"][number])
         for split in ("train", "test"):
-            path = tmp_path / "pictures" / split / f"{label}" / f"{number}.png"
+            path = tmp_path / "images" / split / f"{label}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(arrays["train_images"][number, 0].numpy()).save(path)
-    source = {"source": "image_folder", "path": str(tmp_path / "pictures")}
-    pictures = Run("data", "pictures", made.runs[made.data].config | source)
-    protocol = protocol_of(made) | {"is_splits": 10, "data": pictures.id}
+    images = Run("data", "images", folder_data(tmp_path / "images", channels=1))
+    protocol = protocol_of(made) | {"is_splits": 10, "data": images.id}
     reference = Run("references", "classifier", protocol)
     results = tmp_path / "test"
     results.mkdir()
     (results / "models").symlink_to(folder / "models")
-    for run in (pictures, reference):
+    for run in (images, reference):
         stages.make(run, results, cpu, execution)
     network = features.load(protocol["features"], results, cpu)
-    as_sorted = data.load(results, pictures.id)[0]["train_images"]
+    as_sorted = data.load(results, images.id)[0]["train_images"]
     in_order = scoring.measure(network, as_sorted, protocol, cpu, 64, "sorted").inception_score[0]
     record = complete(results, "references", reference.id)[2]
     assert row(record, "train")["is_mean"] > 2 * in_order

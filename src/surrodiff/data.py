@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from surrodiff import distributed, folder_identity, image_files, image_folders, noise, provenance, tensors
+from surrodiff import distributed, folder_identity, image_folders, noise, provenance, tensors
 from surrodiff.devices import Progress
 from surrodiff.errors import UserError
 from surrodiff.image_folders import ImageFolder
@@ -89,6 +89,8 @@ def read_image_folder(folder: ImageFolder, size: int, channels: int, padding: st
     Raises UserError if an image is broken, or has a mode that does not convert without loss: by the headers of all
     files before the pixels of the first are read.
     """
+    from surrodiff import image_files
+
     root = folder.listing.root
     report = image_files.check(root, [root / path for images in folder.splits.values() for path, _ in images], channels)
     report["transparent"] = 0

@@ -1,5 +1,8 @@
 """The real workflow at the test preset: everything is made once, and only what changes is made again."""
 
+import json
+import shutil
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -130,22 +133,28 @@ def test_wrong_params_end_in_one_line(finished):
     assert "Traceback" not in unknown.stdout
 
 
-def test_own_pictures_in_class_folders_and_a_broken_one(project, tmp_path):
-    """Pictures of odd sizes are read and resized; a broken one stops the workflow with its name."""
-    pictures = tmp_path / "my pictures"
+def test_own_images_in_class_folders_and_a_broken_one(project, tmp_path):
+    """Images of odd sizes are read and resized; new ones are a new data set; a broken one stops the workflow."""
+    images = tmp_path / "my images"
     for number in range(60):
-        file = pictures / f"class {number % 2}" / f"{number}.png"
+        file = images / f"class {number % 2}" / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (9 + number % 5, 12), color=4 * number).save(file)
     old = project.change("presets", "test", "data", "source", value="image_folder")
-    project.change("presets", "test", "data", "path", value=str(pictures))
-    project.snakemake("models", "--until", "prepare_data")
-    (pictures / "class 1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
-    project.change("presets", "test", "data", "revision", value=2)
+    project.change("presets", "test", "data", "path", value=str(images))
+    project.snakemake("data")
+    (first,) = project.results.glob("data/image_folder-*/record.json")
+    assert "Nothing to be done" in project.snakemake("data")
+    shutil.copy(images / "class 1" / "1.png", images / "class 1" / "more.png")
+    project.snakemake("data")
+    (second,) = {*project.results.glob("data/image_folder-*/record.json")} - {first}
+    assert [json.loads(file.read_text())["train_images"] for file in (first, second)] == [48, 48]
+    log = next(project.results.glob(f"logs/data/{second.parent.name}.log")).read_text()
+    assert "classes: 2: class 0 (30), class 1 (31)" in log
+    (images / "class 1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     done = project.run("snakemake", "--cores", "2", "data", "--config", "preset=test")
     project.change("presets", "test", "data", "source", value=old)
     project.change("presets", "test", "data", "path", value=None)
-    project.change("presets", "test", "data", "revision", value=1)
     assert done.returncode != 0
-    assert "broken.png: cannot be read as a picture" in done.stdout
+    assert "broken.png: cannot be read as an image" in done.stdout
     assert "Traceback" not in done.stdout
