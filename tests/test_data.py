@@ -141,7 +141,7 @@ def test_images_of_one_class_are_split_as_a_permutation_says():
 def test_a_split_too_small_is_reported_with_its_key(tmp_path, share):
     message = refusal(lambda: prepared(tmp_path, held_out=share))
     assert message.startswith(f"data.held_out: {share} of 1797 images: ")
-    assert ("held_out split has too few images (1)" if share < 0.5 else "train split has too few images (0)") in message
+    assert ("held_out split has too few (1)" if share < 0.5 else "train split has too few (0)") in message
 
 
 def test_the_split_is_shuffled(tmp_path):

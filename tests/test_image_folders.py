@@ -250,11 +250,11 @@ def test_a_small_split_is_reported_with_its_folder_or_key(tmp_path):
     classes(tmp_path / "both" / "train", count=3)
     write_image(tmp_path / "both" / "val" / "cat" / "1.png")
     message = refusal(lambda: prepared_folder(tmp_path, tmp_path / "both"))
-    assert message == f"{tmp_path}/both: its held_out split has too few images (1); have at least two in each split"
+    assert message == f"{tmp_path}/both: the held_out split has too few (1); have at least two in each split"
     write_image(tmp_path / "few" / "1.png")
     write_image(tmp_path / "few" / "2.png")
     message = refusal(lambda: prepared_folder(tmp_path, tmp_path / "few", revision=2))
-    assert message.startswith("data.held_out: 0.2 of 2 images: its train split has too few images (1)")
+    assert message.startswith("data.held_out: 0.2 of 2 images: the train split has too few (1)")
 
 
 def test_a_folder_that_changes_after_it_was_planned_is_refused(tmp_path):

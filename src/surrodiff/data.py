@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from surrodiff import distributed, folder_identity, image_folders, noise, provenance, tensors
 from surrodiff.devices import Progress
-from surrodiff.errors import UserError
+from surrodiff.errors import UserError, printable
 from surrodiff.image_folders import ImageFolder
 from surrodiff.image_listing import Listing, list_files
 from surrodiff.plan import Run
@@ -97,7 +97,7 @@ def read_image_folder(folder: ImageFolder, size: int, channels: int, padding: st
     splits = {}
     for split, images in folder.splits.items():
         pixels = np.empty((len(images), channels, size, size), np.uint8)
-        progress = Progress(f"read {root.name} ({split})", len(images), "images")
+        progress = Progress(f"read {printable(root.name)} ({split})", len(images), "images")
         for number, (path, _) in enumerate(images):
             pixels[number], transparent = image_files.square(root / path, size, channels, padding)
             report["transparent"] += transparent
@@ -115,20 +115,21 @@ def _read_planned_folder(config: dict) -> tuple[dict[str, Split], dict]:
     _check_unchanged(folder.listing, config["fingerprint"])
     splits, report = read_image_folder(folder, config["image_size"], config["channels"], config["padding"])
     _check_unchanged(list_files(folder.listing.root), config["fingerprint"])
+    shown = printable(config["path"])
     for what, count in report["converted"].items():
-        distributed.say(f"{config['path']}: converted: {count}: {what}")
+        distributed.say(f"{shown}: converted: {count}: {what}")
     if report["first_of_several"]:
-        distributed.say(f"{config['path']}: {report['first_of_several']} files hold several images: the first is used")
+        distributed.say(f"{shown}: {report['first_of_several']} files hold several images: the first is used")
     if report["transparent"]:
-        distributed.say(f"{config['path']}: {report['transparent']} images have transparent pixels: shown on white")
+        distributed.say(f"{shown}: {report['transparent']} images have transparent pixels: white was laid below them")
     return splits, {"classes": folder.counts(), "ignored": folder.ignored(), **report}
 
 
 def _check_unchanged(listing: Listing, planned: str | None):
     if planned not in (None, folder_identity.fingerprint(listing)):
         raise UserError(
-            f"{listing.root}: its images have changed since this run was planned; run the same command again: it "
-            "makes a new data set of them"
+            f"{printable(str(listing.root))}: its images have changed since this run was planned; run the "
+            "same command again: it makes a new data set of them"
         )
 
 
@@ -175,17 +176,16 @@ def _read(config: dict, folder: RunFolder):
         case "image_folder":
             splits, report = _read_planned_folder(config)
     if "held_out" in splits:
-        origin = {split: f"{config['path']}: its {split} split" for split in splits}
+        origin = printable(str(config["path"]))
     else:
         images, labels = splits["train"]
         parts = stratified(labels, config["held_out"], config["seed"])
         splits = {split: (images[part], labels[part]) for split, part in zip(SPLITS, parts, strict=True)}
-        origin = dict.fromkeys(splits, f"data.held_out: {config['held_out']} of {len(images)} images")
-        origin = {split: f"{text}: its {split} split" for split, text in origin.items()}
+        origin = f"data.held_out: {config['held_out']} of {len(images)} images"
     arrays = {}
     for split, (images, labels) in splits.items():
         if len(images) < 2:
-            raise UserError(f"{origin[split]} has too few images ({len(images)}); have at least two in each split")
+            raise UserError(f"{origin}: the {split} split has too few ({len(images)}); have at least two in each split")
         arrays[f"{split}_images"] = resize_uint8(images, config["image_size"])
         arrays[f"{split}_labels"] = labels
     tensors.save(folder.path / IMAGES, arrays)

@@ -85,8 +85,8 @@ def _check_dependency(folder: Path, tracked: Path, here: Path):
     if not folder.resolve().is_relative_to(dependency.resolve()):
         shown = printable(os.path.relpath(folder.resolve(), here.resolve()))
         raise UserError(
-            f"{printable(str(folder))}: tracked by {tracked.name}, and DVC's stages do not depend on it; write "
-            f"`{DEPENDENCY}: {shown}` under `vars` in dvc.yaml"
+            f"{printable(str(folder))}: tracked by {printable(tracked.name)}, and DVC's stages do not depend on it; "
+            f"write `{DEPENDENCY}: {shown}` under `vars` in dvc.yaml"
         )
 
 

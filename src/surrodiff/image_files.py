@@ -66,7 +66,7 @@ def check(root: Path, files: list[Path], channels: int) -> dict:
     """
     example: dict[str, Path] = {}
     modes, several = Counter(), 0
-    progress = Progress(f"headers of {root.name}", len(files), "images")
+    progress = Progress(f"headers of {printable(root.name)}", len(files), "images")
     for file in files:
         with _opened(file) as image:
             mode = _mode(image)
