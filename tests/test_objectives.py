@@ -279,7 +279,7 @@ def test_the_extra_batches_differ_from_the_step_and_from_each_other():
 def test_the_logged_loss_does_not_depend_on_the_objective():
     network, x_0 = Network(), images()
     index = torch.arange(BATCH)
-    t = 1 + (noise.uniform(SEED, Stream.LOG_TIMESTEP, 9, index)[:, 0] * T).long()
+    t = 1 + ((index + noise.uniform(SEED, Stream.LOG_TIMESTEP, 9, index)[:, 0]) / BATCH * T).long()
     eps = noise.normal(SEED, Stream.LOG_EPS, 9, index, SHAPE)
     expected = direct_losses(network, x_0, t, eps[None]).mean().item()
     importance = objective(timesteps="importance", extra_timestep_batches=2, noises=3, reduction="sum")
@@ -292,6 +292,22 @@ def test_the_logged_loss_does_not_depend_on_the_objective():
             assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert torch.equal(importance.sampler.history, before)
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_the_logged_loss_sees_every_t_as_often_and_its_mean_over_t_hardly_varies():
+    seen, made, x_0, steps = [], objective(), images(), 400
+
+    def recording(x_t, t):
+        seen.append(t)
+        return x_t
+
+    for step in range(1, steps + 1):
+        made.uniform_loss(recording, x_0, step)
+    t = torch.stack(seen).double()
+    shares = torch.bincount(t.long().flatten(), minlength=T + 1)[1:] / t.numel()
+    assert torch.allclose(shares, torch.full((T,), 1 / T, dtype=shares.dtype), atol=0.02)
+    independent = (T**2 - 1) / 12 / BATCH  # the variance of the mean of BATCH independent t
+    assert t.mean(1).var() < independent / 4
 
 
 def test_steps_differ_and_repeat():

@@ -118,12 +118,18 @@ class ObjectiveGradient:
 
     @torch.no_grad()
     def uniform_loss(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
-        """L_simple on x_0 at uniform t, the same noises for every objective: what Figure 4.3 compares."""
-        index = torch.arange(len(x_0), device=x_0.device)
-        t, _ = Uniform(self.schedule.T).draw(noise.uniform(self.seed, Stream.LOG_TIMESTEP, step, index)[:, 0])
+        """L_simple on x_0 at uniform t, the same noises for every objective: what Figure 4.3 compares.
+
+        Image i of B takes its t from the i-th of B equal parts of 1..T. The mean is that of independent t, but most of
+        its noise is gone: the loss depends on t more than on anything else.
+        """
+        batch = len(x_0)
+        index = torch.arange(batch, device=x_0.device)
+        u = (index + noise.uniform(self.seed, Stream.LOG_TIMESTEP, step, index)[:, 0]) / batch
+        t, _ = Uniform(self.schedule.T).draw(u)
         eps = noise.normal(self.seed, Stream.LOG_EPS, step, index, x_0.shape[1:])
         losses = []
-        for part in distributed.share(index).split(micro_batch or len(x_0)):
-            self.announce(Stream.LOG_EPS, step, part, len(x_0))
+        for part in distributed.share(index).split(micro_batch or batch):
+            self.announce(Stream.LOG_EPS, step, part, batch)
             losses.append(eps_losses(denoiser, self.schedule, x_0[part], t[part], eps[None, part]))
-        return distributed.whole(torch.cat(losses, 1)[0], len(x_0)).mean()
+        return distributed.whole(torch.cat(losses, 1)[0], batch).mean()
