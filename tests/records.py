@@ -32,8 +32,11 @@ def calibration_row(images: str, split: str, distance: float, damage=None, amoun
     return own | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
 
 
-def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, float]:
-    """Records of every run of a plan, as if it had been made; returns each score's Frechet distance."""
+def fill(made: Plan, results, features: str, num_samples: int, losses: dict[str, str] | None = None):
+    """Records of every run of a plan, as if it had been made; returns each score's Frechet distance.
+
+    losses: texts of loss logs by the model's name, instead of LOSSES.
+    """
     distances = {}
     provenance = {"device": "Slide rule, 1 thread"}
     for number, (run_id, run) in enumerate(made.runs.items()):
@@ -42,7 +45,7 @@ def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, floa
         timed = {"parameters": 1, "train_step_seconds": train * TRAIN_STEP}
         timed |= {"evaluation_seconds_per_image": evaluation * EVALUATION}
         record = {
-            "data": {},
+            "data": {"source": "digits"},
             "models": {"parameters": 1000 + number, "parameters_by_paper": number / 4},
             "samples": {},
             "scores": {
@@ -89,7 +92,7 @@ def fill(made: Plan, results, features: str, num_samples: int) -> dict[str, floa
         with opened(results, run) as folder:
             files = ["losses.csv"] if run.stage == "models" else []
             for file in files:
-                (folder.path / file).write_text(LOSSES)
+                (folder.path / file).write_text((losses or {}).get(run.name, LOSSES))
             folder.finish(record, files)
     return distances
 

@@ -1,0 +1,132 @@
+"""Figures from records and made-up losses: what their axes enclose, and what a reader can tell from them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from records import fill
+
+from surrodiff import figures
+from surrodiff.params import parse
+from surrodiff.plan import build
+from surrodiff.recipes import recipe
+
+SETUPS = ["Default", "ImportanceSampling", "ImportanceSamplingPlus2", "IWDiff", "IWDiffImportanceSampling"]
+SETUPS += ["UniformNoises"]
+SMOOTH = ["ImportanceSampling", "ImportanceSamplingPlus2", "IWDiffImportanceSampling"]
+# Standard deviation of one step's objective over its mean, with a batch of 128: losses of independent t vary by twice
+# their mean, and importance sampling leaves what images of one t differ by.
+ROUGH_NOISE, SMOOTH_NOISE = 0.2, 0.035
+
+
+def made_up_log(model: str, steps: int, every: int, low: float, high: float) -> pd.DataFrame:
+    """A loss log whose level falls from `high` to `low` after a start at 1, with noise as a batch of 128 leaves it.
+
+    The logged loss at uniform t is of the same images and noises in every setup.
+    """
+    number = SETUPS.index(model)
+    step = np.arange(every, steps + 1, every)
+    shared, own = np.random.default_rng(0), np.random.default_rng(1 + number)
+    fall = np.exp(-step / (0.4 * steps))
+    level = low + (high - low) * (0.03 * number + fall) + np.exp(-step / (3 * every))
+    noise = ROUGH_NOISE if model not in SMOOTH else SMOOTH_NOISE
+    uniform = level * (1 + 0.06 * shared.standard_normal(len(step)) + 0.01 * own.standard_normal(len(step)))
+    objective = level * (1 + noise * own.standard_normal(len(step)))
+    return pd.DataFrame({"step": step, "loss": objective, "loss_uniform_t": uniform, "seconds": 0.0})
+
+
+@pytest.fixture
+def drawn(raw, tmp_path):
+    """Figure 4.3 of a preset from loss logs by model; models without one have the records' own."""
+
+    def draw(preset: str, logs: dict[str, pd.DataFrame]):
+        made = build(parse(raw | {"preset": preset}))
+        losses = {model: log.to_csv(index=False) for model, log in logs.items()}
+        fill(made, tmp_path / preset, "classifier", 64, losses)
+        return figures.figure_4_3(recipe(made, "figure_4_3"), tmp_path / preset)
+
+    return draw
+
+
+def of_scale(raw: dict, preset: str, low: float, high: float) -> dict[str, pd.DataFrame]:
+    """Made-up logs of all of a preset's setups, as long and as dense as its own."""
+    numbers = raw["presets"][preset]
+    steps, every = numbers["models"]["Default"]["training"]["steps"], numbers["execution"]["log_every"]
+    return {model: made_up_log(model, steps // 3, every, low, high) for model in SETUPS}
+
+
+SCALES = [("paper", 0.0292, 0.033), ("quick", 0.03, 0.04), ("demo", 0.1, 0.2)]
+
+
+def curves(axis, log: pd.DataFrame) -> list[np.ndarray]:
+    """The values of each curve that are of no step of the first quarter."""
+    points, steps = axis.lines[0].get_xdata(), log["step"].to_numpy()
+    first = steps[: len(points)]  # of each point's window
+    return [line.get_ydata()[first > steps[-1] / 4] for line in axis.lines]
+
+
+def band_width(axis, number: int) -> float:
+    """The mean height of a curve's band."""
+    (path,) = axis.collections[number].get_paths()
+    middle = axis.lines[number]
+    x, y = path.vertices.T
+    return np.mean([np.ptp(y[x == step]) for step in middle.get_xdata()])
+
+
+@pytest.mark.parametrize(("preset", "low", "high"), SCALES)
+def test_the_axis_is_cut_to_the_curves_after_the_transient(raw, drawn, preset, low, high):
+    logs = of_scale(raw, preset, low, high)
+    level, _ = drawn(preset, logs).axes
+    values = np.concatenate(curves(level, logs["Default"]))
+    bottom, top = level.get_ylim()
+    assert bottom < values.min()
+    assert top > values.max()
+    assert top - bottom < 1.5 * np.ptp(values)
+    assert bottom > 0.7 * low
+    assert top < 1.2 * high
+    assert all(log["loss_uniform_t"].max() > 2 * top for log in logs.values())  # the first steps are outside
+
+
+@pytest.mark.parametrize(("preset", "low", "high"), SCALES)
+def test_setups_of_a_smoother_objective_lie_apart_from_the_others(raw, drawn, preset, low, high):
+    logs = of_scale(raw, preset, low, high)
+    _, roughness = drawn(preset, logs).axes
+    spread = dict(zip(SETUPS, (float(np.mean(curve)) for curve in curves(roughness, logs["Default"])), strict=True))
+    rough = {model: spread.pop(model) for model in SETUPS if model not in SMOOTH}
+    assert max(spread.values()) < 0.5 * min(rough.values())
+    if preset == "paper":
+        assert list(spread.values()) == pytest.approx([100 * SMOOTH_NOISE] * len(spread), rel=0.1)
+        assert list(rough.values()) == pytest.approx([100 * ROUGH_NOISE] * len(rough), rel=0.1)
+    assert roughness.get_ylim()[0] == 0
+    assert roughness.get_ylim()[1] > max(rough.values())
+
+
+def test_points_are_means_of_the_window_and_bands_their_errors(raw, drawn):
+    logs = of_scale(raw, "paper", 0.0292, 0.033)
+    level, _ = drawn("paper", logs).axes
+    values = logs["Default"]["loss_uniform_t"].to_numpy()
+    windows = np.lib.stride_tricks.sliding_window_view(values, 100)
+    spread = ((np.diff(windows) ** 2).mean(1) / 2) ** 0.5
+    line = level.lines[0]
+    assert line.get_ydata() == pytest.approx(windows.mean(1))
+    assert line.get_xdata()[0] == pytest.approx(logs["Default"]["step"][:100].mean())
+    assert band_width(level, 0) == pytest.approx(np.mean(4 * spread / 100**0.5), rel=1e-6)
+
+
+def test_a_noisier_loss_has_the_wider_band(raw, drawn):
+    logs = of_scale(raw, "paper", 0.0292, 0.033)
+    noise = np.random.default_rng(9).standard_normal(len(logs["IWDiff"]))
+    logs["IWDiff"]["loss_uniform_t"] += 0.006 * noise
+    level, _ = drawn("paper", logs).axes
+    widths = {model: band_width(level, number) for number, model in enumerate(SETUPS)}
+    assert widths.pop("IWDiff") > 1.5 * max(widths.values())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 9, 12])
+def test_short_logs_are_drawn(drawn, rows):
+    logs = {model: made_up_log(model, 2 * rows, 2, 0.5, 0.9) for model in SETUPS}
+    figure = drawn("test", logs)
+    level, _ = figure.axes
+    assert all(np.isfinite(line.get_ydata()).any() for line in level.lines)
+    bottom, top = level.get_ylim()
+    assert bottom < np.nanmin(level.lines[0].get_ydata()[-1:]) < top
+    figure.canvas.draw()
