@@ -9,6 +9,7 @@ from surrodiff import figures
 from surrodiff.params import parse
 from surrodiff.plan import build
 from surrodiff.recipes import recipe
+from surrodiff.runs import opened
 
 SETUPS = ["Default", "ImportanceSampling", "ImportanceSamplingPlus2", "IWDiff", "IWDiffImportanceSampling"]
 SETUPS += ["UniformNoises"]
@@ -130,3 +131,44 @@ def test_short_logs_are_drawn(drawn, rows):
     bottom, top = level.get_ylim()
     assert bottom < np.nanmin(level.lines[0].get_ydata()[-1:]) < top
     figure.canvas.draw()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28)])
+def test_pairs_are_drawn_large_and_in_order(tmp_path, plan, shape):
+    """Each left half shows one of the surrogate's images, its right one what became of it."""
+    pictures = plan.figures["figure_4_4"]
+    for name, offset in (("surrogate", 0), ("refined", 5)):
+        run = plan.runs[pictures[name]["sample"]]
+        images = np.stack([np.full(shape, 10 * number + offset, np.uint8) for number in range(25)])
+        with opened(tmp_path, run) as folder:
+            np.save(folder.path / "samples.npy", images)
+            folder.finish({}, ["samples.npy"])
+    figure = figures.figure_4_4({**pictures, "output": "figure_4_4"}, tmp_path)
+    (drawn,) = figure.axes[0].images
+    picture = np.asarray(drawn.get_array())
+    picture = picture if picture.ndim == 2 else picture[:, :, 0]
+    assert f"{shape[-1]}x{shape[-1]} pixels" in figure.axes[0].get_title()
+    rows, columns = 4, 6
+    height, width = picture.shape[0] // rows, picture.shape[1] // columns
+    assert min(height, width // 2) >= 96
+    for number in range(rows * columns):
+        pair = picture[number // columns * height :, number % columns * width :][:height, :width]
+        assert pair[height // 2, width // 4] == 10 * number
+        assert pair[height // 2, 3 * width // 4] == 10 * number + 5
+
+
+def test_strokes_stay_where_they_were_when_enlarged():
+    image = np.random.default_rng(0).integers(0, 256, (1, 8, 8), dtype=np.uint8)
+    large = figures._enlarged(image)
+    assert large.shape == (1, 96, 96)
+    coarse = large.reshape(1, 8, 12, 8, 12).mean((2, 4))
+    assert np.corrcoef(coarse.flatten(), image.flatten())[0, 1] > 0.95
+
+
+def test_train_times_have_a_unit_that_can_be_read(plan, tmp_path):
+    """Records of 6 steps of half a second."""
+    fill(plan, tmp_path / "test", "classifier", 64)
+    *_, ours, papers = figures.figure_4_2(recipe(plan, "figure_4_2"), tmp_path / "test").axes
+    assert ours.get_xlabel() == "train time, seconds"
+    assert papers.get_xlabel() == "train time, hours"
+    assert [points.get_offsets()[0, 0] for points in ours.collections[:2]] == pytest.approx([6 * 0.5, 6 * 0.5 * 0.8])

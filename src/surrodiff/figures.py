@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from surrodiff.losses import training_losses
 from surrodiff.pictures import tile
@@ -27,21 +28,23 @@ def figure_4_2(recipe: dict, results: Path) -> Figure:
     rows = frame({**recipe, "output": "table_4_3"}, results)
     score = scores_of(recipe["rows"][0], results)[0]
     distance = score_names(score["features"], score["num_samples"])["distance"]
+    unit, per_hour = ("hours", 1) if rows["train_hours"].max() >= 1 else ("seconds", 3600)
+    rows["train_time"] = rows["train_hours"] * per_hour
     panels = [
-        ("parameters_m_by_paper", "paper_parameters_m", "parameters, millions (of 2^20)"),
-        ("samples_per_second", "paper_samples_per_second", "sampling speed, samples/s"),
-        ("train_hours", "paper_train_hours", "train time, hours"),
+        ("parameters_m_by_paper", "paper_parameters_m", ["parameters, millions (of 2^20)"] * 2),
+        ("samples_per_second", "paper_samples_per_second", ["sampling speed, samples/s"] * 2),
+        ("train_time", "paper_train_hours", [f"train time, {unit}", "train time, hours"]),
     ]
     figure = Figure(figsize=(9, 10))
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.94, wspace=0.22, hspace=0.3)
     axes = figure.subplots(3, 2)
-    for (ours, papers, label), (left, right) in zip(panels, axes, strict=True):
-        _scatter(left, rows, ours, distance, label, distance)
+    for (ours, papers, labels), (left, right) in zip(panels, axes, strict=True):
+        _scatter(left, rows, ours, distance, labels[0], distance)
         left.errorbar(rows[ours], rows[distance], rows[f"{distance}_interval"], fmt="none", ecolor="gray", zorder=0)
-        _scatter(right, rows, papers, "paper_fid", label, "FID")
+        _scatter(right, rows, papers, "paper_fid", labels[1], "FID")
     axes[0, 0].set_title(
         f"ours, preset {results.name}: {score['data']}, {recipe['rows'][0]['of_steps']} training steps,\n"
-        f"{score['features']} features of {score['num_samples']} samples"
+        f"{score['features']} features of {score['num_samples']} samples; bars: 95 % intervals"
     )
     axes[0, 1].set_title("the paper: CIFAR-10, 150,000 training steps,\nInception features of 50,000 samples; V100")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4)
@@ -120,28 +123,37 @@ def _cut(axis, curves: list[pd.Series], lowest: float | None = None):
         axis.set_ylim(bottom - (margin if lowest is None else 0), top + margin)
 
 
-def figure_4_4(recipe: dict, results: Path, pairs: int = 32, columns: int = 8) -> Figure:
+def figure_4_4(recipe: dict, results: Path, pairs: int = 24, columns: int = 6) -> Figure:
     """The surrogate's samples and what the diffusion makes of them from t_mid on, side by side."""
     halves = []
     for name in ("surrogate", "refined"):
         path, _, record = complete(results, "samples", recipe[name]["sample"])
         images = np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:pairs]
-        scale = max(1, 64 // images.shape[-1])
-        halves.append(images.repeat(scale, 2).repeat(scale, 3))
+        halves.append(np.stack([_enlarged(image) for image in images]))
     halves[0] = np.pad(halves[0], ((0, 0), (0, 0), (0, 0), (0, 2)), constant_values=255)
     together = np.pad(np.concatenate(halves, 3), ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=255)
     picture = tile(together, columns)
     height = 9 * picture.shape[0] / picture.shape[1]
-    figure = Figure(figsize=(9, height + 0.4))
-    axis = figure.add_axes((0, 0, 1, height / (height + 0.4)))
-    axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    figure = Figure(figsize=(9, height + 0.5))
+    axis = figure.add_axes((0, 0, 1, height / (height + 0.5)))
+    axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
     axis.axis("off")
+    size = images.shape[-1]
     axis.set_title(
-        f"Pairs: SNGAN's sample on the left, refined from t_mid = {recipe['t_mid']} (T = {recipe['T']}) on the right; "
-        f"preset {results.name}",
+        f"Pairs: SNGAN's sample on the left, refined from t_mid = {recipe['t_mid']} (T = {recipe['T']}) on the right\n"
+        f"preset {results.name}; {size}x{size} pixels, enlarged bicubically",
         fontsize=9,
     )
     return figure
+
+
+def _enlarged(image: np.ndarray, least: int = 96) -> np.ndarray:
+    """A uint8 image (C, S, S) enlarged by a whole factor to `least` pixels or more. Bicubic, because squares hide the
+    strokes of so few pixels."""
+    size = image.shape[-1]
+    side = size * -(-least // size)
+    planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC) for plane in image]
+    return np.stack(planes)
 
 
 def write(recipe: dict, results: Path):
