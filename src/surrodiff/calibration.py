@@ -4,9 +4,7 @@ import math
 from dataclasses import dataclass
 from itertools import combinations, groupby
 
-from scipy.special import stdtrit
-
-from surrodiff.scoring import GROUPS
+from surrodiff.uncertainty import jackknife_groups, student_95
 
 # Frechet distance of the test to the training split and Inception Score of the training split, and how far ours may be
 # from them: CIFAR-10, 2015 Inception, resized as TensorFlow 1 did.
@@ -26,8 +24,8 @@ def _room(a: dict, b: dict) -> float:
 
     Their errors count as independent. Copies of the same images err together, so that the interval is rather too wide.
     """
-    degrees = min(GROUPS, a["num_images"] // 2, b["num_images"] // 2) - 1  # of the jackknife's groups
-    return stdtrit(degrees, 0.975) * math.hypot(a["train"]["frechet_error"], b["train"]["frechet_error"])
+    degrees = jackknife_groups(min(a["num_images"], b["num_images"])) - 1
+    return student_95(degrees) * math.hypot(a["train"]["frechet_error"], b["train"]["frechet_error"])
 
 
 def _order(kind: str, series: list[tuple[float, dict]]) -> Check:

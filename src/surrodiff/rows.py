@@ -275,5 +275,5 @@ def frame(recipe: dict, results: Path) -> pd.DataFrame:
     made = pd.DataFrame(rows)
     counts = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels")
     whole = [*counts, *(f"paper_{count}" for count in counts), "num_samples", "seeds"]
-    types = {column: "Int64" for column in whole} | {c: float for c in made if c.endswith("_interval")}
+    types = dict.fromkeys(whole, "Int64") | {c: float for c in made if c.endswith("_interval")}
     return made.astype({column: kind for column, kind in types.items() if column in made})
