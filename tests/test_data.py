@@ -1,4 +1,4 @@
-"""Pictures as arrays: values and sizes, the digits, CIFAR-10, and what is told when they cannot be read."""
+"""Images as arrays: values and sizes, the digits, CIFAR-10, and what is reported when they cannot be read."""
 
 import io
 import math
@@ -47,7 +47,7 @@ def test_a_halving_is_the_triangle_filter():
     torch.testing.assert_close(data.resize(x, 4), torch.einsum("ij,bcjk,lk->bcil", line, x, line))
 
 
-def test_a_halving_is_close_to_the_mean_of_squares_where_the_picture_is_smooth():
+def test_a_halving_is_close_to_the_mean_of_squares_where_the_image_is_smooth():
     ramp = torch.linspace(-1, 1, 32)
     x = (ramp[:, None] * 0.5 + ramp[None] * 0.5).expand(1, 1, 32, 32)
     means = torch.nn.functional.avg_pool2d(x, 2)
@@ -66,7 +66,7 @@ def test_resizing_is_pil_s_bilinear(before, after):
 
 
 @given(st.integers(1, 16), st.integers(1, 16), st.floats(-1, 1, width=32))
-def test_a_plain_picture_stays_plain(before, after, value):
+def test_a_plain_image_stays_plain(before, after, value):
     x = torch.full((1, 2, before, before), value)
     torch.testing.assert_close(data.resize(x, after), torch.full((1, 2, after, after), value))
 

@@ -184,6 +184,13 @@ def test_modes_that_convert_without_loss_are_mixed_and_counted(tmp_path, capsys)
     assert report["transparent"] == 0
 
 
+@pytest.mark.parametrize("head", [b"P1 8 8\n", b"P2 8 8 1\n"])
+def test_portable_bitmaps_as_text_are_read(tmp_path, head):
+    (tmp_path / "a.pbm").write_bytes(head + b"1 0 1 0 1 0 1 0\n" * 8)
+    black = head.startswith(b"P1")
+    assert square(tmp_path / "a.pbm", 8, 1)[0, :2, 0].tolist() == ([0, 255] if black else [255, 0])
+
+
 def deep_grey(path):
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(path)
 

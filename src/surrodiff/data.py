@@ -117,7 +117,7 @@ def _read_planned_folder(config: dict) -> tuple[dict[str, Split], dict]:
     _check_unchanged(list_files(folder.listing.root), config["fingerprint"])
     shown = printable(config["path"])
     for what, count in report["converted"].items():
-        distributed.say(f"{shown}: converted: {count}: {what}")
+        distributed.say(f"{shown}: converted: {count} ({what})")
     if report["first_of_several"]:
         distributed.say(f"{shown}: {report['first_of_several']} files hold several images: the first is used")
     if report["transparent"]:

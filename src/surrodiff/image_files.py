@@ -52,7 +52,8 @@ def _mode(image: Image.Image) -> str:
     for tile in image.tile:
         arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         raw = any(isinstance(argument, str) and ";16" in argument for argument in arguments)
-        deep = tile.codec_name.startswith("ppm") and arguments[-1] > 255
+        largest = arguments[-1] if tile.codec_name.startswith("ppm") else None  # value, of a portable pixmap
+        deep = isinstance(largest, int) and largest > 255
         if (raw or deep or tile.codec_name == "SGI16") and image.mode in CONVERTED:
             return f"{image.mode};16"
     return image.mode

@@ -46,9 +46,9 @@ class ImageFolder:
         counts = [f"{name} ({' + '.join(map(str, own.values()))})" for name, own in self.counts().items()]
         if counts:
             more = f" and {len(counts) - MOST_CLASSES} more" if len(counts) > MOST_CLASSES else ""
-            lines.append(f"classes: {len(counts)}: {', '.join(counts[:MOST_CLASSES])}{more}")
+            lines.append(f"{len(counts)} classes: {', '.join(counts[:MOST_CLASSES])}{more}")
         for reason, ignored in sorted(self.listing.ignored.items()):
-            lines.append(f"ignored: {ignored.count}: {reason}, such as {', '.join(ignored.such_as)}")
+            lines.append(f"ignored: {ignored.count} ({reason}), such as {', '.join(ignored.such_as)}")
         return "\n".join(f"{printable(str(self.listing.root))}: {line}" for line in lines)
 
 
@@ -60,7 +60,7 @@ def find(root: Path) -> ImageFolder:
     """
     listing = list_files(root)
     if not listing.files:
-        ignored = ", ".join(f"{ignored.count}: {reason}" for reason, ignored in sorted(listing.ignored.items()))
+        ignored = ", ".join(f"{ignored.count} ({reason})" for reason, ignored in sorted(listing.ignored.items()))
         raise UserError(
             f"{printable(str(root))}: holds no images{f' (ignored: {ignored})' if ignored else ''}; data.path must "
             "name a folder of images or of class folders"

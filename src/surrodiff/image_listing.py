@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from surrodiff.errors import UserError, printable
 
-# Pillow knows these when it sees them, and cannot read their pixels (WMF: only on Windows).
-UNREADABLE_FORMATS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+# Pillow knows these when it sees them, and cannot read their pixels by itself (EPS: Ghostscript can; WMF: Windows can).
+UNREADABLE_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 MOST_NAMED = 3  # of many files or folders, in a message
 FINGERPRINT_DIGITS = 32

@@ -185,7 +185,7 @@ class Scoring(Block):
 
 
 class Likelihood(Block):
-    """The variational bound of every diffusion model on `num_images` held-out pictures; `clip_x0`: with the predicted
+    """The variational bound of every diffusion model on `num_images` held-out images; `clip_x0`: with the predicted
     x_0 clipped to [-1, 1], as published bounds are."""
 
     num_images: Annotated[int, Field(ge=2, le=MOST_SAMPLES)]

@@ -150,7 +150,7 @@ def test_own_images_in_class_folders_and_a_broken_one(project, tmp_path):
     (second,) = {*project.results.glob("data/image_folder-*/record.json")} - {first}
     assert [json.loads(file.read_text())["train_images"] for file in (first, second)] == [48, 48]
     log = next(project.results.glob(f"logs/data/{second.parent.name}.log")).read_text()
-    assert "classes: 2: class 0 (30), class 1 (31)" in log
+    assert "2 classes: class 0 (30), class 1 (31)" in log
     (images / "class 1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     done = project.run("snakemake", "--cores", "2", "data", "--config", "preset=test")
     project.change("presets", "test", "data", "source", value=old)
