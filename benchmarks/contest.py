@@ -18,11 +18,12 @@ from ours import COMPILED, EAGER, Setting, add_networks, eights, models, precisi
 from ours import precision as resolved
 from sides import Sides
 
-from surrodiff import devices, provenance
 from surrodiff.cli import count
-from surrodiff.rows import number, paper_lines
-from surrodiff.runs import write_text
-from surrodiff.timing import seconds_of
+from surrodiff.report.rows import number, paper_lines
+from surrodiff.runtime import devices
+from surrodiff.stages.timing import seconds_of
+from surrodiff.store import provenance
+from surrodiff.store.runs import write_text
 
 WARM_UP = 3  # compiling, and the steps before a graph is replayed
 

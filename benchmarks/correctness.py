@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 from ours import COMPILED, EAGER, Setting, add_networks, eights, models, reverse, trainer
 
-from surrodiff import devices, networks
+from surrodiff import networks
 from surrodiff.cli import count
 from surrodiff.errors import shown
-from surrodiff.runs import write_text
+from surrodiff.runtime import devices
+from surrodiff.store.runs import write_text
 
 # bfloat16 has 8 bits of mantissa: each operation rounds by up to 0.4 %, which tens of layers add up.
 TOLERANCE = {

@@ -14,10 +14,13 @@ import torch
 import yaml
 from ours import eights
 
-from surrodiff import devices, documents, params, plan, timing
 from surrodiff.cli import count
-from surrodiff.costs import Costs
+from surrodiff.config import documents, params
 from surrodiff.errors import shown
+from surrodiff.planning import plan
+from surrodiff.runtime import devices
+from surrodiff.stages import timing
+from surrodiff.stages.costs import Costs
 
 SHARE = 0.8  # of the training that is Default's; the rest is SNGAN's
 LEAST_SHARE = 0.3  # of the minutes that is training, however long sampling takes

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 
-from surrodiff import acceleration, networks, params
-from surrodiff.acceleration import Evaluation
+from surrodiff import networks
 from surrodiff.cli import count
-from surrodiff.model_params import Diffusion
-from surrodiff.sampling import ReverseProcess
-from surrodiff.schedule import Schedule
-from surrodiff.trainers import KINDS
+from surrodiff.config import params
+from surrodiff.config.models import Diffusion
+from surrodiff.diffusion.reverse import ReverseProcess
+from surrodiff.diffusion.schedule import Schedule
+from surrodiff.kinds import KINDS
+from surrodiff.networks import acceleration
+from surrodiff.networks.acceleration import Evaluation
 
 
 @dataclass(frozen=True)

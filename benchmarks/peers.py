@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from ours import Setting
 
-from surrodiff import devices, networks
+from surrodiff import networks
+from surrodiff.runtime import devices
 
 DECAY = 0.9999
 RATE = 2e-4

@@ -12,10 +12,10 @@ import torch
 from ours import Setting, eights, models, trainer
 from torch.profiler import ProfilerActivity, profile
 
-from surrodiff import devices
 from surrodiff.cli import count
 from surrodiff.errors import shown
-from surrodiff.runs import write_text
+from surrodiff.runtime import devices
+from surrodiff.store.runs import write_text
 
 STEPS = 3
 

@@ -29,11 +29,13 @@ from ours import precisions
 from sides import Sides
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from surrodiff import devices, features, provenance, resizing, runs
 from surrodiff.cli import count
 from surrodiff.errors import shown
-from surrodiff.metrics import Moments, frechet_distance
-from surrodiff.timing import seconds_of
+from surrodiff.runtime import devices
+from surrodiff.scoring import features, resizing
+from surrodiff.scoring.metrics import Moments, frechet_distance
+from surrodiff.stages.timing import seconds_of
+from surrodiff.store import provenance, runs
 
 TORCHSCRIPT = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid looks for NVIDIA's file
 CLEAN_FID_NETWORKS = {True: "NVIDIA's TorchScript", False: "traced copy of torch-fidelity's"}

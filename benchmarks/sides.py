@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 import torch
 
-from surrodiff import devices
+from surrodiff.runtime import devices
 
 
 def _begin(ours: bool, threads: int, device: torch.device):

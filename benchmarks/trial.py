@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from surrodiff import documents
+from surrodiff.config import documents
 
 
 def trial(paper: dict, pictures: str, steps: int, samples: int, batch: int, precision: str) -> dict:

@@ -10,9 +10,10 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
-from surrodiff import features, stages
-from surrodiff import params as params_module
-from surrodiff import plan as plan_module
+from surrodiff.config import params as params_module
+from surrodiff.planning import plan as plan_module
+from surrodiff.scoring import features
+from surrodiff.stages import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -92,7 +93,7 @@ def results(tmp_path_factory, run_named, execution, cpu) -> Path:
         ("samples", "Default_6"),
         ("scores", "Default_6"),
     ):
-        stages.make(run_named(stage, name), folder, cpu, execution)
+        registry.make(run_named(stage, name), folder, cpu, execution)
     return folder
 
 
@@ -108,7 +109,7 @@ def trained(results, _read_once, cpu, tmp_path_factory):
     (folder / "data").symlink_to(results / "data")
     classifier_run = next(run for run in made.runs.values() if run.name == "classifier" and run.stage == "models")
     for run in (classifier_run, made.runs[made.reference]):
-        stages.make(run, folder, cpu, parsed.selected.execution.model_dump())
+        registry.make(run, folder, cpu, parsed.selected.execution.model_dump())
     return folder, made, features.classifier(folder, classifier_run.id, cpu)
 
 

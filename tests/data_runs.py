@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from surrodiff import data, image_folders
+from surrodiff.data import image_folders, sources
 from surrodiff.errors import UserError
-from surrodiff.plan import Run
+from surrodiff.planning.plan import Run
 
 DIGITS = {"source": "digits", "path": None, "image_size": 8, "channels": 1, "held_out": 0.2, "seed": 0, "revision": 1}
 
@@ -15,8 +15,8 @@ DIGITS = {"source": "digits", "path": None, "image_size": 8, "channels": 1, "hel
 def prepared(results, **changes) -> tuple[dict[str, torch.Tensor], dict]:
     """Arrays and record of a data run that differs from the digits' by the given keys."""
     run = Run("data", "mine", {**DIGITS, **changes})
-    data.prepare(run, results)
-    return data.load(results, run.id)
+    sources.prepare(run, results)
+    return sources.load(results, run.id)
 
 
 def folder_data(path, **changes) -> dict:
@@ -27,7 +27,7 @@ def folder_data(path, **changes) -> dict:
 
 def read(root, size=8, channels=3, padding="crop"):
     """The training split of an image folder: its images, its labels, and the report of reading it."""
-    splits, report = data.read_image_folder(image_folders.find(root), size, channels, padding)
+    splits, report = sources.read_image_folder(image_folders.find(root), size, channels, padding)
     return *splits["train"], report
 
 

@@ -2,8 +2,8 @@
 
 import copy
 
-from surrodiff import params
-from surrodiff.plan import Plan, build
+from surrodiff.config import params
+from surrodiff.planning.plan import Plan, build
 
 
 def plan_of(raw: dict) -> Plan:

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from surrodiff.plan import Plan
-from surrodiff.runs import opened, read_record, shared, write_json
+from surrodiff.planning.plan import Plan
+from surrodiff.store.runs import open_run, read_record, shared, write_json
 
 # Seconds of Default, and how many times as long others take for one evaluation and for one training step.
 EVALUATION, TRAIN_STEP = 0.002, 0.5
@@ -89,7 +89,7 @@ def fill(made: Plan, results, features: str, num_samples: int, losses: dict[str,
                 "provenance": provenance,
             },
         }[run.stage]
-        with opened(results, run) as folder:
+        with open_run(results, run) as folder:
             files = ["losses.csv"] if run.stage == "models" else []
             for file in files:
                 (folder.path / file).write_text((losses or {}).get(run.name, LOSSES))

@@ -8,13 +8,19 @@ from records import forget
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from surrodiff import acceleration, networks, params, plan, samples, tensors, training
-from surrodiff.acceleration import Evaluation, compiled, images_at_once, layout, resolve_precision
+from surrodiff import networks
+from surrodiff.config import params
+from surrodiff.diffusion.reverse import ReverseProcess
+from surrodiff.diffusion.schedule import Schedule
 from surrodiff.errors import UserError
-from surrodiff.runs import work_folder
-from surrodiff.sampling import Ancestral, ReverseProcess
-from surrodiff.schedule import Schedule
-from surrodiff.trainers import KINDS
+from surrodiff.kinds import KINDS
+from surrodiff.networks import acceleration
+from surrodiff.networks.acceleration import Evaluation, compiled, images_at_once, layout, resolve_precision
+from surrodiff.planning import plan
+from surrodiff.sampling.ancestral import Ancestral
+from surrodiff.stages import samples, training
+from surrodiff.store import tensors
+from surrodiff.store.runs import work_folder
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FILE = Path(__file__).parents[1] / "params.yaml"
@@ -200,7 +206,7 @@ def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run
     run = run_named("models", "Default")
     forget(own_results, "models", run.id)
     monkeypatch.setattr(training, "_save_checkpoint", interrupted_after(training._save_checkpoint))
-    monkeypatch.setattr("surrodiff.trainers.diffusion.resolve_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr("surrodiff.kinds.ddpm.resolve_precision", lambda *_: "bfloat16")
     with pytest.raises(KeyboardInterrupt):
         training.train(run, own_results, cpu, execution)
     checkpoint = work_folder(own_results, "models", run.id) / training.CHECKPOINT

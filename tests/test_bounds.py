@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_params import DEFAULT, TEST, put, refusal
 
-from surrodiff import memory, networks, params
-from surrodiff.model_params import DDPM
-from surrodiff.plan import build
+from surrodiff import networks
+from surrodiff.config import memory, params
+from surrodiff.config.models import DDPM
+from surrodiff.planning.plan import build
 
 PAPER = "presets.paper"
 COUNTS = [

@@ -5,7 +5,7 @@ import math
 import pytest
 from records import calibration_row
 
-from surrodiff.calibration import KNOWN, checks
+from surrodiff.scoring.calibration import KNOWN, checks
 
 
 def record(data="digits", features="classifier", fid=3.1508, score=11.24, noise=(5.0, 20.0, 90.0)) -> dict:

@@ -5,9 +5,9 @@ import math
 import pytest
 from test_params import DEFAULT, TEST, put
 
-from surrodiff import params
-from surrodiff.model_params import Diffusion
-from surrodiff.schedule import Schedule
+from surrodiff.config import params
+from surrodiff.config.models import Diffusion
+from surrodiff.diffusion.schedule import Schedule
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from plans import changed_plan
 from records import change_record, fill
 
-from surrodiff import claims, params, tables
-from surrodiff.claims import FAILS, HOLDS, UNDECIDED, UNKNOWN, compare, conclusion
-from surrodiff.plan import build
-from surrodiff.recipes import recipe, sidecar
+from surrodiff.config import params
+from surrodiff.planning.plan import build
+from surrodiff.planning.recipes import recipe, sidecar
+from surrodiff.report import claims, tables
+from surrodiff.report.claims import FAILS, HOLDS, UNDECIDED, UNKNOWN, compare, conclusion
 
 NUMBERS = st.floats(-1e6, 1e6)
 CLAIMS = yaml.safe_load(Path(claims.__file__).with_name("claims.yaml").read_text())

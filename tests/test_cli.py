@@ -12,8 +12,8 @@ import torch
 from records import forget
 
 from surrodiff.cli import STAGES
-from surrodiff.frozen import freeze
-from surrodiff.runs import read_record, work_folder
+from surrodiff.planning.frozen import freeze
+from surrodiff.store.runs import read_record, work_folder
 
 COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models", "plan"]
 ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]

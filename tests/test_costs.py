@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import changed_plan
 
-from surrodiff import costs as costs_module
-from surrodiff import damage, stages, timing
-from surrodiff.costs import KEPT, Costs, Rate, TimeLeft, Unit, duration, report, time_left
-from surrodiff.plan import WEIGHTS_SHA256, Run
-from surrodiff.runs import opened
+from surrodiff.planning.plan import WEIGHTS_SHA256, Run
+from surrodiff.scoring import corruptions
+from surrodiff.stages import costs as costs_module
+from surrodiff.stages import registry, timing
+from surrodiff.stages.costs import KEPT, Costs, Rate, TimeLeft, Unit, duration, report, time_left
+from surrodiff.store.runs import open_run
 
 
 def units(costs: Costs, run: Run) -> dict[str, int]:
@@ -24,7 +25,7 @@ def units(costs: Costs, run: Run) -> dict[str, int]:
 
 
 def finish(results, run: Run, record: dict, device: str = "Slide rule"):
-    with opened(results, run) as folder:
+    with open_run(results, run) as folder:
         folder.finish(record | {"provenance": {"device": device, "finished": "2022-12-31"}}, [])
 
 
@@ -50,14 +51,14 @@ def test_work_is_counted_as_the_samplers_evaluate(plan, run_named, tmp_path):
 @pytest.mark.parametrize("name", ["Default_6", "DDPMHalf_t0", "DDPMHalf_t2", "SNGAN_t4"])
 def test_evaluations_are_those_of_the_sampler(name, plan, run_named, own_results, cpu, execution):
     for model in ("DDPMHalf", "SNGAN"):
-        stages.make(run_named("models", model), own_results, cpu, execution)
-    record = stages.make(run_named("samples", name), own_results, cpu, execution)
+        registry.make(run_named("models", model), own_results, cpu, execution)
+    record = registry.make(run_named("samples", name), own_results, cpu, execution)
     counted = units(Costs(plan, own_results), run_named("samples", name))["evaluation"]
     assert counted == record["evaluations_per_sample"] * record["num_samples"]
 
 
 def test_a_reference_scores_as_many_images_as_damage_makes():
-    passes = 2 + len(damage.NOISE) + len(damage.BLUR) + sum(1 - share for share in damage.CLASSES)
+    passes = 2 + len(corruptions.NOISE) + len(corruptions.BLUR) + sum(1 - share for share in corruptions.CLASSES)
     assert pytest.approx(passes) == costs_module.HELD_OUT_PASSES
 
 
@@ -82,7 +83,7 @@ def test_a_finished_run_tells_what_its_like_cost_on_the_same_machine(plan, run_n
 
 def test_a_running_training_tells_its_share_and_its_speed(plan, run_named, tmp_path):
     run = run_named("models", "Default")
-    with opened(tmp_path, run) as folder:
+    with open_run(tmp_path, run) as folder:
         (folder.path / "losses.csv").write_text("step,loss,seconds\n1,0.5,5.0\n2,0.4,10.0\n3,0.")
     assert Costs(plan, tmp_path).cost(run).seconds is None  # cut in the middle of a line
     (tmp_path / "work" / "models" / run.id / "losses.csv").write_text("step,loss,seconds\n1,0.5,5.0\n2,0.4,10.0\n")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from torchvision.transforms.functional import gaussian_blur
 
-from surrodiff import damage
 from surrodiff.errors import UserError
+from surrodiff.scoring import corruptions
 
 
 def smooth(count=64, size=32) -> torch.Tensor:
@@ -20,23 +20,23 @@ def smooth(count=64, size=32) -> torch.Tensor:
 @pytest.mark.parametrize("deviation", [4, 16])
 def test_noise_has_its_standard_deviation_in_units_of_255(deviation):
     images = smooth()
-    found = damage.noised(images, deviation).double() - images.double()
+    found = corruptions.noised(images, deviation).double() - images.double()
     assert float(found.std()) == pytest.approx(deviation, rel=0.02)
     assert abs(float(found.mean())) < 0.1
 
 
 def test_noise_stays_within_8_bits():
     images = torch.cat([torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)])
-    found = damage.noised(images, 64)
+    found = corruptions.noised(images, 64)
     assert found.dtype == torch.uint8
     assert found[:4].double().mean() < 60
     assert found[4:].double().mean() > 195
 
 
-@pytest.mark.parametrize("deviation", damage.BLUR)
+@pytest.mark.parametrize("deviation", corruptions.BLUR)
 def test_blur_is_pillow_s_away_from_the_edges(deviation):
     images = smooth(2)
-    found = damage.blurred(images, deviation)
+    found = corruptions.blurred(images, deviation)
     for image, blurred in zip(images, found, strict=True):
         other = Image.fromarray(image.permute(1, 2, 0).numpy()).filter(ImageFilter.GaussianBlur(deviation))
         other = torch.frombuffer(bytearray(other.tobytes()), dtype=torch.uint8).reshape(32, 32, 3).permute(2, 0, 1)
@@ -50,13 +50,13 @@ def test_blur_is_torchvision_s_bit_for_bit(seed, channels, height, width, deviat
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (3, channels, height, width), dtype=torch.uint8, generator=generator)
     reach = min(round(4 * deviation + 0.5), min(height, width) - 1)
-    assert torch.equal(damage.blurred(images, deviation), gaussian_blur(images, 2 * reach + 1, deviation))
+    assert torch.equal(corruptions.blurred(images, deviation), gaussian_blur(images, 2 * reach + 1, deviation))
 
 
 @pytest.mark.parametrize("size", [4, 8, 32])
 def test_blur_fits_small_images(size):
     images = torch.randint(0, 256, (3, 1, size, size), dtype=torch.uint8)
-    found = [damage.blurred(images, deviation) for deviation in damage.BLUR]
+    found = [corruptions.blurred(images, deviation) for deviation in corruptions.BLUR]
     assert all(blurred.shape == images.shape for blurred in found)
     spreads = [float(blurred.double().std()) for blurred in (images, *found)]
     assert spreads == sorted(spreads, reverse=True)
@@ -64,10 +64,10 @@ def test_blur_fits_small_images(size):
 
 def test_copies_grow_in_damage_and_leave_whole_classes_out():
     labels = torch.arange(40) % 10
-    copies = list(damage.copies(smooth(40), labels))
+    copies = list(corruptions.copies(smooth(40), labels))
     assert [(kind, amount) for kind, amount, _ in copies] == [
-        *[("noise", deviation) for deviation in damage.NOISE],
-        *[("blur", deviation) for deviation in damage.BLUR],
+        *[("noise", deviation) for deviation in corruptions.NOISE],
+        *[("blur", deviation) for deviation in corruptions.BLUR],
         ("classes left out", 1),
         ("classes left out", 5),
     ]
@@ -78,13 +78,13 @@ def test_copies_grow_in_damage_and_leave_whole_classes_out():
 def test_classes_that_do_not_occur_are_not_left_out():
     """Of a split with the labels 3, 5 and 9 alone, one class and two are left out, and nothing else."""
     labels = torch.tensor([9, 3, 5] * 8)
-    *_, (_, one, without_3), (_, two, only_9) = damage.copies(smooth(24), labels)
+    *_, (_, one, without_3), (_, two, only_9) = corruptions.copies(smooth(24), labels)
     assert (one, two) == (1, 2)
     assert torch.equal(without_3, smooth(24)[labels != 3])
     assert torch.equal(only_9, smooth(24)[labels == 9])
 
 
-@pytest.mark.parametrize("act", [lambda x: damage.noised(x, 4), lambda x: damage.blurred(x, 1.0)])
+@pytest.mark.parametrize("act", [lambda x: corruptions.noised(x, 4), lambda x: corruptions.blurred(x, 1.0)])
 @pytest.mark.parametrize("images", [smooth(2) / 255, smooth(2)[0], smooth(2).int(), smooth(2)[:, :2]])
 def test_what_is_no_batch_of_bytes_is_refused(act, images):
     with pytest.raises(UserError, match="images must be"):
@@ -94,6 +94,6 @@ def test_what_is_no_batch_of_bytes_is_refused(act, images):
 @pytest.mark.parametrize(("classes", "gone"), [(1, []), (2, [1]), (3, [1, 2])])
 def test_classes_are_left_out_only_where_some_remain(classes, gone):
     labels = torch.arange(12) % classes
-    copies = list(damage.copies(smooth(12, 8), labels))
+    copies = list(corruptions.copies(smooth(12, 8), labels))
     assert [amount for kind, amount, _ in copies if kind == "classes left out"] == gone
     assert all(len(images) for *_, images in copies)

@@ -15,24 +15,25 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from surrodiff import data, noise
-from surrodiff.plan import Run
-from surrodiff.runs import sha256
+from surrodiff.data import pixels, sources
+from surrodiff.planning.plan import Run
+from surrodiff.runtime import noise
+from surrodiff.store.runs import sha256
 
 # --- values and sizes
 
 
 def test_all_256_values_survive_the_way_to_float_and_back():
     values = torch.arange(256, dtype=torch.uint8)
-    floats = data.to_float(values)
+    floats = pixels.to_float(values)
     assert (floats[0], floats[255]) == (-1, 1)
-    assert torch.equal(data.to_uint8(floats), values)
+    assert torch.equal(pixels.to_uint8(floats), values)
 
 
 def test_values_are_clipped_and_rounded_to_the_nearest():
     step = 2 / 255
     values = torch.tensor([-3.0, -1.0, -1 + 0.4 * step, -1 + 0.6 * step, 1 - 0.6 * step, 1 - 0.4 * step, 1.0, 7.0])
-    assert data.to_uint8(values).tolist() == [0, 0, 0, 1, 254, 255, 255, 255]
+    assert pixels.to_uint8(values).tolist() == [0, 0, 0, 1, 254, 255, 255, 255]
 
 
 def test_a_halving_is_the_triangle_filter():
@@ -44,15 +45,15 @@ def test_a_halving_is_the_triangle_filter():
             if 0 <= j < 8:
                 line[i, j] = weight
     line /= line.sum(1, keepdim=True)
-    torch.testing.assert_close(data.resize(x, 4), torch.einsum("ij,bcjk,lk->bcil", line, x, line))
+    torch.testing.assert_close(pixels.resize(x, 4), torch.einsum("ij,bcjk,lk->bcil", line, x, line))
 
 
 def test_a_halving_is_close_to_the_mean_of_squares_where_the_image_is_smooth():
     ramp = torch.linspace(-1, 1, 32)
     x = (ramp[:, None] * 0.5 + ramp[None] * 0.5).expand(1, 1, 32, 32)
     means = torch.nn.functional.avg_pool2d(x, 2)
-    torch.testing.assert_close(data.resize(x, 16)[..., 1:-1, 1:-1], means[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
-    assert (data.resize(x, 16) - means).abs().max() < 0.02
+    torch.testing.assert_close(pixels.resize(x, 16)[..., 1:-1, 1:-1], means[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
+    assert (pixels.resize(x, 16) - means).abs().max() < 0.02
 
 
 @pytest.mark.parametrize(("before", "after"), [(8, 4), (32, 16), (20, 8), (8, 16), (4, 8), (5, 32)])
@@ -62,25 +63,25 @@ def test_resizing_is_pil_s_bilinear(before, after):
         expected = np.asarray(Image.fromarray(x.numpy()).resize((after, after), Image.Resampling.BILINEAR))
     else:  # PIL's and torch's bilinear enlargements agree, too
         expected = torchvision.transforms.functional.resize(x[None], [after, after], antialias=False)[0].numpy()
-    np.testing.assert_allclose(data.resize(x[None, None], after)[0, 0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(pixels.resize(x[None, None], after)[0, 0].numpy(), expected, atol=1e-5)
 
 
 @given(st.integers(1, 16), st.integers(1, 16), st.floats(-1, 1, width=32))
 def test_a_plain_image_stays_plain(before, after, value):
     x = torch.full((1, 2, before, before), value)
-    torch.testing.assert_close(data.resize(x, after), torch.full((1, 2, after, after), value))
+    torch.testing.assert_close(pixels.resize(x, after), torch.full((1, 2, after, after), value))
 
 
 def test_the_right_size_is_left_alone():
     x = torch.rand(1, 1, 8, 8)
-    assert data.resize(x, 8) is x
+    assert pixels.resize(x, 8) is x
 
 
 # --- digits
 
 
 def test_digits_are_scikit_learn_s():
-    images, labels = data.read_digits()
+    images, labels = sources.read_digits()
     assert (images.dtype, tuple(images.shape)) == (torch.uint8, (1797, 1, 8, 8))
     assert (int(images.min()), int(images.max())) == (0, 255)
     original = load_digits()
@@ -93,7 +94,7 @@ def test_digits_are_split_into_all_of_training_and_held_out(tmp_path):
     assert len(arrays["held_out_images"]) == record["held_out_images"] == 360  # a fifth of 1,797, rounded up
     assert len(arrays["train_images"]) == record["train_images"] == 1437
     assert record["source"] == "digits"
-    images, labels = data.read_digits()
+    images, labels = sources.read_digits()
 
     def pairs(images, labels):
         return sorted((image.tobytes(), int(label)) for image, label in zip(images.numpy(), labels, strict=True))
@@ -114,7 +115,7 @@ def test_the_split_depends_on_the_seed_alone(tmp_path):
 
 def test_every_class_has_its_share_of_the_held_out_digits(tmp_path):
     arrays, _ = prepared(tmp_path)
-    sizes = torch.bincount(data.read_digits()[1])
+    sizes = torch.bincount(sources.read_digits()[1])
     held_out = torch.bincount(arrays["held_out_labels"])
     assert ((held_out - 0.2 * sizes).abs() < 1).all()
 
@@ -122,7 +123,7 @@ def test_every_class_has_its_share_of_the_held_out_digits(tmp_path):
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
 def test_a_stratified_split_is_of_all_images_and_within_one_of_each_class_s_share(labels, share, seed):
     labels = torch.tensor(labels)
-    train, held_out = data.stratified(labels, share, seed)
+    train, held_out = sources.stratified(labels, share, seed)
     assert sorted([*train.tolist(), *held_out.tolist()]) == list(range(len(labels)))
     assert len(held_out) == math.ceil(share * len(labels))
     sizes = torch.bincount(labels)
@@ -131,7 +132,7 @@ def test_a_stratified_split_is_of_all_images_and_within_one_of_each_class_s_shar
 
 
 def test_images_of_one_class_are_split_as_a_permutation_says():
-    train, held_out = data.stratified(torch.zeros(50, dtype=torch.long), 0.3, 7)
+    train, held_out = sources.stratified(torch.zeros(50, dtype=torch.long), 0.3, 7)
     order = noise.permutation(7, noise.Stream.SPLIT, 0, 50)
     assert set(held_out.tolist()) == set(order[:15].tolist())
     assert torch.equal(torch.cat([held_out, train]), order)
@@ -147,7 +148,7 @@ def test_a_split_too_small_is_reported_with_its_key(tmp_path, share):
 def test_the_split_is_shuffled(tmp_path):
     arrays, _ = prepared(tmp_path)
     assert set(arrays["held_out_labels"].tolist()) == set(range(10))
-    _, labels = data.read_digits()
+    _, labels = sources.read_digits()
     assert not torch.equal(arrays["held_out_labels"], labels[:360])
 
 
@@ -162,19 +163,19 @@ def test_digits_can_be_enlarged(tmp_path):
 
 def test_prepared_data_is_found_and_not_made_again(tmp_path):
     run = Run("data", "mine", DIGITS)
-    record = data.prepare(run, tmp_path)
-    file = tmp_path / "data" / run.id / data.IMAGES
+    record = sources.prepare(run, tmp_path)
+    file = tmp_path / "data" / run.id / sources.IMAGES
     before = file.stat().st_mtime_ns
-    assert data.prepare(run, tmp_path) == record
+    assert sources.prepare(run, tmp_path) == record
     assert file.stat().st_mtime_ns == before
 
 
 def test_damaged_data_is_told_when_it_is_read(tmp_path):
     run = Run("data", "mine", DIGITS)
-    data.prepare(run, tmp_path)
-    file = tmp_path / "data" / run.id / data.IMAGES
+    sources.prepare(run, tmp_path)
+    file = tmp_path / "data" / run.id / sources.IMAGES
     file.write_bytes(file.read_bytes()[:-1])
-    assert refusal(data.load, tmp_path, run.id).startswith(f"{file}: truncated or altered")
+    assert refusal(sources.load, tmp_path, run.id).startswith(f"{file}: truncated or altered")
 
 
 # --- CIFAR-10
@@ -222,7 +223,7 @@ def cifar(tmp_path):
 
 def test_cifar10_is_read_from_its_archive(cifar):
     folder, dataset, checksum, (images, labels) = cifar
-    train, test = data.read_cifar10(folder, dataset, checksum)
+    train, test = sources.read_cifar10(folder, dataset, checksum)
     assert (train[0].dtype, tuple(train[0].shape), tuple(test[0].shape)) == (
         torch.uint8,
         (20, 3, 32, 32),
@@ -235,10 +236,10 @@ def test_cifar10_is_read_from_its_archive(cifar):
 
 def test_cifar10_that_is_unpacked_already_is_read_again(cifar):
     folder, dataset, checksum, _ = cifar
-    first = data.read_cifar10(folder, dataset, checksum)
+    first = sources.read_cifar10(folder, dataset, checksum)
     batch = folder / "cifar-10-batches-py" / "data_batch_3"
     batch.write_bytes(batch.read_bytes()[:100])
-    again = data.read_cifar10(folder, dataset, checksum)
+    again = sources.read_cifar10(folder, dataset, checksum)
     assert torch.equal(first[0][0], again[0][0])
 
 
@@ -247,7 +248,7 @@ def test_a_truncated_cifar10_archive_is_told(cifar, keep):
     folder, dataset, checksum, _ = cifar
     archive = folder / dataset.filename
     archive.write_bytes(archive.read_bytes()[:keep])
-    message = refusal(data.read_cifar10, folder, dataset, checksum)
+    message = refusal(sources.read_cifar10, folder, dataset, checksum)
     assert message.startswith(f"{archive}: truncated or altered")
     assert checksum in message
 
@@ -256,7 +257,7 @@ def test_cifar10_that_cannot_be_downloaded_says_where_to_put_it(cifar, no_networ
     folder, dataset, checksum, _ = cifar
     archive = folder / dataset.filename
     archive.unlink()
-    message = refusal(data.read_cifar10, folder, dataset, checksum)
+    message = refusal(sources.read_cifar10, folder, dataset, checksum)
     assert message.startswith(f"{archive}: ")
     assert "put it there" in message
     assert dataset.url in message
@@ -266,7 +267,7 @@ def test_cifar10_that_cannot_be_downloaded_says_where_to_put_it(cifar, no_networ
 def test_a_data_run_asks_for_the_official_archive(tmp_path, no_network):
     folder = tmp_path / "empty"
     message = refusal(lambda: prepared(tmp_path, source="cifar10", path=str(folder), image_size=32, channels=3))
-    assert data.CIFAR10_SHA256 in message
+    assert sources.CIFAR10_SHA256 in message
     assert str(folder) in message
 
 

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from surrodiff import devices
 from surrodiff.errors import UserError
+from surrodiff.runtime import devices
 
 CLAIM = """
 import json, sys, time, torch

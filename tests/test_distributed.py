@@ -14,10 +14,13 @@ import torch
 from records import forget
 from test_trainers import CONFIGS, CPU, pictures
 
-from surrodiff import devices, distributed, features, samples, scoring, stages, tensors, training
 from surrodiff.errors import UserError
-from surrodiff.runs import work_folder
-from surrodiff.trainers import DiffusionTrainer
+from surrodiff.kinds import DiffusionTrainer
+from surrodiff.runtime import devices, distributed
+from surrodiff.scoring import features
+from surrodiff.stages import registry, samples, scoring, training
+from surrodiff.store import tensors
+from surrodiff.store.runs import work_folder
 
 
 def keep_store(listening: socket.socket):
@@ -82,10 +85,10 @@ def test_without_torchrun_there_is_one_process_and_nothing_to_meet():
     rows = torch.arange(5)
     with distributed.joined("cuda"):
         assert (distributed.rank(), distributed.world()) == (0, 1)
-        assert distributed.share(rows).equal(rows)
-        assert distributed.whole(rows, 5) is rows
-        assert distributed.from_first("a") == "a"
-        assert distributed.from_all("a") == ["a"]
+        assert distributed.local_rows(rows).equal(rows)
+        assert distributed.gather_rows(rows, 5) is rows
+        assert distributed.broadcast("a") == "a"
+        assert distributed.all_gather("a") == ["a"]
 
 
 @pytest.mark.parametrize("count", [3, 8])
@@ -93,8 +96,8 @@ def test_shares_are_all_of_the_rows_in_order_and_nearly_equal(ranks, count):
     values = torch.rand(count, generator=torch.Generator().manual_seed(0)) - 0.5
 
     def shared():
-        own = distributed.share(values)
-        return own, distributed.whole(own, count), distributed.from_first(distributed.rank())
+        own = distributed.local_rows(values)
+        return own, distributed.gather_rows(own, count), distributed.broadcast(distributed.rank())
 
     found = ranks(3, shared)
     assert torch.cat([own for own, _, _ in found]).equal(values)
@@ -209,13 +212,13 @@ def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_nam
     def made() -> list[dict]:
         for run in runs:
             forget(own_results, run.stage)
-        return [stages.make(run, own_results, cpu, execution) for run in runs]
+        return [registry.make(run, own_results, cpu, execution) for run in runs]
 
     alone = made()
     images, _ = samples.load(own_results, runs[0].id)
     for run in runs:
         forget(own_results, run.stage)
-    several = ranks(world, lambda: [stages.make(run, own_results, cpu, execution) for run in runs])
+    several = ranks(world, lambda: [registry.make(run, own_results, cpu, execution) for run in runs])
     assert np.array_equal(samples.load(own_results, runs[0].id)[0], images)
     assert [without(record) for record in several[0]] == [without(record) for record in alone]
     left = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
@@ -250,7 +253,7 @@ def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, exe
     run = run_named("references", "classifier")
     alone, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
     forget(own_results, "references")
-    ranks(2, lambda: stages.make(run, own_results, cpu, execution))
+    ranks(2, lambda: registry.make(run, own_results, cpu, execution))
     several, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
     assert all(several[key].equal(value) for key, value in alone.items())
 
@@ -259,7 +262,7 @@ def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_resu
     runs = [run_named("models", name) for name in ("SNGAN", "classifier")]
     alone = [state_of(own_results / "models" / run.id / training.CHECKPOINT) for run in runs]
     forget(own_results, "models")
-    ranks(2, lambda: [stages.make(run, own_results, cpu, execution) for run in runs])
+    ranks(2, lambda: [registry.make(run, own_results, cpu, execution) for run in runs])
     for run, expected in zip(runs, alone, strict=True):
         found = state_of(own_results / "models" / run.id / training.CHECKPOINT)
         assert all(found[key].equal(value) for key, value in expected.items())
@@ -270,7 +273,7 @@ def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, r
 
     def refused() -> str:
         with pytest.raises(UserError) as told:
-            stages.make(run_named("models", "Default"), own_results, cpu, execution)
+            registry.make(run_named("models", "Default"), own_results, cpu, execution)
         return str(told.value)
 
     assert set(ranks(9, refused)) == {"training.batch_size: 8 images are too few for 9 processes"}

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff import documents
+from surrodiff.config import documents
 from surrodiff.errors import UserError
 
 # Without digits: what YAML 1.1 takes for text, PyYAML leaves without quotes even where YAML 1.2 has a number.

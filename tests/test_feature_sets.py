@@ -9,9 +9,9 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
-from surrodiff import metrics
 from surrodiff.errors import UserError
-from surrodiff.metrics import kernel_distance, precision_recall
+from surrodiff.scoring import metrics
+from surrodiff.scoring.metrics import kernel_distance, precision_recall
 
 SEEDS = st.integers(0, 2**31)
 

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from cleanfid.resize import make_resizer
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from surrodiff import features, runs
 from surrodiff.errors import UserError
-from surrodiff.plan import WEIGHTS_SHA256
-from surrodiff.runs import complete, sha256
+from surrodiff.planning.plan import WEIGHTS_SHA256
+from surrodiff.scoring import features
+from surrodiff.store import runs
+from surrodiff.store.runs import load_run, sha256
 
 INCEPTION_SHA256 = WEIGHTS_SHA256["inception"]
 
@@ -326,7 +327,7 @@ def test_outputs_that_are_not_finite_are_told_with_network_and_images(cpu, value
 def test_the_classifier_learns_the_digits(trained):
     folder, made, _ = trained
     run_id = made.runs[made.reference].config["features"]["run"]
-    record = complete(folder, "models", run_id)[2]
+    record = load_run(folder, "models", run_id)[2]
     assert record["classes"] == 10
     assert record["held_out_accuracy"] > 0.85
 
@@ -361,7 +362,7 @@ def test_the_checksum_is_that_of_the_weights(trained):
 
 
 def test_pictures_with_one_label_cannot_train_a_classifier(tmp_path, cpu):
-    from surrodiff.trainers.classifier import ClassifierTrainer
+    from surrodiff.kinds.classifier import ClassifierTrainer
 
     config = {"channels": 4, "steps": 1, "batch_size": 2, "learning_rate": 0.1, "seed": 0, "revision": 1}
     with pytest.raises(UserError, match="class folders"):

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from records import fill
 
-from surrodiff import figures
-from surrodiff.params import parse
-from surrodiff.plan import build
-from surrodiff.recipes import recipe
-from surrodiff.runs import opened
+from surrodiff.config.params import parse
+from surrodiff.planning.plan import build
+from surrodiff.planning.recipes import recipe
+from surrodiff.report import figures
+from surrodiff.store.runs import open_run
 
 SETUPS = ["Default", "ImportanceSampling", "ImportanceSamplingPlus2", "IWDiff", "IWDiffImportanceSampling"]
 SETUPS += ["UniformNoises"]
@@ -140,7 +140,7 @@ def test_pairs_are_drawn_large_and_in_order(tmp_path, plan, shape):
     for name, offset in (("surrogate", 0), ("refined", 5)):
         run = plan.runs[pictures[name]["sample"]]
         images = np.stack([np.full(shape, 10 * number + offset, np.uint8) for number in range(25)])
-        with opened(tmp_path, run) as folder:
+        with open_run(tmp_path, run) as folder:
             np.save(folder.path / "samples.npy", images)
             folder.finish({}, ["samples.npy"])
     figure = figures.figure_4_4({**pictures, "output": "figure_4_4"}, tmp_path)

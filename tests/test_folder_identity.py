@@ -10,8 +10,10 @@ import pytest
 import yaml
 from data_runs import refusal, write_image
 
-from surrodiff import folder_identity, params, plan
-from surrodiff.frozen import freeze
+from surrodiff.config import params
+from surrodiff.data import identity
+from surrodiff.planning import plan
+from surrodiff.planning.frozen import freeze
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def asked(raw):
 
 
 def data_id(asked: params.Params, here=Path()) -> str:
-    return plan.build(folder_identity.identified(asked, here)).data
+    return plan.build(identity.identified(asked, here)).data
 
 
 def test_a_folder_is_the_same_however_it_is_spelt(project, asked, monkeypatch):
@@ -60,15 +62,15 @@ def test_a_project_that_is_moved_keeps_its_data(project, asked, monkeypatch):
 
 def test_a_folder_elsewhere_is_known_by_its_whole_path(project, asked):
     (project / "work").mkdir()
-    found = folder_identity.identified(asked("../images"), project / "work")
+    found = identity.identified(asked("../images"), project / "work")
     assert found.selected.data.path == str(project / "images")
 
 
 def test_a_name_that_begins_with_a_tilde_is_no_home(project, asked):
     shutil.copytree(project / "images", project / "~images")
-    once = folder_identity.identified(asked("./~images"))
+    once = identity.identified(asked("./~images"))
     assert once.selected.data.path == "./~images"
-    assert folder_identity.identified(once) == once
+    assert identity.identified(once) == once
 
 
 @pytest.mark.parametrize("change", ["content", "size", "name", "more", "fewer", "class"])
@@ -116,19 +118,19 @@ def _refusal_lines(raw) -> str:
 
 
 def test_jobs_use_what_was_planned(project, asked):
-    planned = folder_identity.identified(asked())
+    planned = identity.identified(asked())
     frozen = freeze(planned, project / "state")
     write_image(project / "images/cat/more.bmp")
-    assert folder_identity.identified(params.load(frozen)).selected == planned.selected
+    assert identity.identified(params.load(frozen)).selected == planned.selected
     shutil.rmtree(project / "images")
     assert data_id(params.load(frozen)) == plan.build(planned).data
 
 
 def test_a_missing_or_unclear_folder_is_reported_before_anything_is_planned(project, asked):
-    assert refusal(folder_identity.identified, asked("none")).startswith("none: no such folder; data.path must name")
+    assert refusal(identity.identified, asked("none")).startswith("none: no such folder; data.path must name")
     write_image(project / "images" / "loose.png")
-    assert "images (loose.png) beside class folders" in refusal(folder_identity.identified, asked())
-    home = refusal(folder_identity.identified, asked("~nobody-of-this-name/images"))
+    assert "images (loose.png) beside class folders" in refusal(identity.identified, asked())
+    home = refusal(identity.identified, asked("~nobody-of-this-name/images"))
     assert home == "data.path: '~nobody-of-this-name/images' names no home directory here; write the whole path"
 
 
@@ -190,7 +192,7 @@ def test_a_tracked_folder_must_be_a_dependency_of_the_stages(tracked, asked, roo
     text = (root / "dvc.yaml").read_text()
     (tracked / "dvc.yaml").write_text(text)
     (tracked / ".dvcignore").touch()
-    message = refusal(folder_identity.identified, asked())
+    message = refusal(identity.identified, asked())
     assert message.startswith("images: tracked by images.dvc, and DVC's stages do not depend on it; write")
     assert "`image_folder: images` under `vars` in dvc.yaml" in message
     (tracked / "dvc.yaml").write_text(text.replace("image_folder: .dvcignore", "image_folder: images"))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
-from surrodiff import metrics
-from surrodiff.metrics import Moments, Statistics, frechet_distance, frechet_error, frechet_infinity
+from surrodiff.scoring import metrics
+from surrodiff.scoring.metrics import Moments, Statistics, frechet_distance, frechet_error, frechet_infinity
 
 
 def generator(seed: int) -> torch.Generator:

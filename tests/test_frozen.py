@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff import params, plan
-from surrodiff.frozen import freeze
+from surrodiff.config import params
+from surrodiff.planning import plan
+from surrodiff.planning.frozen import freeze
 
 
 @pytest.mark.parametrize("preset", ["test", "demo", "quick", "paper"])

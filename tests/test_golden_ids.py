@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from surrodiff import params as params_module
-from surrodiff import plan
+from surrodiff.config import params as params_module
+from surrodiff.planning import plan
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_ids.json").read_text())
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional as torchvision
 
-from surrodiff import image_files
+from surrodiff.data import image_files
 
 
 def square(file, size=8, channels=3, padding="crop") -> np.ndarray:

@@ -9,8 +9,8 @@ import torch
 from data_runs import folder_data, prepared, read, refusal, write_image
 from PIL import Image
 
-from surrodiff import data, image_folders, image_listing
-from surrodiff.plan import Run
+from surrodiff.data import image_folders, listing, sources
+from surrodiff.planning.plan import Run
 
 
 def classes(root, names=("cat", "dog"), count=3, suffix=".png"):
@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
 
 def test_every_suffix_of_a_format_that_pillow_reads_is_known():
-    known = image_listing.suffixes()
+    known = listing.suffixes()
     assert {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".gif", ".bmp", ".webp", ".avif", ".tif", ".jp2", ".ppm"} <= known
     assert {".tga", ".ico", ".qoi", ".dds", ".psd", ".apng"} <= known
     assert not {".pdf", ".txt", ".h5", ".mpg", ".mp4", ".svg", ".eps", ""} & known
@@ -259,7 +259,7 @@ def test_a_small_split_is_reported_with_its_folder_or_key(tmp_path):
 
 def test_a_folder_that_changes_after_it_was_planned_is_refused(tmp_path):
     root = classes(tmp_path / "images", count=5)
-    planned = image_listing.list_files(root).fingerprint()
+    planned = listing.list_files(root).fingerprint()
     _, record = prepared_folder(tmp_path / "1", root, fingerprint=planned)
     assert record["train_images"] == 8
     write_image(root / "cat" / "new.png")
@@ -275,7 +275,7 @@ def test_a_broken_source_leaves_no_data_behind(tmp_path):
     whole = broken.read_bytes()
     broken.write_bytes(whole[:60])
     assert str(broken) in refusal(lambda: prepared_folder(tmp_path, tmp_path / "images"))
-    assert not list(tmp_path.rglob(data.IMAGES))
+    assert not list(tmp_path.rglob(sources.IMAGES))
     assert not list(tmp_path.rglob("done.json"))
     broken.write_bytes(whole)
     assert prepared_folder(tmp_path, tmp_path / "images")[1]["train_images"] == 4
@@ -284,6 +284,6 @@ def test_a_broken_source_leaves_no_data_behind(tmp_path):
 def test_a_finished_run_needs_no_folder(tmp_path):
     root = classes(tmp_path / "images")
     run = Run("data", "mine", folder_data(root))
-    record = data.prepare(run, tmp_path)
+    record = sources.prepare(run, tmp_path)
     shutil.rmtree(root)
-    assert data.prepare(run, tmp_path) == record
+    assert sources.prepare(run, tmp_path) == record

@@ -27,12 +27,12 @@ def imported(code: str, *arguments) -> set[str]:
 
 
 def test_stages_import_torch_and_nothing_heavy():
-    assert imported("import surrodiff.stages") == {"torch"}
+    assert imported("import surrodiff.stages.registry") == {"torch"}
 
 
 def test_the_command_line_imports_nothing_heavy_before_it_knows_what_to_do():
     assert imported("import surrodiff.cli") == set()
-    assert imported("import surrodiff.params, surrodiff.plan, surrodiff.recipes, surrodiff.costs") == set()
+    assert imported("import surrodiff.config.params, surrodiff.planning.recipes, surrodiff.stages.costs") == set()
 
 
 def test_scoring_with_the_classifier_imports_nothing_heavy(own_results, run_named):
@@ -57,6 +57,6 @@ def test_a_table_needs_neither_torch_nor_matplotlib(plan, tmp_path):
 def test_the_core_imports_without_the_workflow_engines():
     names = sorted(info.name for info in pkgutil.walk_packages(surrodiff.__path__, "surrodiff."))
     assert "surrodiff.networks.unet" in names
-    names.remove("surrodiff.plots_page")  # which is for DVC
+    names.remove("surrodiff.dvc.plots_page")  # which is for DVC
     code = f"import sys; sys.modules.update(dict.fromkeys({ENGINES}))\nimport {', '.join(names)}"
     assert not {*ENGINES} & imported(code + f"\nfor name in {ENGINES}: del sys.modules[name]")

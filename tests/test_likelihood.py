@@ -13,15 +13,17 @@ from hypothesis import given
 from records import forget
 from torch.distributions import Normal, kl_divergence
 
-from surrodiff import data, likelihood, noise, stages
-from surrodiff.likelihood import decoder_nll, variational_bound
-from surrodiff.model_params import Diffusion
-from surrodiff.noise import Stream
-from surrodiff.plan import Run
-from surrodiff.runs import work_folder
-from surrodiff.sampling import ReverseProcess
-from surrodiff.schedule import Schedule
-from surrodiff.training import load_weights
+from surrodiff.config.models import Diffusion
+from surrodiff.data import pixels, sources
+from surrodiff.diffusion.bound import decoder_nll, variational_bound
+from surrodiff.diffusion.reverse import ReverseProcess
+from surrodiff.diffusion.schedule import Schedule
+from surrodiff.kinds.weights import load_weights
+from surrodiff.planning.plan import Run
+from surrodiff.runtime import noise
+from surrodiff.runtime.noise import Stream
+from surrodiff.stages import likelihood, registry
+from surrodiff.store.runs import work_folder
 
 SEED = 5
 SHORT = Diffusion(T=12, beta_1=0.02, beta_T=0.6)
@@ -38,7 +40,7 @@ def exact(number: float) -> torch.Tensor:
 def gaussian_pixels(count: int, m: float, s: float, shape=(1, 8, 8)) -> torch.Tensor:
     """8-bit images in [-1, 1] whose pixels are independently N(m, s^2)."""
     x = m + s * torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-    return data.to_float(data.to_uint8(x))
+    return pixels.to_float(pixels.to_uint8(x))
 
 
 def best(schedule: Schedule, m: float, s: float):
@@ -223,9 +225,9 @@ def bound_run(run_named, model="Default", **changes) -> Run:
 def expected_terms(results, run: Run, cpu, size: int = 8) -> torch.Tensor:
     config = run.config
     network, model = load_weights(results, config["model"]["run"], config["model"]["step"], cpu)
-    held_out = data.load(results, model["data"])[0]["held_out_images"]
+    held_out = sources.load(results, model["data"])[0]["held_out_images"]
     order = noise.permutation(config["seed"], Stream.BOUND, 0, len(held_out))[: config["num_images"]]
-    x_0 = data.to_float(data.resize_uint8(held_out, size)[order])
+    x_0 = pixels.to_float(pixels.resize_uint8(held_out, size)[order])
     diffusion = Diffusion.model_validate(model["diffusion"])
     return published(network, diffusion, config["variance"], config["clip_x0"], x_0, order, config["seed"])
 
@@ -234,7 +236,7 @@ def expected_terms(results, run: Run, cpu, size: int = 8) -> torch.Tensor:
 @clipped_or_not
 def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, execution, cpu, variance, clip_x0):
     run = bound_run(run_named, variance=variance, clip_x0=clip_x0)
-    record = stages.make(run, own_results, cpu, execution)
+    record = registry.make(run, own_results, cpu, execution)
     terms = expected_terms(own_results, run, cpu)
     bounds, means = terms.sum(1), terms.mean(0)
     assert record["bits_per_dim"] == pytest.approx(bounds.mean().item(), rel=1e-4)
@@ -253,9 +255,9 @@ def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, 
 
 
 def test_pictures_are_resized_to_the_models_size(own_results, run_named, execution, cpu):
-    stages.make(run_named("models", "DDPMHalf"), own_results, cpu, execution)
+    registry.make(run_named("models", "DDPMHalf"), own_results, cpu, execution)
     run = bound_run(run_named, "DDPMHalf")
-    record = stages.make(run, own_results, cpu, execution)
+    record = registry.make(run, own_results, cpu, execution)
     assert record["image_size"] == 4
     expected = expected_terms(own_results, run, cpu, size=4).sum(1).mean().item()
     assert record["bits_per_dim"] == pytest.approx(expected, rel=1e-4)

@@ -12,7 +12,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.inception import InceptionScore as TorchmetricsInceptionScore
 
-from surrodiff.metrics import InceptionScore, Moments, Statistics, frechet_distance
+from surrodiff.scoring.metrics import InceptionScore, Moments, Statistics, frechet_distance
 
 SEEDS = st.integers(0, 2**31)
 

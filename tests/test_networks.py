@@ -9,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff import networks, params, plan
+from surrodiff import networks
+from surrodiff.config import params
 from surrodiff.networks.blocks import Attention, Dropout, GroupNorm, MBConvBlock, ResBlock, TimestepEmbedding
 from surrodiff.networks.classifier import Classifier
 from surrodiff.networks.sngan import Discriminator, Generator, hinge_discriminator
+from surrodiff.planning import plan
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ["test", "demo", "quick", "paper"]

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from scipy import stats
 
-from surrodiff import noise
-from surrodiff.noise import Stream
+from surrodiff.runtime import noise
+from surrodiff.runtime.noise import Stream
 
 ONES = 0xFFFFFFFF
 INDEX = torch.arange(40)

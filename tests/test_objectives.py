@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from surrodiff import noise
-from surrodiff.model_params import Diffusion, Objective
-from surrodiff.noise import Stream
-from surrodiff.objectives import ObjectiveGradient, eps_losses, noise_weights
-from surrodiff.schedule import Schedule
+from surrodiff.config.models import Diffusion, Objective
+from surrodiff.diffusion.objectives import ObjectiveGradient, eps_losses, noise_weights
+from surrodiff.diffusion.schedule import Schedule
+from surrodiff.runtime import noise
+from surrodiff.runtime.noise import Stream
 
 T, BATCH, SEED = 4, 7, 11
 SCHEDULE = Schedule(Diffusion(T=T, beta_1=0.02, beta_T=0.6))

@@ -5,8 +5,9 @@ import copy
 import pytest
 import yaml
 
-from surrodiff import params, plan
+from surrodiff.config import params
 from surrodiff.errors import UserError
+from surrodiff.planning import plan
 
 TEST = "presets.test"
 DEFAULT = f"{TEST}.models.Default"

@@ -5,8 +5,9 @@ import random
 
 import pytest
 
-from surrodiff import params, plan
+from surrodiff.config import params
 from surrodiff.errors import UserError
+from surrodiff.planning import plan
 
 MUTATIONS = 500
 WORDS = r"""

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import changed_plan, plan_of
 
-from surrodiff.plan import WEIGHTS_SHA256, Plan, Run, canonical, needs
-from surrodiff.recipes import recipe, sources
+from surrodiff.planning.plan import WEIGHTS_SHA256, Plan, Run, canonical, needs
+from surrodiff.planning.recipes import recipe, sources
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

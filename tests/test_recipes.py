@@ -3,8 +3,8 @@
 import pytest
 from plans import changed_plan
 
-from surrodiff.plan import Plan, canonical
-from surrodiff.recipes import is_current, recipe, sidecar, sources
+from surrodiff.planning.plan import Plan, canonical
+from surrodiff.planning.recipes import is_current, recipe, sidecar, sources
 
 
 def recipes(made: Plan) -> dict[str, str]:
@@ -40,9 +40,10 @@ def test_a_recipe_changes_with_the_runs_of_its_output_and_only_then(raw, plan, k
 
 
 def test_a_recipe_says_which_code_makes_the_output(plan):
-    of_tables = {"claims.py", "claims.yaml", "paper.csv", "rows.py", "tables.py", "uncertainty.py"}
+    report = ("claims.py", "claims.yaml", "paper.csv", "rows.py", "tables.py")
+    of_tables = {f"report/{name}" for name in report} | {"scoring/uncertainty.py"}
     assert set(recipe(plan, "table_4_1")["code"]) == of_tables
-    assert set(recipe(plan, "figure_4_2")["code"]) == of_tables | {"figures.py"}
+    assert set(recipe(plan, "figure_4_2")["code"]) == of_tables | {"report/figures.py"}
 
 
 def test_what_lies_beside_an_output_changes_with_any_record_that_it_rests_on(plan, tmp_path):

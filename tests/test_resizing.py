@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from surrodiff.errors import UserError
-from surrodiff.resizing import RULES, resize
+from surrodiff.scoring.resizing import RULES, resize
 
 TOLERANCE = 1e-3  # of 255
 lengths = st.integers(8, 64)

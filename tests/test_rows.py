@@ -7,9 +7,9 @@ import scipy.stats
 from plans import changed_plan
 from records import change_record, fill
 
-from surrodiff import figures, rows
-from surrodiff.recipes import recipe
-from surrodiff.runs import sha256
+from surrodiff.planning.recipes import recipe
+from surrodiff.report import figures, rows
+from surrodiff.store.runs import sha256
 
 
 @pytest.fixture(scope="module")

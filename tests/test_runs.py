@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff import devices, locks, runs, stages
 from surrodiff.errors import UserError
-from surrodiff.plan import Run, canonical
-from surrodiff.runs import (
-    complete,
-    opened,
+from surrodiff.planning.plan import Run, canonical
+from surrodiff.runtime import devices, locks
+from surrodiff.stages import registry
+from surrodiff.store import runs
+from surrodiff.store.runs import (
+    load_run,
+    open_run,
     read_json,
     read_record,
     replacing,
@@ -34,9 +36,9 @@ from surrodiff.runs import (
 RUN = Run("models", "Mine", {"steps": 3, "rate": 0.5})
 HOLDER = """
 import pathlib, sys
-from surrodiff.plan import Run
-from surrodiff.runs import opened
-with opened(pathlib.Path(sys.argv[1]), Run("models", "Mine", {"steps": 3, "rate": 0.5})):
+from surrodiff.planning.plan import Run
+from surrodiff.store.runs import open_run
+with open_run(pathlib.Path(sys.argv[1]), Run("models", "Mine", {"steps": 3, "rate": 0.5})):
     print("open", flush=True)
     sys.stdin.read()
 """
@@ -101,7 +103,7 @@ def test_replacing_leaves_nothing_if_nothing_was_written(tmp_path):
 
 def test_a_killed_writer_leaves_no_file_under_the_final_name(tmp_path, root):
     script = (
-        "import os, pathlib, signal\nfrom surrodiff.runs import replacing\n"
+        "import os, pathlib, signal\nfrom surrodiff.store.runs import replacing\n"
         "with replacing(pathlib.Path('a.txt')) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -147,7 +149,7 @@ def test_a_record_or_configuration_that_is_not_as_written_is_told(tmp_path, name
     (path / name).unlink()
     (path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name}: (damaged|altered)") as caught:
-        complete(tmp_path, "models", RUN.id)
+        load_run(tmp_path, "models", RUN.id)
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "work/models" / RUN.id) in str(caught.value), "where it comes back from"
 
@@ -161,7 +163,7 @@ def test_no_changed_byte_of_a_record_or_configuration_is_believed(tmp_path_facto
     position, bit = data.draw(st.integers(0, len(blob) - 1)), data.draw(st.integers(0, 7))
     file.write_bytes(blob[:position] + bytes([blob[position] ^ 1 << bit]) + blob[position + 1 :])
     with suppress(UserError):
-        _, config, found = complete(folder, "models", RUN.id)
+        _, config, found = load_run(folder, "models", RUN.id)
         # What is let through is white space, or the name of the checksum itself.
         assert {key: found[key] for key in record} == record
         assert config == RUN.config
@@ -170,15 +172,15 @@ def test_no_changed_byte_of_a_record_or_configuration_is_believed(tmp_path_facto
 def test_a_record_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path):
     path, record = finished(tmp_path)
     write_json(path / "record.json", record)
-    assert complete(tmp_path, "models", RUN.id)[2] == record
+    assert load_run(tmp_path, "models", RUN.id)[2] == record
 
 
 def test_a_second_process_waits_for_the_first_and_says_for_whom(tmp_path, root, capsys):
     with held_elsewhere(tmp_path, root) as holder:
-        with opened(tmp_path, Run("models", "Mine", {"steps": 4})) as other:
+        with open_run(tmp_path, Run("models", "Mine", {"steps": 4})) as other:
             assert other.record is None
         threading.Timer(3, holder.stdin.close).start()
-        with opened(tmp_path, RUN) as folder:
+        with open_run(tmp_path, RUN) as folder:
             assert folder.record is None
         holder.wait()
     (line,) = capsys.readouterr().err.splitlines()
@@ -194,7 +196,7 @@ def test_waiting_ends_when_the_holder_makes_no_progress_and_not_before(tmp_path,
         began = time.monotonic()
         for beat in beats:
             beat.start()
-        with pytest.raises(UserError) as caught, opened(tmp_path, RUN):
+        with pytest.raises(UserError) as caught, open_run(tmp_path, RUN):
             pass
         assert time.monotonic() - began > 3.5 + 2  # the last beat, and then as long as it may be silent
         message = str(caught.value)
@@ -206,7 +208,7 @@ def test_waiting_ends_when_the_holder_makes_no_progress_and_not_before(tmp_path,
 
 def test_progress_beats(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "BEAT_SECONDS", 0)
-    with opened(tmp_path, RUN) as folder:
+    with open_run(tmp_path, RUN) as folder:
         os.utime(folder.path / ".lock", (1, 1))
         devices.Progress("train", 10, "steps").advance(1)
         assert time.time() - (folder.path / ".lock").stat().st_mtime < 60
@@ -232,39 +234,39 @@ def test_a_killed_holder_holds_no_longer(tmp_path, root):
     with held_elsewhere(tmp_path, root) as holder:
         holder.kill()
         holder.wait()
-        with opened(tmp_path, RUN) as folder:
+        with open_run(tmp_path, RUN) as folder:
             assert folder.path == tmp_path / "work" / "models" / RUN.id
 
 
 def test_what_a_killed_writer_left_goes_when_the_folder_is_opened_again(tmp_path):
     run = Run("models", "one", {"a": 1})
-    with opened(tmp_path, run) as folder:
+    with open_run(tmp_path, run) as folder:
         path = folder.path
     (path / ".checkpoint.safetensors.123.tmp").write_bytes(b"half")
     (path / "checkpoint.safetensors").write_bytes(b"whole")
-    with opened(tmp_path, run):
+    with open_run(tmp_path, run):
         assert {file.name for file in path.iterdir()} == {".lock", "config.json", "checkpoint.safetensors"}
 
 
 def test_a_folder_holds_one_configuration_for_ever(tmp_path):
-    with opened(tmp_path, RUN) as folder:
+    with open_run(tmp_path, RUN) as folder:
         config = folder.path / "config.json"
     assert json.loads(config.read_text()) == RUN.config
     write_json(config, {**RUN.config, "steps": 4})
-    with pytest.raises(UserError, match=r"config\.json: belongs to another configuration"), opened(tmp_path, RUN):
+    with pytest.raises(UserError, match=r"config\.json: belongs to another configuration"), open_run(tmp_path, RUN):
         pass
 
 
 def test_the_order_of_keys_is_no_other_configuration(tmp_path):
-    with opened(tmp_path, RUN) as folder:
+    with open_run(tmp_path, RUN) as folder:
         folder.finish({}, [])
-    with opened(tmp_path, Run("models", "Mine", dict(reversed(RUN.config.items())))) as folder:
+    with open_run(tmp_path, Run("models", "Mine", dict(reversed(RUN.config.items())))) as folder:
         assert folder.record is not None
 
 
 def finished(tmp_path) -> tuple:
     """The folder and record of RUN with a file, as the workflow leaves it."""
-    with opened(tmp_path, RUN) as folder:
+    with open_run(tmp_path, RUN) as folder:
         (folder.path / "a.bin").write_bytes(b"0123456789")
         (folder.path / "half.part").write_bytes(b"01234")
         assert not (tmp_path / "models" / RUN.id).exists(), "an unfinished run is not where DVC and readers look"
@@ -276,8 +278,8 @@ def test_a_finished_run_is_found_with_its_record(tmp_path):
     path, record = finished(tmp_path)
     assert record["run"] == RUN.id
     assert record["files"] == {"a.bin": {"sha256": sha256(path / "a.bin"), "bytes": 10}}
-    assert complete(tmp_path, "models", RUN.id) == (path, RUN.config, record)
-    with opened(tmp_path, RUN) as folder:
+    assert load_run(tmp_path, "models", RUN.id) == (path, RUN.config, record)
+    with open_run(tmp_path, RUN) as folder:
         assert folder.record == record
     assert verified(path, record, "a.bin") == path / "a.bin"
     assert names(path) == {"config.json", "record.json", "a.bin"}
@@ -297,7 +299,7 @@ def test_a_finished_run_that_was_taken_away_comes_back_and_takes_no_room(tmp_pat
             shutil.rmtree(path)
         case "a part of it":
             (path / "record.json").unlink()
-    with opened(tmp_path, RUN) as folder:
+    with open_run(tmp_path, RUN) as folder:
         assert folder.record == record
         folder.mark_done()
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.name != "done.json"} == contents
@@ -318,7 +320,10 @@ def test_a_damaged_copy_does_not_come_back(tmp_path):
     path, _ = finished(tmp_path)
     shutil.rmtree(path)
     (tmp_path / "work/models" / RUN.id / "a.bin").write_bytes(b"0123456780")
-    with pytest.raises(UserError, match=r"work/models/.*a\.bin: truncated or altered") as caught, opened(tmp_path, RUN):
+    with (
+        pytest.raises(UserError, match=r"work/models/.*a\.bin: truncated or altered") as caught,
+        open_run(tmp_path, RUN),
+    ):
         pass
     assert "\n" not in str(caught.value)
     assert not path.exists()
@@ -328,7 +333,7 @@ def test_what_an_earlier_version_left_unfinished_is_taken_over(tmp_path):
     old = tmp_path / "models" / RUN.id
     write_text(old / "config.json", canonical(RUN.config))
     (old / "checkpoint.safetensors").write_bytes(b"state")
-    with opened(tmp_path, RUN) as folder:
+    with open_run(tmp_path, RUN) as folder:
         assert (folder.path / "checkpoint.safetensors").read_bytes() == b"state"
         folder.finish({}, ["checkpoint.safetensors"])
     assert names(old) == {"config.json", "record.json", "checkpoint.safetensors"}
@@ -336,7 +341,7 @@ def test_what_an_earlier_version_left_unfinished_is_taken_over(tmp_path):
 
 @pytest.mark.parametrize("what", ["the folder", "the configuration", "the lock", "another's folder"])
 def test_a_run_whose_folder_is_taken_away_under_it_fails_and_says_so(tmp_path, what):
-    with opened(tmp_path, RUN) as folder:
+    with open_run(tmp_path, RUN) as folder:
         folder.check()
         match what:
             case "the folder" | "another's folder":
@@ -346,7 +351,7 @@ def test_a_run_whose_folder_is_taken_away_under_it_fails_and_says_so(tmp_path, w
             case "the lock":
                 (folder.path / ".lock").unlink()
         if what == "another's folder":
-            with opened(tmp_path, RUN) as second:
+            with open_run(tmp_path, RUN) as second:
                 second.check()
         for act in (folder.check, lambda: folder.finish({}, [])):
             with pytest.raises(UserError, match="deleted or replaced while this job was writing") as caught:
@@ -357,7 +362,10 @@ def test_a_run_whose_folder_is_taken_away_under_it_fails_and_says_so(tmp_path, w
 
 
 def test_a_file_that_was_taken_away_under_a_run_is_told(tmp_path):
-    with opened(tmp_path, RUN) as folder, pytest.raises(UserError, match=r"a\.bin: was deleted while the run was made"):
+    with (
+        open_run(tmp_path, RUN) as folder,
+        pytest.raises(UserError, match=r"a\.bin: was deleted while the run was made"),
+    ):
         folder.finish({}, ["a.bin"])
     assert not (tmp_path / "models" / RUN.id).exists()
 
@@ -367,20 +375,20 @@ def test_an_experiment_beside_the_workspace_works_with_the_repository_that_began
     experiment = tmp_path / "repository/.dvc/tmp/exps" / below
     (experiment / ".dvc").mkdir(parents=True)
     results = experiment / "results/test"
-    with opened(results, RUN) as folder:
+    with open_run(results, RUN) as folder:
         assert folder.path == tmp_path / "repository/results/test/work/models" / RUN.id
         folder.finish({}, [])
     assert (results / "models" / RUN.id / "record.json").exists()
     shutil.rmtree(experiment)
-    with opened(tmp_path / "repository/results/test", RUN) as folder:
+    with open_run(tmp_path / "repository/results/test", RUN) as folder:
         assert folder.record["run"] == RUN.id
 
 
 def test_a_run_that_is_not_finished_is_not_complete(tmp_path):
     for _ in range(2):
         with pytest.raises(UserError, match=r"config\.json: missing; run the step"):
-            complete(tmp_path, "models", RUN.id)
-        with opened(tmp_path, RUN):
+            load_run(tmp_path, "models", RUN.id)
+        with open_run(tmp_path, RUN):
             pass
 
 
@@ -429,7 +437,7 @@ def test_a_deleted_marker_comes_back_and_nothing_is_made_again(own_results, run_
     before = {
         file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir() if file.name != ".lock"
     }
-    record = stages.make(run, own_results, cpu, execution)
+    record = registry.make(run, own_results, cpu, execution)
     assert read_json(path / "done.json") == {"run": run.id}
     after = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir() if file.name != ".lock"}
     assert {file: after[file] for file in before} == before
@@ -451,4 +459,4 @@ def test_no_temporary_file_is_left(results):
 
 def test_an_unknown_stage_is_no_stage(tmp_path, cpu, execution):
     with pytest.raises(ValueError, match="no stage 'paint'"):
-        stages.make(Run("paint", "Mine", {}), tmp_path, cpu, execution)
+        registry.make(Run("paint", "Mine", {}), tmp_path, cpu, execution)

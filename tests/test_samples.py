@@ -4,9 +4,10 @@ import pytest
 import torch
 from records import change_record, forget
 
-from surrodiff import samples, tensors
 from surrodiff.errors import UserError
-from surrodiff.runs import sha256
+from surrodiff.stages import samples
+from surrodiff.store import tensors
+from surrodiff.store.runs import sha256
 
 
 def test_samples_that_are_not_finite_are_told_and_not_kept(own_results, run_named, cpu):

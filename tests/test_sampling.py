@@ -7,14 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from surrodiff import noise
-from surrodiff.model_params import Diffusion, Network
+from surrodiff.config.models import Diffusion, Network
+from surrodiff.diffusion.reverse import ReverseProcess
+from surrodiff.diffusion.schedule import Schedule
 from surrodiff.networks.sngan import Generator
 from surrodiff.networks.unet import UNet
-from surrodiff.noise import Stream
-from surrodiff.sampling import Ancestral, ReverseProcess, SurrogateDiffusion
-from surrodiff.schedule import Schedule
-from surrodiff.surrogates import GAN, LowResolutionDiffusion
+from surrodiff.runtime import noise
+from surrodiff.runtime.noise import Stream
+from surrodiff.sampling.ancestral import Ancestral
+from surrodiff.sampling.generator import GAN
+from surrodiff.sampling.low_resolution import LowResolutionDiffusion
+from surrodiff.sampling.surrogate import SurrogateDiffusion
 
 T, SEED = 12, 5
 DIFFUSION = Diffusion(T=T, beta_1=0.02, beta_T=0.6)

@@ -12,13 +12,16 @@ from PIL import Image
 from records import forget
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from surrodiff import data, features, scoring, stages, tensors
-from surrodiff.calibration import checks
+from surrodiff.data import sources
 from surrodiff.errors import UserError
-from surrodiff.metrics import Moments, frechet_distance, kernel_distance, precision_recall
-from surrodiff.plan import Run
-from surrodiff.runs import complete, opened
-from surrodiff.training import snapshot_name
+from surrodiff.kinds.weights import snapshot_name
+from surrodiff.planning.plan import Run
+from surrodiff.scoring import features, measuring
+from surrodiff.scoring.calibration import checks
+from surrodiff.scoring.metrics import Moments, frechet_distance, kernel_distance, precision_recall
+from surrodiff.stages import registry, scoring
+from surrodiff.store import tensors
+from surrodiff.store.runs import load_run, open_run
 
 
 def protocol_of(made) -> dict:
@@ -40,9 +43,9 @@ def moments_of(vectors: torch.Tensor):
 def calibrated(trained, cpu):
     """The arrays, the features of both splits, and the reference's record."""
     folder, made, network = trained
-    arrays, _ = data.load(folder, made.data)
+    arrays, _ = sources.load(folder, made.data)
     found = {split: gathered(network, arrays[f"{split}_images"], cpu) for split in scoring.SPLITS}
-    return arrays, found, complete(folder, "references", made.reference)[2]
+    return arrays, found, load_run(folder, "references", made.reference)[2]
 
 
 def row(record: dict, images: str, damage=None, amount=None) -> dict:
@@ -72,7 +75,7 @@ def test_real_images_score_between_1_and_the_number_of_classes(calibrated):
 def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
     """Images of a folder are sorted by class; consecutive splits of them would score 1."""
     folder, made, _ = trained
-    arrays, _ = data.load(folder, made.data)
+    arrays, _ = sources.load(folder, made.data)
     for number in range(200):
         label = int(arrays["train_labels"][number])
         for split in ("train", "test"):
@@ -86,20 +89,20 @@ def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
     results.mkdir()
     (results / "models").symlink_to(folder / "models")
     for run in (images, reference):
-        stages.make(run, results, cpu, execution)
+        registry.make(run, results, cpu, execution)
     network = features.load(protocol["features"], results, cpu)
-    as_sorted = data.load(results, images.id)[0]["train_images"]
-    in_order = scoring.measure(network, as_sorted, protocol, cpu, 64, "sorted").inception_score[0]
-    record = complete(results, "references", reference.id)[2]
+    as_sorted = sources.load(results, images.id)[0]["train_images"]
+    in_order = measuring.measure(network, as_sorted, protocol, cpu, 64, "sorted").inception_score[0]
+    record = load_run(results, "references", reference.id)[2]
     assert row(record, "train")["is_mean"] > 2 * in_order
 
 
 def test_kept_features_are_the_first_and_all_images_count(trained, cpu):
     folder, made, network = trained
-    arrays, _ = data.load(folder, made.data)
+    arrays, _ = sources.load(folder, made.data)
     images = arrays["held_out_images"][:100]
     protocol = {**protocol_of(made), "kept_features": 30}
-    measured = scoring.measure(network, images, protocol, cpu, 16, "test")
+    measured = measuring.measure(network, images, protocol, cpu, 16, "test")
     vectors, logits = gathered(network, images, cpu)
     assert measured.moments.count == 100
     torch.testing.assert_close(measured.kept, vectors[:30], rtol=1e-4, atol=1e-5)
@@ -109,14 +112,14 @@ def test_kept_features_are_the_first_and_all_images_count(trained, cpu):
 
 
 def test_a_score_says_every_distance_to_both_splits(results, plan, run_named, cpu):
-    record = complete(results, "scores", run_named("scores", "Default_6").id)[2]
+    record = load_run(results, "scores", run_named("scores", "Default_6").id)[2]
     protocol = protocol_of(plan)
     network = features.load(protocol["features"], results, cpu)
-    sample = complete(results, "samples", run_named("samples", "Default_6").id)[0]
+    sample = load_run(results, "samples", run_named("samples", "Default_6").id)[0]
     vectors, _ = gathered(network, torch.from_numpy(np.load(sample / "samples.npy")), cpu)
-    path = complete(results, "references", plan.reference)[0]
+    path = load_run(results, "references", plan.reference)[0]
     saved, _ = tensors.load(path / scoring.STATISTICS)
-    arrays, _ = data.load(results, plan.data)
+    arrays, _ = sources.load(results, plan.data)
     for split in scoring.SPLITS:
         real, _ = gathered(network, arrays[f"{split}_images"], cpu)
         found, kept = record[split], saved[f"{split}_kept"]
@@ -148,7 +151,7 @@ def test_more_than_there_are_held_out_pictures_is_refused(results, plan, executi
         (folder / stage).symlink_to(results / stage)
     run = Run("references", "classifier", {**protocol_of(plan), key: value})
     with pytest.raises(UserError, match=says):
-        stages.make(run, folder, cpu, execution)
+        registry.make(run, folder, cpu, execution)
     assert not (folder / "references" / run.id / "record.json").exists()
 
 
@@ -156,21 +159,21 @@ def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, 
     """Its features of anything are NaN: neither a reference nor a score is made of them."""
     reference = plan.runs[plan.reference]
     classifier = plan.runs[reference.config["features"]["run"]]
-    path, config, record = complete(own_results, "models", classifier.id)
+    path, config, record = load_run(own_results, "models", classifier.id)
     weights = snapshot_name(config["steps"])
     state, metadata = tensors.load(path / weights)
     state["head.weight"][0, 0] = torch.nan
     forget(own_results, "models", classifier.id)
-    with opened(own_results, classifier) as folder:
+    with open_run(own_results, classifier) as folder:
         tensors.save(folder.path / weights, state, **metadata)
         folder.finish({key: record[key] for key in ("classes", "provenance")}, [weights])
     score = run_named("scores", "Default_6")
     forget(own_results, "scores", score.id)
     with pytest.raises(UserError, match=rf"^classifier features of {score.config['sample']} \(64 images\): NaN or inf"):
-        stages.make(score, own_results, cpu, execution)
+        registry.make(score, own_results, cpu, execution)
     forget(own_results, "references", reference.id)
     with pytest.raises(UserError, match=r"^classifier features of train of digits-\w+, shuffled \(1437 images\): NaN"):
-        stages.make(reference, own_results, cpu, execution)
+        registry.make(reference, own_results, cpu, execution)
 
 
 def test_altered_statistics_are_refused(own_results, plan, run_named, execution, cpu):
@@ -181,7 +184,7 @@ def test_altered_statistics_are_refused(own_results, plan, run_named, execution,
     score = run_named("scores", "Default_6")
     forget(own_results, "scores", score.id)
     with pytest.raises(UserError, match="truncated or altered"):
-        stages.make(score, own_results, cpu, execution)
+        registry.make(score, own_results, cpu, execution)
 
 
 def test_the_calibration_is_a_command(results, root, tmp_path):

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from records import change_record, fill
 
-from surrodiff import params, summary
+from surrodiff.config import params
 from surrodiff.errors import UserError
-from surrodiff.plan import build
-from surrodiff.recipes import recipe, sidecar, sources
+from surrodiff.planning.plan import build
+from surrodiff.planning.recipes import recipe, sidecar, sources
+from surrodiff.report import summary
 
 
 @pytest.fixture(scope="module")

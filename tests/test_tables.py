@@ -10,11 +10,12 @@ import scipy.stats
 from pandas.api.types import is_numeric_dtype
 from records import EVALUATION, RATIOS, TRAIN_STEP, fill
 
-from surrodiff import params, tables
+from surrodiff.config import params
 from surrodiff.errors import UserError
-from surrodiff.plan import build
-from surrodiff.recipes import recipe, sidecar, sources
-from surrodiff.runs import complete
+from surrodiff.planning.plan import build
+from surrodiff.planning.recipes import recipe, sidecar, sources
+from surrodiff.report import tables
+from surrodiff.store.runs import load_run
 
 # What the paper prints, copied from it once more.
 PAPER = {
@@ -163,7 +164,7 @@ def test_speeds_of_surrogates_follow_from_their_evaluations(frames):
 
 
 def test_parameters_are_the_records_own(frames, plan, filled):
-    records = [complete(filled[0], "models", row["runs"][0]["run"])[2] for row in plan.tables["table_4_3"]]
+    records = [load_run(filled[0], "models", row["runs"][0]["run"])[2] for row in plan.tables["table_4_3"]]
     assert frames["table_4_3"]["parameters"].tolist() == [record["parameters"] for record in records]
     assert frames["table_4_3"]["parameters_m_by_paper"].tolist() == [r["parameters_by_paper"] for r in records]
     assert frames["table_4_3"]["paper_parameters_m"].tolist() == [34.21, 23.27, 24.76, 17.02, 11.51, 25.68]
@@ -192,7 +193,7 @@ def test_the_likelihood_has_every_diffusion_model_and_its_parts(frames, plan, fi
     frame = frames["likelihood"].set_index("model")
     assert list(frame.index) == [row["model"] for row in plan.tables["likelihood"]]
     for row in plan.tables["likelihood"]:
-        record = complete(filled[0], "likelihoods", row["runs"][0]["likelihood"])[2]
+        record = load_run(filled[0], "likelihoods", row["runs"][0]["likelihood"])[2]
         found = frame.loc[row["model"]]
         assert found["bits_per_dim"] == pytest.approx(record["bits_per_dim"], rel=1e-5)
         assert found["bits_per_dim_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 7) * 0.25, rel=1e-5)  # 8 images

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff import tensors
 from surrodiff.errors import UserError
+from surrodiff.store import tensors
 
 DTYPES = (
     torch.float64,

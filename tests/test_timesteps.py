@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from scipy import stats
 
-from surrodiff import noise
-from surrodiff.noise import Stream
-from surrodiff.timesteps import Importance, Uniform
+from surrodiff.diffusion.timesteps import Importance, Uniform
+from surrodiff.runtime import noise
+from surrodiff.runtime.noise import Stream
 
 SHARE = 0.001
 

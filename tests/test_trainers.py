@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from surrodiff import params, plan
-from surrodiff.data import to_float
-from surrodiff.noise import Stream
-from surrodiff.trainers import KINDS, AdversarialTrainer, Batches, ClassifierTrainer, DiffusionTrainer
+from surrodiff.config import params
+from surrodiff.data.pixels import to_float
+from surrodiff.kinds import KINDS, AdversarialTrainer, Batches, ClassifierTrainer, DiffusionTrainer
+from surrodiff.planning import plan
+from surrodiff.runtime.noise import Stream
 
 CPU = torch.device("cpu")
 PLAN = plan.build(params.load(Path(__file__).parents[1] / "params.yaml", preset="test"))

@@ -10,12 +10,14 @@ import signal
 import pytest
 import torch
 
-from surrodiff import runs, stopping, tensors, training
 from surrodiff.errors import UserError
-from surrodiff.losses import LossLog, parse, training_losses
-from surrodiff.runs import read_record, work_folder
-from surrodiff.stopping import Stopped
-from surrodiff.trainers import DiffusionTrainer
+from surrodiff.kinds import DiffusionTrainer
+from surrodiff.runtime import stopping
+from surrodiff.runtime.stopping import Stopped
+from surrodiff.stages import training
+from surrodiff.store import runs, tensors
+from surrodiff.store.losses import LossLog, parse, training_losses
+from surrodiff.store.runs import read_record, work_folder
 
 
 def read(path) -> list[dict]:

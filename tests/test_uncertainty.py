@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrodiff.uncertainty import Estimate, Measurement, Spread, difference, jackknife_groups, student_95
+from surrodiff.scoring.uncertainty import Estimate, Measurement, Spread, difference, jackknife_groups, student_95
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=8)
 

@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from surrodiff import __version__, distributed, folder_identity, params, plan, recipes, stopping
+from surrodiff import __version__
+from surrodiff.config import params
+from surrodiff.data import identity
 from surrodiff.errors import UserError
-from surrodiff.runs import cache_folder, shared
-from surrodiff.stopping import Stopped
+from surrodiff.planning import plan, recipes
+from surrodiff.runtime import distributed, stopping
+from surrodiff.runtime.stopping import Stopped
+from surrodiff.store.runs import cache_folder, shared
 
 EXAMPLES = """\
 Each command does one step of the workflow for one run, named by params.yaml; `snakemake --cores all` does them all in
@@ -111,10 +115,10 @@ def _params(args) -> params.Params:
     """The parameters, read once a command, and what is odd about them."""
     if "loaded" not in args:
         loaded = params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
-        args.loaded = folder_identity.identified(loaded)
+        args.loaded = identity.identified(loaded)
         if args.command != "make":  # which the workflow calls, and the workflow has told them
             for warning in params.warnings(args.loaded, str(args.params)):
-                distributed.say(warning)
+                distributed.print_rank0(warning)
     return args.loaded
 
 
@@ -186,7 +190,8 @@ def _torch(threads: int):
 def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
     """Make runs in order, each with its log if the workflow calls, and yield their records."""
     torch = _torch(max(1, (args.threads or execution["threads"]) // distributed.world()))
-    from surrodiff import devices, stages
+    from surrodiff.runtime import devices
+    from surrodiff.stages import registry
 
     cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
     device = torch.device("cpu") if cpu else devices.resolve(args.device or _params(args).device)
@@ -194,7 +199,7 @@ def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
         for run in runs:
             log = _logging(shared(_results(args)) / "logs" / run.stage / f"{run.id}.log")
             with log if args.command == "make" else contextlib.nullcontext():
-                yield stages.make(run, _results(args), own, execution)
+                yield registry.make(run, _results(args), own, execution)
 
 
 def _make(args):
@@ -208,7 +213,7 @@ def _make(args):
 
 
 def _calibrate(args):
-    from surrodiff import calibration
+    from surrodiff.scoring import calibration
 
     made = plan.build(_params(args))
     needed = [run_id for _, run_id in plan.needs(made, made.reference)]
@@ -236,19 +241,19 @@ def _run_output(args):
     # Only what is asked for: matplotlib alone takes longer to import than a table to write.
     match args.command:
         case "table":
-            from surrodiff.tables import write
+            from surrodiff.report.tables import write
 
             where = f"tables/{output}"
         case "figure":
-            from surrodiff.figures import write
+            from surrodiff.report.figures import write
 
             where = f"figures/{output}"
         case "claims":
-            from surrodiff.tables import write_claims as write
+            from surrodiff.report.tables import write_claims as write
 
             where = "claims.csv"
         case "summary":
-            from surrodiff.summary import write
+            from surrodiff.report.summary import write
 
             where = "summary"
     write(recipes.recipe(made, output), _results(args))
@@ -291,7 +296,7 @@ def _list_models(args):
 
 
 def _plan(args):
-    from surrodiff import costs
+    from surrodiff.stages import costs
 
     parameters = _params(args)
     made, results, execution = plan.build(parameters), _results(args), parameters.selected.execution.model_dump()
@@ -299,7 +304,8 @@ def _plan(args):
         print(costs.time_left(made, results))
         return
     _torch(args.threads or min(execution["threads"], os.cpu_count() or 1))
-    from surrodiff import devices, timing
+    from surrodiff.runtime import devices
+    from surrodiff.stages import timing
 
     device = devices.resolve(parameters.device)
     found = costs.Costs(made, results, devices.description(device))
@@ -311,7 +317,7 @@ def _plan(args):
 
 
 def _record(args):
-    from surrodiff import recording
+    from surrodiff.dvc import recording
 
     recording.record(params.load())
     print(
@@ -321,7 +327,7 @@ def _record(args):
 
 
 def _prune(args):
-    from surrodiff import recording
+    from surrodiff.dvc import recording
 
     found = recording.leftovers(params.load())
     kept = [leftover for leftover in found if not args.delete or not (leftover.recorded or args.force)]
@@ -340,7 +346,7 @@ def _prune(args):
 
 
 def _plots_page(args):
-    from surrodiff import plots_page
+    from surrodiff.dvc import plots_page
 
     plots_page.write()
     print(plots_page.PAGE)
@@ -364,7 +370,7 @@ def main(argv: list[str] | None = None) -> int:
             return _run(args)
     except Stopped as stop:
         kept = "" if stop.kept else "; nothing finished is lost, and the same command resumes where it stopped"
-        distributed.say(f"surrodiff: {stop}{kept}")
+        distributed.print_rank0(f"surrodiff: {stop}{kept}")
         return 128 + stop.number
 
 

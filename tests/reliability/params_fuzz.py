@@ -15,7 +15,8 @@ from reliability.findings import Finding, Report
 from reliability.limits import Ended, limited
 from reliability.params_mutations import NAMED, mutated
 from reliability.projects import PRESET, project
-from surrodiff import params, plan
+from surrodiff.config import params
+from surrodiff.planning import plan
 
 SECONDS = 20.0
 LONGEST_LINE = 600

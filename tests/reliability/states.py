@@ -14,10 +14,14 @@ import yaml
 
 from reliability.limits import Ended, limited
 from reliability.projects import PRESET, SEVERAL_MODELS, parameters
-from surrodiff import cli, figures, params, plan, stages, summary, tables
+from surrodiff import cli
+from surrodiff.config import params
+from surrodiff.planning import plan
+from surrodiff.report import figures, summary, tables
+from surrodiff.stages import registry
 
 # Read here once, and not by each forked process.
-READ = (figures, stages, summary, tables)
+READ = (figures, registry, summary, tables)
 torch.set_num_threads(1)
 STEPS = 12
 TABLES = {**SEVERAL_MODELS, "table_4_5": ["SNGAN", "Default"]}

@@ -7,10 +7,10 @@ import yaml
 from project import Project
 from records import fill
 
-from surrodiff import params
-from surrodiff.costs import Costs
-from surrodiff.plan import Plan, build, canonical
-from surrodiff.recipes import recipe
+from surrodiff.config import params
+from surrodiff.planning.plan import Plan, build, canonical
+from surrodiff.planning.recipes import recipe
+from surrodiff.stages.costs import Costs
 
 MOST_BYTES = 128 * 1024  # of a word, in Linux
 

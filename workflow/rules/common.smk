@@ -10,10 +10,12 @@ import time
 SOURCES = str(pathlib.Path(str(workflow.current_basedir)).resolve().parents[1] / "src")
 sys.path.insert(0, SOURCES)
 
-from surrodiff import costs, folder_identity, frozen, recipes
-from surrodiff import params as surrodiff_params
-from surrodiff import plan as surrodiff_plan
+from surrodiff.config import params as surrodiff_params
+from surrodiff.data import identity
 from surrodiff.errors import shown
+from surrodiff.planning import frozen, recipes
+from surrodiff.planning import plan as surrodiff_plan
+from surrodiff.stages import costs
 
 # Jobs import the same code; what else their path holds stays there.
 _paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -47,7 +49,7 @@ with shown():
         PARAMS = surrodiff_params.of_config(_changes)
     else:
         PARAMS = surrodiff_params.load(changes=_changes)
-    PARAMS = folder_identity.identified(PARAMS, HERE)
+    PARAMS = identity.identified(PARAMS, HERE)
 if workflow.is_main_process:
     for _warning in surrodiff_params.warnings(PARAMS):
         print(_warning, file=sys.stderr)
@@ -64,7 +66,7 @@ EXECUTION = PARAMS.selected.execution
 GPU = int(PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl")))
 
 STATE = pathlib.Path(".snakemake/surrodiff")
-# Tables, figures and the summary keep plain names. Beside each lies what it was made from (see surrodiff.recipes). While
+# Tables, figures and the summary keep plain names. Beside each lies what it was made from (see surrodiff.planning.recipes). While
 # that is today's, it needs nothing; else this file, which is always newer, is one of its inputs. Without this, a number
 # changed back would leave yesterday's table standing.
 ALWAYS_STALE = STATE / "now"

@@ -2,7 +2,7 @@
 
 import torch
 
-from surrodiff.model_params import Network
+from surrodiff.config.models import Network
 from surrodiff.networks.classifier import Classifier
 from surrodiff.networks.sngan import Generator
 from surrodiff.networks.unet import UNet

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from surrodiff.model_params import Network
+from surrodiff.config.models import Network
 from surrodiff.networks.blocks import Attention, GroupNorm, MBConvBlock, ResBlock, TimestepEmbedding, initialise
 
 

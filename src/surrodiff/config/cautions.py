@@ -1,0 +1,102 @@
+"""What a preset says that is allowed and most likely a slip: told before work begins, which goes on all the same."""
+
+from collections.abc import Iterator
+
+from surrodiff.config.models import DDPM, SNGAN, AdversarialTraining, Diffusion, Training
+from surrodiff.config.presets import Classifier, Preset
+
+MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
+LEAST_SIGNAL = 0.02  # of a surrogate's sample at t_mid, for it to matter
+LEAST_NOISE = 1 / 127.5  # at t_mid; less is below one step of an 8-bit pixel
+MOST_RATE = 0.1  # Adam moves each weight by about the learning rate a step
+LEAST_WAY = 1e-4  # learning rate times steps: as far as a weight can get
+INCEPTION_FEATURES = 2048
+
+
+def _of_schedule(diffusion: Diffusion) -> Iterator[str]:
+    signal, _ = diffusion.signal_and_noise(diffusion.T)
+    if signal > MOST_SIGNAL:
+        yield (
+            f"diffusion: x_T keeps {signal:.2g} of x_0 (sqrt(alpha_bar_T)), and sampling starts from noise alone; "
+            "raise T or beta_T"
+        )
+
+
+def _of_rate(training: Training | AdversarialTraining | Classifier) -> Iterator[str]:
+    if training.learning_rate > MOST_RATE:
+        yield f"learning_rate: {training.learning_rate:g} is so large that training will most likely diverge"
+    if (way := training.learning_rate * training.steps) < LEAST_WAY:
+        yield f"learning_rate: with {training.steps} steps no weight moves by more than about {way:.1g}"
+
+
+def _of_training(training: Training) -> Iterator[str]:
+    if 2 * training.warmup_steps > training.steps:
+        yield f"warmup_steps: {training.warmup_steps} is more than half of the {training.steps} steps"
+    if 2 > training.steps * (1 - training.ema_decay):
+        memory = 1 / max(1 - training.ema_decay, 2**-53)
+        yield (
+            f"ema_decay: {training.ema_decay} averages over about {memory:,.0f} steps, more than half of the "
+            f"{training.steps}: samples keep much of the initial weights"
+        )
+
+
+def _of_model(model: DDPM | SNGAN) -> Iterator[str]:
+    found = [*_of_rate(model.training)]
+    if isinstance(model, DDPM):
+        yield from _of_schedule(model.diffusion)
+        found += _of_training(model.training)
+    yield from (f"training.{text}" for text in found)
+
+
+def _of_models(preset: Preset) -> Iterator[str]:
+    """A warning about a block that several models share is told once, with the first of them."""
+    names: dict[str, list[str]] = {}
+    for name, model in preset.models.items():
+        found = [*_of_model(model)]
+        if preset.data.source == "digits" and model.training.horizontal_flip:
+            found.append("training.horizontal_flip: mirrored digits are no digits")
+        for text in found:
+            names.setdefault(text, []).append(name)
+    for text, (first, *others) in names.items():
+        yield f"models.{first}.{text}" + (f" (so in {len(others)} more models)" if others else "")
+
+
+def _of_t_mid(preset: Preset) -> Iterator[str]:
+    diffusion = preset.models["Default"].diffusion
+    for t_mid in filter(None, preset.surrogate.t_mid):
+        signal, noise = diffusion.signal_and_noise(t_mid)
+        if noise < LEAST_NOISE:
+            yield (
+                f"surrogate.t_mid: at {t_mid} of T = {diffusion.T} the noise is {noise:.1g}, which no pixel shows: "
+                "the row is t_mid = 0 again"
+            )
+        if signal < LEAST_SIGNAL:
+            yield (
+                f"surrogate.t_mid: at {t_mid} of T = {diffusion.T} only {signal:.1g} of the surrogate's sample is "
+                "left: the row is Default's again"
+            )
+
+
+def _of_execution(preset: Preset) -> Iterator[str]:
+    name, model = min(preset.models.items(), key=lambda named: named[1].training.steps)
+    lost_of = {"checkpoint_every": "an interruption loses all of it", "log_every": "its losses make no curve"}
+    for key, lost in lost_of.items():
+        every = getattr(preset.execution, key)
+        if every > model.training.steps:
+            yield f"execution.{key}: {every} is beyond the {model.training.steps} steps of {name}: {lost}"
+
+
+def _of_data(preset: Preset) -> Iterator[str]:
+    scoring, samples = preset.scoring, preset.sampling.num_samples
+    if scoring.features.startswith("inception") and samples < INCEPTION_FEATURES:
+        yield (
+            f"sampling.num_samples: {samples} is fewer than the {INCEPTION_FEATURES} features of `{scoring.features}`, "
+            "so the Frechet distance is mostly its own bias"
+        )
+    if scoring.features == "classifier":
+        yield from (f"scoring.classifier.{text}" for text in _of_rate(scoring.classifier))
+
+
+def of_preset(preset: Preset) -> list[str]:
+    """Warnings, each with its key relative to the preset."""
+    return [*_of_models(preset), *_of_t_mid(preset), *_of_data(preset), *_of_execution(preset)]

@@ -1,0 +1,47 @@
+"""Coarse lower bounds of the memory that work takes, from parameters alone: enough to refuse what no machine can hold.
+
+They do not look at this machine, so that a laptop can plan a GPU's work.
+"""
+
+import math
+
+from surrodiff.config.models import DDPM, SNGAN, Network
+
+MOST_BYTES = 10**12  # a process; several times what the largest accelerators hold
+# Per channel of a block: weights of its convolutions by channels squared, and tensors that the backward pass needs.
+_BLOCKS = {"standard": (18, 4), "mbconv": (8, 12)}
+
+
+def _network(network: Network, image_size: int) -> tuple[int, int, int]:
+    """Weights, values that the backward pass needs of one image's evaluation, and values that an evaluation alone holds
+    at once: what skips to the way up, and a layer's input and output."""
+    weights_of, tensors_of = _BLOCKS[network.block]
+    blocks = 2 * network.num_res_blocks + 1
+    weights = kept = skips = largest = 0
+    for level, multiplier in enumerate(network.channel_multipliers):
+        width, side = network.base_channels * multiplier, image_size >> level
+        weights += blocks * weights_of * width**2
+        kept += blocks * tensors_of * width * side**2
+        skips += (network.num_res_blocks + 1) * width * side**2
+        largest = max(largest, width * side**2)
+    return weights, kept, skips + 2 * largest
+
+
+def training_step(model: DDPM | SNGAN, channels: int, micro_batch: int | None, processes: int) -> int:
+    """Bytes that a training step takes in each process: weights, their gradient and averages, activations, images."""
+    image, batch = channels * model.image_size**2, model.training.batch_size
+    if isinstance(model, SNGAN):
+        widest = max(model.generator_channels, model.discriminator_channels)
+        doublings = int(math.log2(model.image_size // 4))
+        weights = 18 * doublings * (model.generator_channels**2 + model.discriminator_channels**2)
+        return 16 * weights + batch * (2 * 4 * widest * model.image_size**2 + 4 * image)
+    weights, kept, _ = _network(model.network, model.image_size)
+    evaluations = math.ceil(batch / processes) * model.objective.noises
+    evaluations = min(evaluations, micro_batch or evaluations)
+    return 20 * weights + evaluations * (2 * kept + 8 * image) + 4 * batch * image
+
+
+def evaluation(model: DDPM, channels: int, images: int) -> int:
+    """Bytes that an evaluation of so many images at once takes."""
+    _, _, held = _network(model.network, model.image_size)
+    return images * (2 * held + 4 * channels * model.image_size**2)

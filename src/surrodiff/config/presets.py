@@ -1,0 +1,313 @@
+"""A preset of `params.yaml`: data, models, and what is made of them; typed, with ranges, and checked as a whole."""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from surrodiff.config import memory
+from surrodiff.config.documents import merged
+from surrodiff.config.models import (
+    DDPM,
+    MOST_BATCH,
+    MOST_TIMESTEPS,
+    SNGAN,
+    Batch,
+    Block,
+    Distinct,
+    Fraction,
+    Name,
+    Precision,
+    Rate,
+    Repetitions,
+    Revision,
+    Seed,
+    Side,
+    Steps,
+    Width,
+)
+
+# As in config.models: far beyond any published use.
+MOST_SAMPLES = 10_000_000
+MOST_KEPT = 1_000_000  # features
+MOST_SUBSETS = 10_000
+MOST_SEEDS = 1_000
+MOST_THREADS = 4_096
+MOST_GPUS = 1_024  # of one job
+DIGITS, CIFAR10 = 1_797, (50_000, 10_000)
+LEAST_IMAGES = 4  # of a split, to be scored
+MOST_RUNS = 10_000  # sets of samples of one preset; the paper's tables have 26
+
+
+def _auto_or(says: str, allowed: Callable[[Any], bool]) -> BeforeValidator:
+    """One message for `auto` or another type, where a union would give one for each of its types."""
+
+    def check(value: Any):
+        if value != "auto" and not allowed(value):
+            raise PydanticCustomError("auto_or", f"must be auto or {says}")
+        return value
+
+    return BeforeValidator(check)
+
+
+BatchOrAuto = Annotated[
+    int | Literal["auto"],
+    _auto_or(f"a whole number from 1 to {MOST_BATCH}", lambda v: type(v) is int and 0 < v <= MOST_BATCH),
+]
+SwitchOrAuto = Annotated[bool | Literal["auto"], _auto_or("true or false", lambda v: isinstance(v, bool))]
+
+
+def _check_path(path: str):
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError("path: half of a character; write the whole one") from None
+    if b"\0" in encoded:
+        raise ValueError("path: a NUL character, which no path has; remove it")
+
+
+_OF_FOLDERS = {"padding", "fingerprint"}  # keys that only image folders have
+
+
+class Data(Block):
+    """Where the images come from. `path` is the archive's folder (cifar10) or the folder of images (image_folder);
+    `held_out` is the part kept for calibration where the source has no held-out split of its own.
+
+    Of image folders alone: `padding` says how those that are not square are fitted, and `fingerprint` what the folder
+    held when the runs were planned (see data.identity); it is None until then.
+    """
+
+    source: Literal["digits", "cifar10", "image_folder"]
+    path: str | None
+    image_size: Side
+    channels: Literal[1, 3]
+    held_out: Fraction
+    seed: Seed
+    revision: Revision
+    padding: Literal["crop", "pad"] = "crop"
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+
+    @model_validator(mode="after")
+    def _check(self):
+        for key in _OF_FOLDERS:
+            if self.source != "image_folder" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: only for source image_folder; remove it")
+        if self.source != "digits" and not self.path:
+            raise ValueError(f"path: source {self.source} needs a folder")
+        if self.source == "digits" and self.channels != 1:
+            raise ValueError("channels: digits are greyscale; write 1")
+        if self.source == "cifar10" and self.channels != 3:
+            raise ValueError("channels: CIFAR-10 is in colour; write 3")
+        if self.path is not None:
+            _check_path(self.path)
+        if self.splits and min(self.splits) < LEAST_IMAGES:
+            raise ValueError(
+                f"held_out: {self.held_out} leaves {self.splits[0]} images to train on and {self.splits[1]} held out; "
+                f"have at least {LEAST_IMAGES} of each"
+            )
+        return self
+
+    def configuration(self) -> dict:
+        """What a data run is made from."""
+        return self.model_dump(exclude=None if self.source == "image_folder" else _OF_FOLDERS)
+
+    @property
+    def splits(self) -> tuple[int, int] | None:
+        """How many images there are to train on and held out; None for a folder, whose images nobody has counted."""
+        if self.source == "cifar10":
+            return CIFAR10
+        if self.source == "digits":
+            held_out = math.ceil(self.held_out * DIGITS)
+            return DIGITS - held_out, held_out
+        return None
+
+
+class Sampling(Block):
+    num_samples: Annotated[int, Field(ge=4, le=MOST_SAMPLES)]  # two for each half of the jackknife's
+    variance: Literal["fixed_large", "fixed_small"]
+    clip_x0: bool
+    precision: Precision
+    revision: Revision
+
+
+class Seeds(Block):
+    """Every row of a table is made once for each pair of a training and a sampling seed and shows their mean;
+    `calibration`: the training seeds of Default whose spread says how much of a difference is noise."""
+
+    training: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
+    sampling: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
+    calibration: Annotated[list[Seed], Field(max_length=MOST_SEEDS), Distinct]
+
+
+class Surrogate(Block):
+    """Surrogate Diffusion (sections 3.2 and 4.6): the timesteps at which Default takes over, and what a low-resolution
+    DDPM hands over, resized bilinearly: its estimate of x_0, noised afresh (Algorithm 4), or its noisy x_t.
+
+    The author's code resizes the noisy x_t by nearest neighbour, as committed at every step below t_mid and for batches
+    of 1 alone (docs/paper.md)."""
+
+    t_mid: Annotated[list[Annotated[int, Field(ge=0, le=MOST_TIMESTEPS)]], Field(min_length=1), Distinct]
+    handover: Literal["x0", "x_t"]
+
+
+class Classifier(Block):
+    channels: Width
+    steps: Steps
+    batch_size: Batch
+    learning_rate: Rate
+    seed: Seed
+    revision: Revision
+
+
+class Scoring(Block):
+    """`kept_features`: at most so many of each set are kept for KID, precision and recall; the Frechet distance and the
+    Inception Score use all, in memory that does not grow with their number."""
+
+    features: Literal["classifier", "efficientnet_lite0", "inception", "inception_clean"]
+    precision: Literal["float32", "bfloat16"]
+    classifier: Classifier
+    is_splits: Repetitions
+    kid_subsets: Annotated[int, Field(ge=1, le=MOST_SUBSETS)]
+    kid_subset_size: Annotated[int, Field(ge=2, le=MOST_KEPT)]
+    neighbours: Repetitions
+    kept_features: Annotated[int, Field(ge=2, le=MOST_KEPT)]
+    revision: Revision
+
+    @model_validator(mode="after")
+    def _check(self):
+        for key in ("kid_subset_size", "neighbours"):
+            if getattr(self, key) >= self.kept_features:
+                raise ValueError(f"{key}: must be less than kept_features ({self.kept_features})")
+        return self
+
+
+class Likelihood(Block):
+    """The variational bound of every diffusion model on `num_images` held-out images; `clip_x0`: with the predicted
+    x_0 clipped to [-1, 1], as published bounds are."""
+
+    num_images: Annotated[int, Field(ge=2, le=MOST_SAMPLES)]
+    clip_x0: bool
+    precision: Precision
+    seed: Seed
+    revision: Revision
+
+
+class Timing(Block):
+    """Speeds are medians over `rounds`; in each, the model and Default take turns."""
+
+    rounds: Repetitions
+    train_steps: Repetitions
+    sampling_steps: Repetitions
+    batch_size: Batch
+    revision: Revision
+
+
+class Execution(Block):
+    """How the work is done. Nothing here changes what comes out beyond rounding, so nothing here is part of a run's
+    identity."""
+
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
+    gpus_per_job: Annotated[int, Field(ge=1, le=MOST_GPUS)]
+    compile: SwitchOrAuto
+    channels_last: SwitchOrAuto
+    fused: bool
+    micro_batch: Batch | None
+    sampling_batch: BatchOrAuto
+    checkpoint_every: Steps
+    log_every: Steps
+
+
+class Preset(Block):
+    data: Data
+    models: dict[Name, Annotated[DDPM | SNGAN, Field(discriminator="kind")]]
+    seeds: Seeds
+    evaluated_steps: Annotated[list[Steps], Field(min_length=1), Distinct]
+    sampling: Sampling
+    surrogate: Surrogate
+    scoring: Scoring
+    likelihood: Likelihood
+    timing: Timing
+    execution: Execution
+
+    @model_validator(mode="before")
+    @classmethod
+    def _differences_from_default(cls, raw: Any):
+        models = raw.get("models") if isinstance(raw, dict) else None
+        if not isinstance(models, dict):
+            return raw
+        if not isinstance(models.get("Default"), dict):
+            raise ValueError("models.Default: missing; the other models are differences from it")
+        full = {
+            name: own if not isinstance(own, dict) or "kind" in own else merged(models["Default"], own)
+            for name, own in models.items()
+        }
+        return {**raw, "models": full}
+
+    @model_validator(mode="after")
+    def _check(self):
+        default = self.models["Default"]
+        if default.kind != "ddpm":
+            raise ValueError("models.Default.kind: must be ddpm")
+        if default.image_size != self.data.image_size:
+            raise ValueError(f"models.Default.image_size: must be data.image_size ({self.data.image_size})")
+        for name, model in self.models.items():
+            if model.kind == "sngan" and model.image_size != self.data.image_size:
+                raise ValueError(f"models.{name}.image_size: SNGAN's must be data.image_size ({self.data.image_size})")
+            if model.image_size > self.data.image_size:
+                raise ValueError(f"models.{name}.image_size: larger than data.image_size ({self.data.image_size})")
+        for t_mid in self.surrogate.t_mid:
+            if t_mid > default.diffusion.T:
+                raise ValueError(f"surrogate.t_mid: {t_mid} is beyond Default's T = {default.diffusion.T}")
+        if self.sampling.num_samples < self.scoring.is_splits:
+            raise ValueError(f"scoring.is_splits: more splits than the {self.sampling.num_samples} samples")
+        if self.data.splits:
+            self._check_counts(*self.data.splits)
+        self._check_memory()
+        return self
+
+    def _check_counts(self, train: int, held_out: int):
+        """Nothing asks for more images than a split has."""
+        batches = {f"models.{name}.training.batch_size": m.training.batch_size for name, m in self.models.items()}
+        if self.scoring.features == "classifier":
+            batches["scoring.classifier.batch_size"] = self.scoring.classifier.batch_size
+        for key, size in batches.items():
+            if size > train:
+                raise ValueError(f"{key}: {size} is more than the {train} images to train on")
+        counts = {
+            "likelihood.num_images": self.likelihood.num_images,
+            "scoring.is_splits": self.scoring.is_splits,
+            "scoring.kid_subset_size": self.scoring.kid_subset_size,
+            "scoring.neighbours": self.scoring.neighbours + 1,
+        }
+        for key, count in counts.items():
+            if count > held_out:
+                raise ValueError(f"{key}: too many for the {held_out} held-out images; lower it")
+
+    def _check_memory(self):
+        """Nothing needs more memory than any machine has."""
+        channels, execution = self.data.channels, self.execution
+        for name, model in self.models.items():
+            processes = execution.gpus_per_job if isinstance(model, DDPM) else 1
+            needed = memory.training_step(model, channels, execution.micro_batch, processes)
+            advice = "lower batch_size, noises or channels, or set execution.micro_batch"
+            _refuse_beyond(needed, f"models.{name}.training: a step", advice)
+            if isinstance(model, DDPM):
+                if execution.sampling_batch != "auto":
+                    at_once = min(execution.sampling_batch, self.sampling.num_samples)
+                    needed = memory.evaluation(model, channels, at_once)
+                    _refuse_beyond(needed, "execution.sampling_batch: sampling", "lower it")
+                needed = memory.evaluation(model, channels, self.timing.batch_size)
+                _refuse_beyond(needed, "timing.batch_size: an evaluation", "lower it")
+        image = channels * self.data.image_size**2
+        _refuse_beyond(self.sampling.num_samples * image, "sampling.num_samples: a set of samples", "lower it")
+        if self.data.splits:
+            _refuse_beyond(sum(self.data.splits) * image, "data.image_size: the images", "lower it")
+
+
+def _refuse_beyond(needed: int, what: str, advice: str):
+    if needed > memory.MOST_BYTES:
+        most = f"{memory.MOST_BYTES / 1e12:g} TB"
+        raise ValueError(f"{what} takes more than {needed / 1e12:,.1f} TB, beyond the {most} that we allow; {advice}")

@@ -1,0 +1,112 @@
+"""What an image folder is known by: its path, however it is spelt, and a fingerprint of its images.
+
+The plan makes run ids of both and touches no file, so both are filled into the parameters before (see `identified`).
+"""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from surrodiff.config.params import Params
+from surrodiff.data import image_folders
+from surrodiff.data.listing import Listing
+from surrodiff.errors import UserError, printable
+
+DEPENDENCY = "image_folder"  # of `vars` in dvc.yaml: the folder that DVC's stages depend on
+
+
+def expanded(path: str) -> Path:
+    """A path of params.yaml with ~ and ~user replaced; raises UserError if that user has no home directory here."""
+    whole = os.path.expanduser(path)
+    if whole.startswith("~"):
+        raise UserError(f"data.path: {path!r} names no home directory here; write the whole path")
+    return Path(whole)
+
+
+def normalised(path: str, here: Path) -> str:
+    """One spelling of a folder's path, links resolved: from `here` if it lies below, so that a repository may be moved;
+    else from the root. Raises UserError as `expanded` does."""
+    whole = Path(os.path.realpath(here / expanded(path)))
+    below = Path(os.path.realpath(here))
+    if not whole.is_relative_to(below):
+        return str(whole)
+    relative = str(whole.relative_to(below))
+    return f"./{relative}" if relative.startswith("~") else relative
+
+
+def _tracked_by(folder: Path) -> tuple[Path, Path] | None:
+    """The file of `dvc add` that tracks a folder or one that it lies in, and the root of its repository; else None."""
+    folder, tracked = folder.resolve(), None
+    for path in (folder, *folder.parents):
+        if (path / ".dvc").is_dir():
+            return tracked and (tracked, path)
+        if tracked is None and (file := path.parent / f"{path.name}.dvc").is_file():
+            tracked = file
+    return None
+
+
+def fingerprint(listing: Listing) -> str:
+    """Hexadecimal digits that change with an image folder's images.
+
+    They rest on names, sizes and times. But every checkout by DVC sets the times anew, so those of a folder that
+    `dvc add` tracks rest on names and contents, which are read again only when names, sizes or times have changed.
+    """
+    tracked = _tracked_by(listing.root)
+    by_times = listing.fingerprint()
+    if tracked is None:
+        return by_times
+    name = hashlib.sha256(os.fsencode(listing.root.resolve())).hexdigest()[:16]
+    kept = tracked[1] / ".dvc" / "tmp" / "surrodiff" / f"{name}.json"
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        if known["times"] == by_times:
+            return str(known["contents"])
+    by_contents = listing.content_fingerprint()
+    with suppress(OSError):  # what cannot be kept is computed again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        temporary = kept.with_name(f"{kept.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"times": by_times, "contents": by_contents}), encoding="utf-8")
+        os.replace(temporary, kept)
+    return by_contents
+
+
+def _check_dependency(folder: Path, tracked: Path, here: Path):
+    """Raise UserError if this project's dvc.yaml does not make its stages depend on a tracked folder."""
+    try:
+        document = yaml.safe_load((here / "dvc.yaml").read_text(encoding="utf-8"))
+        (named,) = (block[DEPENDENCY] for block in document["vars"] if isinstance(block, dict) and DEPENDENCY in block)
+        dependency = here / named
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return  # another project's
+    if not folder.resolve().is_relative_to(dependency.resolve()):
+        shown = printable(os.path.relpath(folder.resolve(), here.resolve()))
+        raise UserError(
+            f"{printable(str(folder))}: tracked by {printable(tracked.name)}, and DVC's stages do not depend on it; "
+            f"write `{DEPENDENCY}: {shown}` under `vars` in dvc.yaml"
+        )
+
+
+def identified(params: Params, here: Path = Path()) -> Params:
+    """Parameters in which the selected preset's image folder has its normalised path and its fingerprint; one that is
+    there stays, so that jobs use what was planned. Those without an image folder are returned as they are.
+
+    here: the folder from which relative paths are meant. Raises UserError if the folder is missing, cannot be read, or
+    its splits and classes cannot be told.
+    """
+    preset = params.selected
+    if preset.data.source != "image_folder":
+        return params
+    path = normalised(preset.data.path, here)
+    known = preset.data.fingerprint
+    if known is None:
+        folder = image_folders.find(Path(path))
+        if tracked := _tracked_by(Path(path)):
+            _check_dependency(Path(path), tracked[0], here)
+        known = fingerprint(folder.listing)
+    data = preset.data.model_copy(update={"path": path, "fingerprint": known})
+    own = preset.model_copy(update={"data": data})
+    return params.model_copy(update={"presets": {**params.presets, params.preset: own}})

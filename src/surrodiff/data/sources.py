@@ -1,0 +1,180 @@
+"""The images: read from a source, resized, split into training and held-out, kept as uint8 arrays."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from surrodiff.data import identity, image_folders
+from surrodiff.data.image_folders import ImageFolder
+from surrodiff.data.listing import Listing, list_files
+from surrodiff.data.pixels import resize_uint8
+from surrodiff.errors import UserError, printable
+from surrodiff.planning.plan import Run
+from surrodiff.runtime import distributed, noise
+from surrodiff.runtime.devices import Progress
+from surrodiff.store import provenance, tensors
+from surrodiff.store.runs import RunFolder, load_run, open_run, sha256, verified
+
+IMAGES = "images.safetensors"
+CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+SPLITS = ("train", "held_out")
+Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, S, S), labels int64 (N,)
+
+
+def read_digits() -> Split:
+    """scikit-learn's 1,797 scans of digits, 8x8 (Alpaydin and Kaynak, 1998); no download."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images / 16 * 255).round().to(torch.uint8)
+    return images[:, None], torch.from_numpy(digits.target).long()
+
+
+def read_cifar10(folder: Path, dataset=None, archive_sha256: str = CIFAR10_SHA256) -> tuple[Split, Split]:
+    """CIFAR-10's training and test split from the official archive in `folder`, downloaded if it is not there.
+
+    `dataset` is torchvision's CIFAR10 or a class like it. Raises UserError if the archive cannot be had or is altered.
+    """
+    import torchvision
+
+    dataset = dataset or torchvision.datasets.CIFAR10
+    archive = folder / dataset.filename
+    if not archive.exists():
+        try:
+            torchvision.datasets.utils.download_url(dataset.url, str(folder), dataset.filename, dataset.tgz_md5)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{archive}: not there and cannot be downloaded ({error}); fetch {dataset.url} elsewhere and put it "
+                f"there; its SHA-256 is {archive_sha256}"
+            ) from None
+    if sha256(archive) != archive_sha256:
+        raise UserError(f"{archive}: truncated or altered (SHA-256 is not {archive_sha256}); delete it and run again")
+    splits = []
+    for train in (True, False):
+        split = dataset(str(folder), train=train, download=True)  # unpacks the archive that was just checked
+        splits.append((torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)))
+    return splits[0], splits[1]
+
+
+def read_image_folder(folder: ImageFolder, size: int, channels: int, padding: str) -> tuple[dict[str, Split], dict]:
+    """The images of each split of a folder as squares (see image_files.square), and how many were converted from which
+    mode (`converted`), had transparent pixels (`transparent`), or are the first of several in a file
+    (`first_of_several`).
+
+    Raises UserError if an image is broken, or has a mode that does not convert without loss: by the headers of all
+    files before the pixels of the first are read.
+    """
+    from surrodiff.data import image_files
+
+    root = folder.listing.root
+    report = image_files.check(root, [root / path for images in folder.splits.values() for path, _ in images], channels)
+    report["transparent"] = 0
+    splits = {}
+    for split, images in folder.splits.items():
+        pixels = np.empty((len(images), channels, size, size), np.uint8)
+        progress = Progress(f"read {printable(root.name)} ({split})", len(images), "images")
+        for number, (path, _) in enumerate(images):
+            pixels[number], transparent = image_files.square(root / path, size, channels, padding)
+            report["transparent"] += transparent
+            progress.advance(1)
+        progress.close()
+        splits[split] = (torch.from_numpy(pixels), torch.tensor([label for _, label in images]))
+    return splits, report
+
+
+def _read_planned_folder(config: dict) -> tuple[dict[str, Split], dict]:
+    """The splits of a data run's image folder, and what its record says of it. Raises UserError if the folder is not
+    what it was when the run was planned."""
+    folder = image_folders.find(Path(config["path"]))
+    distributed.print_rank0(folder.description())
+    _check_unchanged(folder.listing, config["fingerprint"])
+    splits, report = read_image_folder(folder, config["image_size"], config["channels"], config["padding"])
+    _check_unchanged(list_files(folder.listing.root), config["fingerprint"])
+    shown = printable(config["path"])
+    for what, count in report["converted"].items():
+        distributed.print_rank0(f"{shown}: converted: {count} ({what})")
+    if report["first_of_several"]:
+        distributed.print_rank0(f"{shown}: {report['first_of_several']} files hold several images: the first is used")
+    if report["transparent"]:
+        distributed.print_rank0(
+            f"{shown}: {report['transparent']} images have transparent pixels: white was laid below them"
+        )
+    return splits, {"classes": folder.counts(), "ignored": folder.ignored(), **report}
+
+
+def _check_unchanged(listing: Listing, planned: str | None):
+    if planned not in (None, identity.fingerprint(listing)):
+        raise UserError(
+            f"{printable(str(listing.root))}: its images have changed since this run was planned; run the "
+            "same command again: it makes a new data set of them"
+        )
+
+
+def stratified(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of the images to train on and of those held out, each in random order: of all, `share` rounded up is held
+    out, and of each class its part of that, rounded up or down.
+
+    labels: int64 (N,), from 0.
+    """
+    order = noise.permutation(seed, noise.Stream.SPLIT, 0, len(labels))
+    sizes = torch.bincount(labels)
+    wanted = share * sizes.double()
+    counts = wanted.floor().long()
+    # The classes that lose most by rounding down get one more each, until all together have their number.
+    more = math.ceil(share * len(labels)) - int(counts.sum())
+    counts[torch.argsort(counts - wanted, stable=True)[:more]] += 1
+    by_class = torch.argsort(labels[order], stable=True)
+    rank = torch.empty_like(order)  # of each image within its class
+    rank[by_class] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[labels[order][by_class]]
+    is_held_out = rank < counts[labels[order]]
+    return order[~is_held_out], order[is_held_out]
+
+
+def prepare(run: Run, results: Path) -> dict:
+    """Make a data run's `images.safetensors`, or find it made; returns its record.
+
+    Raises UserError if the source is missing, broken or not what the configuration says.
+    """
+    with open_run(results, run, together=False) as folder:
+        if folder.record is None:
+            _read(run.config, folder)
+        folder.mark_done()
+        return folder.record
+
+
+def _read(config: dict, folder: RunFolder):
+    source, report = config["source"], {}
+    match source:
+        case "digits":
+            splits = {"train": read_digits()}
+        case "cifar10":
+            train, held_out = read_cifar10(identity.expanded(config["path"]))
+            splits = {"train": train, "held_out": held_out}
+        case "image_folder":
+            splits, report = _read_planned_folder(config)
+    if "held_out" in splits:
+        origin = printable(str(config["path"]))
+    else:
+        images, labels = splits["train"]
+        parts = stratified(labels, config["held_out"], config["seed"])
+        splits = {split: (images[part], labels[part]) for split, part in zip(SPLITS, parts, strict=True)}
+        origin = f"data.held_out: {config['held_out']} of {len(images)} images"
+    arrays = {}
+    for split, (images, labels) in splits.items():
+        if len(images) < 2:
+            raise UserError(f"{origin}: the {split} split has too few ({len(images)}); have at least two in each split")
+        arrays[f"{split}_images"] = resize_uint8(images, config["image_size"])
+        arrays[f"{split}_labels"] = labels
+    tensors.save(folder.path / IMAGES, arrays)
+    name = f"{source} {Path(config['path']).name}" if source == "image_folder" else source
+    record = {"source": name} | {f"{split}_images": len(splits[split][0]) for split in SPLITS}
+    folder.finish(record | report | {"revision": provenance.revision()}, [IMAGES])
+
+
+def load(results: Path, data_id: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """The arrays of a data run (`train_images`, `held_out_images`, `..._labels`) and its record, checksums verified."""
+    path, _, record = load_run(results, "data", data_id)
+    arrays, _ = tensors.load(verified(path, record, IMAGES))
+    return arrays, record

@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: schedule, timesteps, objectives, reverse process, variational bound."""

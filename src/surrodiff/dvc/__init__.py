@@ -1,0 +1,1 @@
+"""What DVC records of the results, and the page that its plots fill."""

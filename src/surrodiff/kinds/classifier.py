@@ -1,0 +1,65 @@
+"""One step of training the classifier whose features score samples where Inception's do not fit."""
+
+import torch
+
+from surrodiff import networks
+from surrodiff.config.presets import Classifier
+from surrodiff.data.pixels import to_float
+from surrodiff.errors import UserError
+from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
+
+
+class ClassifierTrainer:
+    """Adam on the cross-entropy of the labelled training split.
+
+    Raises UserError if the pictures have a single label: a classifier then has nothing to learn.
+    """
+
+    def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
+        self.training = Classifier.model_validate({key: config[key] for key in Classifier.model_fields})
+        self.classes = int(labels.max()) + 1
+        if len(labels.unique()) < 2:
+            raise UserError(
+                "presets.*.scoring.features: `classifier` needs pictures in class folders; these have one label. "
+                "Sort them into folders, or write `features: inception`"
+            )
+        seed = self.training.seed
+        self.batches = Batches(images, labels, image_size=config["image_size"], flip=False, seed=seed, device=device)
+        torch.manual_seed(seed)
+        self.network = networks.build({**config, "classes": self.classes}).to(device).train()
+        self.optimiser = torch.optim.Adam(self.network.parameters(), self.training.learning_rate)
+        self.precision = "float32"
+
+    def step(self, step: int) -> dict[str, torch.Tensor]:
+        """Training step number `step` = 1, 2, ...; returns the loss on the device."""
+        x_0, labels = self.batches.get(step - 1, self.training.batch_size)
+        self.optimiser.zero_grad(set_to_none=True)
+        _, logits = self.network(x_0)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        self.optimiser.step()
+        return {"loss": loss.detach()}
+
+    def log(self, step: int) -> dict[str, torch.Tensor]:
+        return {}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {**prefixed("model", self.network.state_dict()), **optimiser_state(self.optimiser, "adam")}
+
+    def load_state(self, tensors: dict[str, torch.Tensor]):
+        self.network.load_state_dict(without_prefix("model", tensors))
+        load_optimiser_state(self.optimiser, "adam", tensors)
+
+    @property
+    def result(self) -> torch.nn.Module:
+        return self.network
+
+    def accuracy(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+        """Share of uint8 images (N, C, H, W) whose label is found."""
+        self.network.eval()
+        with torch.no_grad():
+            found = [
+                self.network(to_float(part.to(self.batches.device)))[1].argmax(1).cpu() for part in images.split(1000)
+            ]
+        self.network.train()
+        return float((torch.cat(found) == labels).float().mean())

@@ -1,0 +1,173 @@
+"""The paper's figures from tables, loss logs and samples, as PNG and SVG."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from surrodiff.data.grids import tile
+from surrodiff.planning.recipes import sidecar
+from surrodiff.report.rows import frame, paper_row, score_names, scores_of
+from surrodiff.report.tables import require_sources
+from surrodiff.store.losses import training_losses
+from surrodiff.store.runs import load_run, replacing, verified, write_text
+
+# The same numbers give the same file: no dates, no random ids, and margins set by hand: a solved layout can differ.
+_STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+# A point of Figure 4.3 is the mean of a tenth of the logged losses, and of no fewer than these. The paper's is of 1,000
+# steps, each of them logged; ours logs one in 50, and a mean of 20 of those would show little but their noise.
+WINDOWS, LEAST_WINDOW = 10, 10
+
+
+def figure_4_2(recipe: dict, results: Path) -> Figure:
+    """FID against parameters, sampling speed and train time, ours with 95 % intervals beside the paper's; the dotted
+    line is the least-squares line through the standard blocks."""
+    rows = frame({**recipe, "output": "table_4_3"}, results)
+    score = scores_of(recipe["rows"][0], results)[0]
+    distance = score_names(score["features"], score["num_samples"])["distance"]
+    unit, per_hour = ("hours", 1) if rows["train_hours"].max() >= 1 else ("seconds", 3600)
+    rows["train_time"] = rows["train_hours"] * per_hour
+    panels = [
+        ("parameters_m_by_paper", "paper_parameters_m", ["parameters, millions (of 2^20)"] * 2),
+        ("samples_per_second", "paper_samples_per_second", ["sampling speed, samples/s"] * 2),
+        ("train_time", "paper_train_hours", [f"train time, {unit}", "train time, hours"]),
+    ]
+    figure = Figure(figsize=(9, 10))
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.94, wspace=0.22, hspace=0.3)
+    axes = figure.subplots(3, 2)
+    for (ours, papers, labels), (left, right) in zip(panels, axes, strict=True):
+        _scatter(left, rows, ours, distance, labels[0], distance)
+        left.errorbar(rows[ours], rows[distance], rows[f"{distance}_interval"], fmt="none", ecolor="gray", zorder=0)
+        _scatter(right, rows, papers, "paper_fid", labels[1], "FID")
+    axes[0, 0].set_title(
+        f"ours, preset {results.name}: {score['data']}, {recipe['rows'][0]['of_steps']} training steps,\n"
+        f"{score['features']} features of {score['num_samples']} samples; bars: 95 % intervals"
+    )
+    axes[0, 1].set_title("the paper: CIFAR-10, 150,000 training steps,\nInception features of 50,000 samples; V100")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4)
+    return figure
+
+
+def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: str):
+    for number, row in rows.iterrows():
+        marker = "o" if row["block"] == "standard" else "s"
+        axis.scatter(row[x], row[y], s=60, marker=marker, color=f"C{number % 10}", label=row["architecture"])
+    standard = rows[rows["block"] == "standard"].dropna(subset=[x, y])
+    if standard[x].nunique() > 1:
+        slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
+        ends = np.array([standard[x].min(), standard[x].max()], dtype=float)
+        axis.plot(ends, slope * ends + offset, ":", color="gray", label="fit over standard blocks")
+    axis.margins(0.12)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+
+
+def figure_4_3(recipe: dict, results: Path) -> Figure:
+    """Training over the first third of its steps (the paper: 50,000 of 150,000): how low the loss at uniform t is, and
+    how smooth the objective that each setup minimises.
+
+    Above, means over a window of logged losses at uniform t, without weights, so that the setups compare; shaded, twice
+    the standard error of such a mean, from the spread within the window. Below, that spread of the objective itself,
+    weights included, relative to its mean: what importance sampling lowers. The spread is that of consecutive losses,
+    the root of half the mean square of their differences, so that the curve's own fall is not in it. Both axes are cut
+    to what lies wholly after the first quarter, since the first steps' losses would hide all else.
+    """
+    figure = Figure(figsize=(9, 8))
+    figure.subplots_adjust(left=0.12, right=0.98, bottom=0.15, top=0.95, hspace=0.08)
+    level, roughness = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    settled = {level: [], roughness: []}
+    for number, row in enumerate(recipe["rows"]):
+        run = row["runs"][0]["run"]
+        losses = training_losses(results, run)
+        losses = losses[losses["step"] <= max(row["of_steps"] / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
+        window = min(max(LEAST_WINDOW, len(losses) // WINDOWS), max(1, len(losses) // 2))
+        mean = losses.rolling(window).mean().iloc[window - 1 :]
+        spread = (losses.diff().pow(2) / 2).rolling(max(1, window - 1)).mean().pow(0.5).iloc[window - 1 :]
+        style = {"color": f"C{number % 10}", "linewidth": 1.5, "label": paper_row("table_4_4", row)["row"]}
+        error = 2 * spread["loss_uniform_t"] / window**0.5
+        low, high = mean["loss_uniform_t"] - error, mean["loss_uniform_t"] + error
+        level.plot(mean["step"], mean["loss_uniform_t"], **style)
+        level.fill_between(mean["step"], low, high, color=style["color"], alpha=0.15, linewidth=0)
+        relative = 100 * spread["loss"] / mean["loss"]
+        roughness.plot(mean["step"], relative, **style)
+        after = losses["step"].shift(window - 1).iloc[window - 1 :] > losses["step"].iloc[-1] / 4
+        settled[level].append(mean["loss_uniform_t"][after])
+        settled[roughness].append(relative[after])
+        if number == 0:
+            _, config, _ = load_run(results, "models", run)
+            data = load_run(results, "data", config["data"])[2]["source"]
+            every = losses["step"].iloc[-1] // len(losses)
+    level.set_xlim(left=0)
+    _cut(level, settled[level])
+    _cut(roughness, settled[roughness], lowest=0)
+    level.set_title(f"Training over the first third of its steps, preset {results.name}: {data}")
+    level.set_ylabel("loss at uniform t, mean over pixels\n(axis cut to what lies after the first quarter)")
+    roughness.set_ylabel("spread of the objective, %\n(standard deviation / mean)")
+    roughness.set_xlabel(
+        f"training step; a point is the mean of {window} losses, one every {every} steps\n"
+        "shaded: two standard errors of that mean, by the spread of the losses in it"
+    )
+    figure.legend(*level.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def _cut(axis, curves: list[pd.Series], lowest: float | None = None):
+    """Limit an axis to the values of `curves`, or from `lowest` to the highest of them, with a margin."""
+    values = pd.concat(curves).dropna()
+    if len(values):
+        bottom, top = (values.min() if lowest is None else lowest), values.max()
+        margin = max(0.15 * (top - bottom), 0.01 * top) or 1.0
+        axis.set_ylim(bottom - (margin if lowest is None else 0), top + margin)
+
+
+def figure_4_4(recipe: dict, results: Path, pairs: int = 24, columns: int = 6) -> Figure:
+    """The surrogate's samples and what the diffusion makes of them from t_mid on, side by side."""
+    halves = []
+    for name in ("surrogate", "refined"):
+        path, _, record = load_run(results, "samples", recipe[name]["sample"])
+        images = np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:pairs]
+        halves.append(np.stack([_enlarged(image) for image in images]))
+    halves[0] = np.pad(halves[0], ((0, 0), (0, 0), (0, 0), (0, 2)), constant_values=255)
+    together = np.pad(np.concatenate(halves, 3), ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=255)
+    picture = tile(together, columns)
+    height = 9 * picture.shape[0] / picture.shape[1]
+    figure = Figure(figsize=(9, height + 0.5))
+    axis = figure.add_axes((0, 0, 1, height / (height + 0.5)))
+    axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
+    axis.axis("off")
+    size = images.shape[-1]
+    axis.set_title(
+        f"Pairs: SNGAN's sample on the left, refined from t_mid = {recipe['t_mid']} (T = {recipe['T']}) on the right\n"
+        f"preset {results.name}; {size}x{size} pixels, enlarged bicubically",
+        fontsize=9,
+    )
+    return figure
+
+
+def _enlarged(image: np.ndarray, least: int = 96) -> np.ndarray:
+    """A uint8 image (C, S, S) enlarged by a whole factor to `least` pixels or more. Bicubic, because squares hide the
+    strokes of so few pixels."""
+    size = image.shape[-1]
+    side = size * -(-least // size)
+    planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC) for plane in image]
+    return np.stack(planes)
+
+
+def write(recipe: dict, results: Path):
+    """Draw a recipe's figure as PNG and SVG, and write the recipe itself, into `results`/figures.
+
+    Raises UserError before anything is written if a run that the recipe names is not complete.
+    """
+    require_sources(recipe, results)
+    folder, name = results / "figures", recipe["output"]
+    draw = {"figure_4_2": figure_4_2, "figure_4_3": figure_4_3, "figure_4_4": figure_4_4}[name]
+    with mpl.rc_context(_STYLE):
+        figure = draw(recipe, results)
+        with replacing(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+        with replacing(folder / f"{name}.svg") as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+    write_text(folder / f"{name}.json", sidecar(recipe, results))

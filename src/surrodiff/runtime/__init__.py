@@ -1,0 +1,1 @@
+"""What work runs on: devices, processes, locks, signals, random numbers."""

@@ -1,0 +1,1 @@
+"""What makes runs, a module a stage; all of them by name; what runs cost."""

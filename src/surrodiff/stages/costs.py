@@ -1,0 +1,382 @@
+"""What the runs of a preset cost: how much work each is, and how long a unit of work takes, by what is already there.
+
+Finished runs, running ones and kept measurements (see timing.unit_seconds) tell the seconds of a unit. No torch here:
+the workflow tells the time left when it starts a job. That is never worth an error: what cannot be read is left out.
+"""
+
+import csv
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from surrodiff.planning.plan import Plan, Run, canonical, timed
+from surrodiff.store.runs import work_folder, write_json
+
+KEPT = Path("logs/costs.json")  # measured seconds of units, of one machine, so beside its logs
+SPLITS = {"digits": (1437, 360), "cifar10": (50_000, 10_000)}  # training and held-out images, before `data` is made
+# Passes of a reference over as many images as the held-out split has: itself, a part of the training split, and the
+# copies of `damage`.
+HELD_OUT_PASSES = 9.4
+MOST = 1e15  # of any number in a record: more is damage
+# What reading a file raises that is not there, or that holds something else than what we wrote.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work that takes equally long wherever it occurs on a machine: a `train_step` of a model, an
+    `evaluation` of a network in sampling, for one image, or the `score` of one image; `config` is JSON."""
+
+    kind: str
+    config: str
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds of a unit, and how they are known."""
+
+    seconds: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A run's whole seconds, None where a unit's are unknown, the share of it that is done, and how that is known."""
+
+    run: Run
+    seconds: float | None
+    done: float
+    basis: str
+
+    @property
+    def left(self) -> float:
+        return (1 - self.done) * (self.seconds or 0)
+
+
+def _train_step(model: dict, channels: int) -> Unit:
+    if model["kind"] == "classifier":
+        keep = ("kind", "image_size", "channels_in", "channels", "batch_size")
+        return Unit("train_step", canonical({key: model[key] for key in keep}))
+    return Unit("train_step", canonical({**model, "channels": channels}))
+
+
+def _evaluation(model: dict, channels: int, precision: str) -> Unit:
+    # A generator samples as it was trained (see stages.samples).
+    precision = model["precision"] if model["kind"] == "sngan" else precision
+    keep = ("kind", "image_size", "network", "z_dim", "generator_channels")
+    own = {key: model[key] for key in keep if key in model}
+    return Unit("evaluation", canonical({**own, "channels": channels, "precision": precision}))
+
+
+def _score(reference: dict, plan: Plan) -> Unit:
+    data = plan.runs[plan.data].config
+    own = {key: value for key, value in reference.items() if key != "data"}
+    own |= {key: data[key] for key in ("channels", "image_size")}
+    if "run" in own["features"]:
+        own["classifier"] = plan.runs[own["features"]["run"]].config
+    return Unit("score", canonical(own))
+
+
+def _number(value) -> float:
+    """A number of a record as a float; raises ValueError or OverflowError for what is none of ours."""
+    if type(value) not in (int, float) or not 0 <= float(value) < MOST:
+        raise ValueError("no number from 0")
+    return float(value)
+
+
+class Costs:
+    """The costs of a plan's runs under `results`; of records only those of `machine` count, if one is given.
+
+    damaged: the files that are there and cannot be read; their runs count as not made.
+    """
+
+    def __init__(self, plan: Plan, results: Path, machine: str | None = None):
+        self.plan, self.results, self.machine = plan, results, machine
+        self.channels = plan.runs[plan.data].config["channels"]
+        self.damaged: list[Path] = []
+        self.records = {run_id: found for run_id, run in plan.runs.items() if (found := self._record(run)) is not None}
+        self.scored: dict[str, dict] = {}  # by the id of a sample run, the record of its score
+        for run_id in plan.of_stage("scores"):
+            if run_id in self.records:
+                self.scored.setdefault(plan.runs[run_id].config["sample"], self.records[run_id])
+        self.rates = self._kept() | self._recorded()
+
+    def _record(self, run: Run) -> dict | None:
+        file = self.results / run.stage / run.id / "record.json"
+        record = self._read(file)
+        if record is not None and not isinstance(record, dict):
+            self.damaged.append(file)
+            return None
+        return record
+
+    def _read(self, file: Path):
+        """A JSON file's value, or None."""
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UNREADABLE:
+            self.damaged.append(file)
+            return None
+
+    def _kept(self) -> dict[Unit, Rate]:
+        file = self.results / KEPT
+        kept = self._read(file)
+        if kept is None:
+            return {}
+        try:
+            if self.machine not in (None, kept["machine"]):
+                return {}
+            return {Unit(str(k), str(c)): Rate(_number(seconds), str(basis)) for k, c, seconds, basis in kept["units"]}
+        except UNREADABLE:
+            self.damaged.append(file)
+            return {}
+
+    def _model(self, part: dict) -> dict:
+        return self.plan.runs[part["run"]].config
+
+    def work(self, run: Run) -> Counter[Unit] | None:
+        """How many of which units a run is made of; None while the number of pictures is unknown."""
+        config, found = run.config, Counter()
+        match run.stage:
+            case "models":
+                steps = config["steps"] if config["kind"] == "classifier" else config["training"]["steps"]
+                model = config if config["kind"] == "classifier" else timed(config)
+                found[_train_step(model, self.channels)] += steps
+            case "references":
+                images = self._images()
+                if images is None:
+                    return None
+                found[_score(config, self.plan)] += round(images[0] + HELD_OUT_PASSES * images[1])
+            case "samples":
+                for part, evaluations in self._evaluations(config):
+                    model = timed(self._model(part))
+                    unit = _evaluation(model, self.channels, config["precision"])
+                    found[unit] += evaluations * config["num_samples"]
+            case "scores":
+                reference, sample = (self.plan.runs[config[key]].config for key in ("reference", "sample"))
+                found[_score(reference, self.plan)] += sample["num_samples"]
+            case "likelihoods":
+                model = self._model(config["model"])
+                unit = _evaluation(timed(model), self.channels, config["precision"])
+                found[unit] += model["diffusion"]["T"] * config["num_images"]
+            case "timings":
+                rounds = config["rounds"] + 1
+                for model in {canonical(config[key]): config[key] for key in ("model", "baseline")}.values():
+                    found[_train_step(model, self.channels)] += rounds * config["train_steps"]
+                    unit = _evaluation(model, self.channels, config["sampling_precision"])
+                    found[unit] += rounds * config["sampling_steps"] * config["batch_size"]
+        return found
+
+    def _images(self) -> tuple[int, int] | None:
+        record = self.records.get(self.plan.data, {})
+        with suppress(*UNREADABLE):
+            return int(_number(record["train_images"])), int(_number(record["held_out_images"]))
+        return SPLITS.get(self.plan.runs[self.plan.data].config["source"])
+
+    def _evaluations(self, sample: dict) -> list[tuple[dict, int]]:
+        """The models of a sampler and how often each is evaluated for an image (see the room sampling)."""
+        made, surrogate = sample["model"], sample["surrogate"]
+        if not surrogate:
+            return [(made, self._model(made)["diffusion"]["T"])]
+        t_mid, model = surrogate["t_mid"], self._model(surrogate)
+        estimate = model["kind"] == "ddpm" and t_mid > 0 and surrogate["handover"] == "x0"
+        own = model["diffusion"]["T"] - t_mid + estimate if model["kind"] == "ddpm" else 1
+        return [(surrogate, own)] + ([(made, t_mid)] if made else [])
+
+    def _recorded(self) -> dict[Unit, Rate]:
+        """Rates of finished and running runs; what comes later here, or was finished later, counts."""
+        found: dict[Unit, Rate] = {}
+        for stage in ("timings", "likelihoods", "samples", "references", "scores", "models"):
+            records = [(run_id, self.records[run_id]) for run_id in self.plan.of_stage(stage) if run_id in self.records]
+            for run_id, record in sorted(records, key=lambda made: _provenance(made[1], "finished")):
+                if self.machine in (None, _provenance(record, "device")):
+                    with suppress(*UNREADABLE):
+                        found |= {
+                            unit: Rate(_number(seconds), "finished runs")
+                            for unit, seconds in self._seconds(self.plan.runs[run_id], record)
+                        }
+        for run in self.plan.runs.values():
+            if run.stage == "models" and run.id not in self.records:
+                step, seconds = self._trained(run)
+                units = self.work(run)
+                if step and units:
+                    found.setdefault(next(iter(units)), Rate(seconds / step, "its own steps so far"))
+        return found
+
+    def _seconds(self, run: Run, record: dict) -> Iterator[tuple[Unit, float]]:
+        """Units of which a finished run tells the seconds."""
+        units = list(self.work(run) or ())
+        match run.stage:
+            case "models":
+                yield units[0], _number(record["train_seconds"]) / _number(record["step"])
+            case "references":
+                images = _number(record["train_images"]) + HELD_OUT_PASSES * _number(record["held_out_images"])
+                yield _score(run.config, self.plan), _number(record["seconds"]) / images
+            case "samples" if len(units) == 1 and record["sampled_now"]:
+                made = _number(record["sampled_now"]) * _number(record["evaluations_per_sample"])
+                yield units[0], _number(record["sample_seconds"]) / made
+            case "scores":
+                yield units[0], _number(record["score_seconds"]) / _number(record["num_samples"])
+            case "likelihoods" if record["evaluated_now"]:
+                made = _number(record["evaluated_now"]) * _number(record["T"])
+                yield units[0], _number(record["seconds"]) / made
+            case "timings":
+                for unit, what in zip(units, ("train_step_seconds", "evaluation_seconds_per_image"), strict=False):
+                    yield unit, record["model"][what]
+
+    def _trained(self, run: Run) -> tuple[int, float]:
+        """The last logged step of an unfinished training and its seconds so far."""
+        try:
+            with open(work_folder(self.results, run.stage, run.id) / "losses.csv", newline="") as file:
+                *_, last = csv.DictReader(file)
+            return int(_number(int(last["step"]))), _number(float(last["seconds"]))
+        except UNREADABLE:  # none yet, or cut in the middle of a line
+            return 0, 0.0
+
+    def _share(self, run: Run) -> float:
+        """How much of a run is done."""
+        if run.id in self.records:
+            return 1.0
+        if run.id in self.scored:
+            return 1.0  # and may be deleted
+        folder, config = work_folder(self.results, run.stage, run.id), run.config
+        if run.stage == "models":
+            (steps,) = self.work(run).values()
+            return min(1.0, self._trained(run)[0] / steps)
+        if run.stage == "samples":
+            data = self.plan.runs[self.plan.data].config
+            size = data["image_size"] if config["surrogate"] else self._model(config["model"])["image_size"]
+            return min(1.0, _rows(folder, "samples", data["channels"] * size**2) / config["num_samples"])
+        if run.stage == "likelihoods":
+            terms = self._model(config["model"])["diffusion"]["T"] + 1
+            return min(1.0, _rows(folder, "terms", 8 * terms) / config["num_images"])
+        return 0.0
+
+    def _took(self, run: Run) -> float | None:
+        """The seconds that a finished run took, where its record tells."""
+        key = {"models": "train_seconds", "samples": "sample_seconds", "scores": "score_seconds"}
+        record = self.records.get(run.id) or self.scored.get(run.id, {})
+        with suppress(*UNREADABLE):
+            return _number(record[key.get(run.stage, "seconds")])
+        return None
+
+    def cost(self, run: Run) -> Cost:
+        """What a run takes, or took if it is finished."""
+        done, took = self._share(run), self._took(run)
+        if took is not None:
+            return Cost(run, took, done, "took")
+        units = self.work(run)
+        if units is None or not units.keys() <= self.rates.keys():
+            return Cost(run, None, done, "unknown")
+        seconds = math.fsum(count * self.rates[unit].seconds for unit, count in units.items())
+        return Cost(run, seconds, done, ", ".join(dict.fromkeys(self.rates[unit].basis for unit in units)))
+
+    def all(self) -> list[Cost]:
+        """Of every run but the data's, which is reading files."""
+        return [self.cost(run) for run in self.plan.runs.values() if run.stage != "data"]
+
+    def keep(self, unit: Unit, rate: Rate):
+        """Keep a measured rate, for later and for the workflow's messages."""
+        kept = {**self._kept(), unit: rate}
+        units = [[unit.kind, unit.config, rate.seconds, rate.basis] for unit, rate in kept.items()]
+        write_json(self.results / KEPT, {"machine": self.machine, "units": units})
+        self.rates[unit] = rate
+
+    def unknown(self) -> list[Unit]:
+        """Units of unfinished runs whose seconds nothing tells yet."""
+        units = [unit for cost in self.all() if cost.done < 1 for unit in self.work(cost.run) or ()]
+        return [unit for unit in dict.fromkeys(units) if unit not in self.rates]
+
+
+def _rows(folder: Path, name: str, row_bytes: int) -> int:
+    """How many rows of an array are in its part files (see store.parts), each beside its number and its checksum."""
+    total = 0
+    for file in folder.glob(f"{name}-*.part"):
+        with suppress(OSError):  # the job that writes them may just have put them together
+            total += file.stat().st_size
+    return total // (8 + 8 + row_bytes)
+
+
+def _provenance(record: dict, key: str) -> str:
+    """What a record says of where and when it was made; empty if it does not."""
+    with suppress(*UNREADABLE):
+        return str(record["provenance"][key])
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 12 min, 3.4 h, 5.2 days."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds / size < most:
+            return f"{seconds / size:.{int(unit == 'h')}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def report(costs: list[Cost]) -> str:
+    """All runs as a table, and the sums of each stage."""
+    import pandas as pd
+
+    runs = [
+        {
+            "stage": cost.run.stage,
+            "run": cost.run.id,
+            "done": f"{cost.done:.0%}" if cost.done else "",
+            "time": "unknown" if cost.seconds is None else duration(cost.seconds),
+            "by": cost.basis,
+        }
+        for cost in costs
+    ]
+    stages = {cost.run.stage: [c for c in costs if c.run.stage == cost.run.stage] for cost in costs} | {"all": costs}
+    sums = [
+        {
+            "stage": stage,
+            "runs": len(part),
+            "done": sum(cost.done == 1 for cost in part),
+            "of unknown time": sum(cost.seconds is None for cost in part),
+            "time": duration(sum(cost.seconds or 0 for cost in part)),
+            "left": duration(sum(cost.left for cost in part)),
+        }
+        for stage, part in stages.items()
+    ]
+    return "\n\n".join(pd.DataFrame(rows).to_string(index=False) for rows in (runs, sums))
+
+
+def time_left(plan: Plan, results: Path) -> str:
+    """How much of the preset is left, in one line, by what is there and without measuring anything."""
+    costs = Costs(plan, results).all()
+    left = [cost for cost in costs if cost.done < 1]
+    unknown = sum(cost.seconds is None for cost in left)
+    done, work = len(costs) - len(left), duration(sum(cost.left for cost in left))
+    text = f"{done} of {len(costs)} runs done"
+    if unknown < len(left) or not left:
+        text += f", about {work} of work left"
+    return text + (f", {unknown} runs of unknown time: see `surrodiff plan`" if unknown else "")
+
+
+class TimeLeft:
+    """The text of `time_left` for a workflow's messages: formatted when it is shown.
+
+    An estimate reads every record. So that messages cost a small share of a workflow's time however many runs it has,
+    the text stays the same until 20 times as long has passed as the last estimate took.
+    """
+
+    def __init__(self, plan: Plan, results: Path, clock: Callable[[], float] = time.monotonic):
+        self._plan, self._results, self._clock = plan, results, clock
+        self._text, self._valid_until = "", -math.inf
+
+    def __str__(self) -> str:
+        start = self._clock()
+        if start >= self._valid_until:
+            self._text = time_left(self._plan, self._results)
+            end = self._clock()
+            self._valid_until = end + 20 * (end - start)
+        return self._text
+
+    def __repr__(self) -> str:  # what Snakemake keeps of a parameter must not change
+        return "TimeLeft()"

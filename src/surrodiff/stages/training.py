@@ -1,0 +1,156 @@
+"""The one training loop: steps, log, snapshots, checkpoints, exact resume."""
+
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from surrodiff import networks
+from surrodiff.data import sources
+from surrodiff.errors import UserError
+from surrodiff.kinds import KINDS
+from surrodiff.kinds.weights import snapshot_name
+from surrodiff.planning.plan import Run
+from surrodiff.runtime import devices, distributed, stopping
+from surrodiff.runtime.stopping import Stopped
+from surrodiff.store import provenance, tensors
+from surrodiff.store.losses import LOSSES, LossLog, parse
+from surrodiff.store.runs import RunFolder, open_run
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG_ROWS = "log.rows"  # the log's rows among a checkpoint's tensors
+
+
+def train(run: Run, results: Path, device: torch.device, execution: dict) -> dict:
+    """Train the model of a run, or go on from its checkpoint, or find it trained; returns its record.
+
+    execution: the preset's block; beyond rounding it does not change the weights.
+    Raises UserError if the loss is not finite (the last checkpoint stays), if the checkpoint is damaged or of another
+    configuration, if a batch has fewer images than the job has processes, or if another job trains this run.
+    """
+    # What SNGAN's and the classifier's steps do depends on the batch as a whole: the first process trains them alone.
+    together = run.config["kind"] == "ddpm"
+    with open_run(results, run, together) as folder:
+        if folder.record is None:
+            with stopping.after_the_step():
+                _fit(run, folder, results, device, execution, together)
+        folder.mark_done()
+        return folder.record
+
+
+def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execution: dict, together: bool):
+    config, first = run.config, distributed.rank() == 0
+    arrays, _ = sources.load(results, config["data"])
+    trainer = KINDS[config["kind"]](config, arrays["train_images"], arrays["train_labels"], device, execution)
+    if together and trainer.training.batch_size < distributed.world():
+        raise UserError(
+            f"training.batch_size: {trainer.training.batch_size} images are too few for {distributed.world()} processes"
+        )
+    steps = trainer.training.steps
+    snapshot_every = getattr(trainer.training, "snapshot_every", steps)
+    snapshots = range(snapshot_every, steps + 1, snapshot_every)
+    start, elapsed, log = _resume(trainer, folder.path, run, first)
+    if first:
+        _check_snapshots(folder.path, run, [step for step in snapshots if step <= start])
+    progress = devices.Progress(f"train {run.id}", steps, "steps", start)
+    began = time.monotonic() - elapsed
+    saved, watched = start, torch.zeros((), device=device)
+    for step in range(start + 1, steps + 1):
+        metrics = trainer.step(step)
+        # A sum keeps any NaN or infinity until it is looked at, so that no step has to wait for the device.
+        watched += sum(metrics.values())
+        # All processes stop after the same step.
+        stop = distributed.any_of(stopping.asked()) if together else stopping.asked()
+        snapshot_due = step in snapshots
+        checkpoint_due = stop or snapshot_due or step == steps or step % execution["checkpoint_every"] == 0
+        log_due = step == steps or step % execution["log_every"] == 0
+        note = ""
+        if checkpoint_due or log_due:
+            _check_finite(watched, step, saved, folder.path)
+            folder.check()
+        if log_due:
+            row = {name: float(value) for name, value in {**metrics, **trainer.log(step)}.items()}
+            if first:
+                log.add({"step": step, **row, "seconds": round(time.monotonic() - began, 3)})
+            note = f"loss {row['loss']:.4g}"
+        if first and snapshot_due:
+            tensors.save(folder.path / snapshot_name(step), trainer.result.state_dict(), run=run.id, step=str(step))
+        if checkpoint_due:
+            if first:
+                _save_checkpoint(trainer, folder.path, run, step, time.monotonic() - began, log)
+            saved = step
+        progress.advance(1, note)
+        if stop and step < steps:
+            kept = f"the checkpoint of step {step} of {steps} of {run.id} is written; the same command resumes there"
+            raise Stopped(stop, kept)
+    progress.close()
+    record = {
+        "step": steps,
+        "train_seconds": time.monotonic() - began,
+        "parameters": networks.trainable_parameters(trainer.result),
+        "provenance": provenance.describe(device, trainer.precision),
+    }
+    if config["kind"] == "ddpm":
+        record["parameters_by_paper"] = networks.parameters_by_paper(record["parameters"], config)
+    if config["kind"] == "classifier":
+        record["classes"] = trainer.classes
+        record["held_out_accuracy"] = trainer.accuracy(arrays["held_out_images"], arrays["held_out_labels"])
+    if first:
+        _check_snapshots(folder.path, run, snapshots)
+    folder.finish(record, [*map(snapshot_name, snapshots), CHECKPOINT, LOSSES])
+
+
+def _check_snapshots(path: Path, run: Run, steps):
+    """Raise UserError if the weights of a step that is done are not whole: no later step would bring them back."""
+    for step in steps:
+        file = path / snapshot_name(step)
+        _, metadata = tensors.load(file)
+        if metadata != {"run": run.id, "step": str(step)}:
+            raise UserError(f"{file}: is not of step {step} of {run.id}; restore it, or delete {path} to train anew")
+
+
+def _check_finite(watched: torch.Tensor, step: int, saved: int, path: Path):
+    if not math.isfinite(watched.item()):
+        kept = f"the checkpoint of step {saved} stays" if saved else "there is no checkpoint yet"
+        raise UserError(
+            f"{path}: the loss or its gradient stopped being finite between steps {saved} and {step}; {kept}. "
+            "Lower training.learning_rate, or write precision: float32"
+        )
+
+
+def _save_checkpoint(trainer, path: Path, run: Run, step: int, elapsed: float, log: LossLog):
+    metadata = {"run": run.id, "step": str(step), "elapsed": repr(elapsed), "precision": trainer.precision}
+    if log.rows:
+        metadata["log_columns"] = ",".join(log.columns)
+    rows = torch.tensor(log.rows, dtype=torch.float64)
+    tensors.save(path / CHECKPOINT, {**trainer.state(), LOG_ROWS: rows}, **metadata)
+
+
+def _resume(trainer, path: Path, run: Run, first: bool) -> tuple[int, float, LossLog | None]:
+    """Put the checkpoint's state into the trainer; returns its step and the seconds trained so far, or zeros, and the
+    log as it was then, which only the first process has."""
+    checkpoint, losses = path / CHECKPOINT, path / LOSSES
+    if not checkpoint.exists():
+        return 0, 0.0, LossLog(losses, [], []) if first else None
+    state, metadata = tensors.load(checkpoint)
+    if metadata.get("run") != run.id:
+        raise UserError(f"{checkpoint}: is of {metadata.get('run')}, not of {run.id}; move it away to start anew")
+    try:
+        step, elapsed = int(metadata["step"]), float(metadata["elapsed"])
+        rows = state.pop(LOG_ROWS, None)
+        trainer.load_state(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{checkpoint}: does not fit this version's network and training ({' '.join(str(error).split())[:200]}); "
+            f"go back to the version that wrote it, or move it away to start anew"
+        ) from None
+    # On another machine `auto` may mean another one, and a training should not be half and half.
+    trainer.precision = metadata.get("precision", trainer.precision)
+    distributed.print_rank0(f"train {run.id}: going on from step {step}")
+    log = None
+    if first and rows is None:  # an earlier version's, whose log is in the file alone
+        log = LossLog(losses, *parse(losses, until=step))
+    elif first:
+        log = LossLog(losses, metadata.get("log_columns", "").split(","), rows.tolist())
+    return step, elapsed, log
