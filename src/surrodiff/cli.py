@@ -30,8 +30,8 @@ examples, in the folder that holds params.yaml:
   surrodiff plan --preset paper           what each job costs on this machine, and what is done
   surrodiff data digits                   the images (the data source's name)
   surrodiff train Default                 a model of the preset
-  surrodiff sample Default_300            a model's samples after 300 steps; SNGAN_t15: Surrogate Diffusion
-  surrodiff score Default_300             their Frechet distance and Inception Score
+  surrodiff sample Default_750            a model's samples after 750 steps; SNGAN_t15: Surrogate Diffusion
+  surrodiff score Default_750             their Frechet distance and Inception Score
   surrodiff table table_4_1               a table from its scores
 """
 

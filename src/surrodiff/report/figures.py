@@ -96,16 +96,15 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
         after = losses["step"].shift(window - 1).iloc[window - 1 :] > losses["step"].iloc[-1] / 4
         settled[level].append(mean["loss_uniform_t"][after])
         settled[roughness].append(relative[after])
-        if number == 0:
-            _, config, _ = load_run(results, "models", run)
-            data = load_run(results, "data", config["data"])[2]["source"]
-            every = losses["step"].iloc[-1] // len(losses)
     level.set_xlim(left=0)
     _cut(level, settled[level])
     _cut(roughness, settled[roughness], lowest=0)
-    level.set_title(f"Training over the first third of its steps, preset {results.name}: {data}")
+    _, config, _ = load_run(results, "models", run)
+    data = load_run(results, "data", config["data"])[2]
+    level.set_title(f"Training over the first third of its steps, preset {results.name}: {data['source']}")
     level.set_ylabel("loss at uniform t, mean over pixels\n(axis cut to what lies after the first quarter)")
     roughness.set_ylabel("spread of the objective, %\n(standard deviation / mean)")
+    every = losses["step"].iloc[-1] // len(losses)
     roughness.set_xlabel(
         f"training step; a point is the mean of {window} losses, one every {every} steps\n"
         "shaded: two standard errors of that mean, by the spread of the losses in it"
