@@ -300,7 +300,7 @@ def test_a_finished_run_is_found(own_results, run_named, cpu, monkeypatch):
 def test_a_number_of_images_that_cannot_be_had_is_told(own_results, run_named, cpu, count):
     run = bound_run(run_named, num_images=count)
     message = refusal(likelihood.likelihood, run, own_results, cpu, 64)
-    assert message == f"likelihood.num_images: must be from 2 to the 360 held-out pictures, got {count}"
+    assert message == f"likelihood.num_images: must be from 2 to the 360 held-out images, got {count}"
 
 
 def test_a_model_without_a_bound_is_told(own_results, run_named, cpu):

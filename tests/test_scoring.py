@@ -139,7 +139,7 @@ def test_a_score_says_every_distance_to_both_splits(results, plan, run_named, cp
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("is_splits", 361, "scoring.is_splits: 361 is too many for 360 held-out pictures"),
+        ("is_splits", 361, "scoring.is_splits: 361 is too many for 360 held-out images"),
         ("kid_subset_size", 361, "scoring.kid_subset_size: 361 is too many"),
         ("neighbours", 360, "scoring.neighbours: 360 is too many"),
     ],

@@ -23,7 +23,7 @@ from surrodiff.store.runs import cache_folder, shared
 
 EXAMPLES = """\
 Each command does one step of the workflow for one run, named by params.yaml; `snakemake --cores all` does them all in
-order. A finished run is found, not made again; an interrupted one goes on where it was.
+order. A finished run is found, not made again; an interrupted one resumes where it stopped.
 
 examples, in the folder that holds params.yaml:
   surrodiff models --preset paper         what would be trained
@@ -116,7 +116,7 @@ def _params(args) -> params.Params:
     if "loaded" not in args:
         loaded = params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
         args.loaded = identity.identified(loaded)
-        if args.command != "make":  # which the workflow calls, and the workflow has told them
+        if args.command != "make":  # which the workflow calls, and the workflow has printed them
             for warning in params.warnings(args.loaded, str(args.params)):
                 distributed.print_rank0(warning)
     return args.loaded
@@ -152,7 +152,7 @@ def _results(args) -> Path:
 
 @contextlib.contextmanager
 def _logging(path: Path):
-    """Append progress, warnings and errors to a log; an error goes on to be told on the terminal, too."""
+    """Append progress, warnings and errors to a log; an error is then reported on the terminal, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     with file as log, contextlib.redirect_stderr(log):
@@ -362,8 +362,8 @@ def _failed(message: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 for an error that is told in one line, 143 or 130 if it was stopped by
-    SIGTERM or SIGINT."""
+    """Run a command; returns the exit code: 0, 1 for an error that is reported in one line, 143 or 130 if it was
+    stopped by SIGTERM or SIGINT."""
     args = _parser().parse_args(argv)
     try:
         with stopping.watched():

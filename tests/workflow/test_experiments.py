@@ -55,7 +55,7 @@ def test_an_interrupted_experiment_resumes(longer, options):
     assert (work / "checkpoint.safetensors").exists()
     longer.succeed(*command)
     log = (longer.results / f"logs/models/{work.name}.log").read_text()
-    assert f"train {work.name}: going on from step" in log
+    assert f"train {work.name}: resuming from step" in log
     assert log.count("60/60 steps") == 1
     assert (work / "record.json").exists()
 

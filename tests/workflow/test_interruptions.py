@@ -95,7 +95,7 @@ def test_the_same_command_goes_on_whatever_was_killed(longer, killed):
     (folder,) = after.keys() - before.keys()
     log = (longer.results / f"logs/models/{folder}.log").read_text()
     if killed in ("trainer", "all at once"):
-        assert f"train {folder}: going on from step" in log
+        assert f"train {folder}: resuming from step" in log
         assert len(re.findall(r"(?m)^[\d-]+ [\d:]+ process \d+ on ", log)) == 2, "each attempt leaves its log"
     assert log.count("60/60 steps") == 1
     longer.succeed("dvc", "repro")

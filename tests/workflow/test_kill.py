@@ -79,7 +79,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(longer, name):
         assert not folder.exists(), "where DVC and readers look, there is nothing unfinished"
     resumed = longer.surrodiff("train", name)
     assert resumed.returncode == 0, resumed.stdout
-    assert "going on from step" in resumed.stdout
+    assert "resuming from step" in resumed.stdout
 
     for file in ("checkpoint.safetensors", *(f"weights-{step}.safetensors" for step in (16, 32, 48))):
         expected, found = load_file(whole / file), load_file(folder / file)
@@ -189,7 +189,7 @@ def test_a_stopped_training_resumes_at_the_very_step(longer, number):
     assert found, line
     resumed = longer.surrodiff("train", "Default")
     assert resumed.returncode == 0, resumed.stdout
-    assert f"train {found[2]}: going on from step {found[1]}" in resumed.stdout
+    assert f"train {found[2]}: resuming from step {found[1]}" in resumed.stdout
     log = (longer.results / "models" / found[2] / "losses.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in log] == ["step", *map(str, range(2, 49, 2))]
 

@@ -63,7 +63,7 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torc
     assert not folder.exists()
     resumed = longer.surrodiff("train", "Default")
     assert resumed.returncode == 0, resumed.stdout
-    assert "going on from step" in resumed.stdout
+    assert "resuming from step" in resumed.stdout
     expected, found = (load_file(path / "weights-48.safetensors") for path in (whole, folder))
     assert all(found[key].allclose(value, atol=2e-3) for key, value in expected.items())
 
@@ -96,4 +96,4 @@ def test_a_stopped_job_writes_one_checkpoint_and_resumes_there(longer):
     step = re.search(r"stopped by SIGTERM: the checkpoint of step (\d+) of 48 of Default-\w+ is written", line)[1]
     resumed = longer.surrodiff("train", "Default")
     assert resumed.returncode == 0, resumed.stdout
-    assert f"going on from step {step}" in resumed.stdout
+    assert f"resuming from step {step}" in resumed.stdout

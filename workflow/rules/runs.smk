@@ -70,7 +70,7 @@ rule sample_and_score:
         RUN_COMMAND
 
 
-# Only for pictures, where the score is there and the samples are not, as after `dvc pull`: they come back from models and
+# Only for figures, where the score is there and the samples are not, as after `dvc pull`: they come back from models and
 # seeds.
 rule sample:
     input:

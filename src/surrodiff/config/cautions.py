@@ -1,4 +1,4 @@
-"""What a preset says that is allowed and most likely a slip: told before work begins, which goes on all the same."""
+"""What a preset says that is allowed and most likely a slip: a warning before work begins, which continues."""
 
 from collections.abc import Iterator
 
@@ -49,7 +49,7 @@ def _of_model(model: DDPM | SNGAN) -> Iterator[str]:
 
 
 def _of_models(preset: Preset) -> Iterator[str]:
-    """A warning about a block that several models share is told once, with the first of them."""
+    """A warning about a block that several models share is printed once, with the first of them."""
     names: dict[str, list[str]] = {}
     for name, model in preset.models.items():
         found = [*_of_model(model)]

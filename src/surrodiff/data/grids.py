@@ -1,4 +1,4 @@
-"""Many images as one picture."""
+"""Many images as one image, in rows and columns."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ class Batches:
         return self._orders[epoch]
 
     def indices(self, number: int, size: int) -> torch.Tensor:
-        """Indices int64 (size,) of batch `number` = 0, 1, ...: a slice of the endless sequence of shuffled epochs."""
+        """Indices int64 (size,) of batch `number` = 0, 1, ...: a slice of the infinite sequence of shuffled epochs."""
         first, n = number * size, len(self.images)
         parts = []
         for epoch in range(first // n, (first + size - 1) // n + 1):

@@ -12,7 +12,7 @@ from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_sta
 class ClassifierTrainer:
     """Adam on the cross-entropy of the labelled training split.
 
-    Raises UserError if the pictures have a single label: a classifier then has nothing to learn.
+    Raises UserError if the images have a single label: a classifier then has nothing to learn.
     """
 
     def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
@@ -20,7 +20,7 @@ class ClassifierTrainer:
         self.classes = int(labels.max()) + 1
         if len(labels.unique()) < 2:
             raise UserError(
-                "presets.*.scoring.features: `classifier` needs pictures in class folders; these have one label. "
+                "presets.*.scoring.features: `classifier` needs images in class folders; these have one label. "
                 "Sort them into folders, or write `features: inception`"
             )
         seed = self.training.seed

@@ -197,15 +197,15 @@ def build(params: Params) -> Plan:
             for r in plan.tables["table_4_4"]
         ]
     }
-    pictures = {
+    images = {
         r["t_mid"]: {"score": score, "sample": plan.runs[score].config["sample"]}
         for r in plan.tables["table_4_5"]
         if preset.models[r["model"]].kind == "sngan"
         for score in [r["runs"][0]["score"]]
     }
-    later = sorted(t_mid for t_mid in pictures if t_mid)
-    if 0 in pictures and later:
-        found = {"surrogate": pictures[0], "refined": pictures[later[0]], "t_mid": later[0]}
+    later = sorted(t_mid for t_mid in images if t_mid)
+    if 0 in images and later:
+        found = {"surrogate": images[0], "refined": images[later[0]], "t_mid": later[0]}
         plan.figures["figure_4_4"] = {**found, "T": preset.models["Default"].diffusion.T}
     return plan
 

@@ -40,7 +40,7 @@ def _told():
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"process {rank()} of {world()} cannot reach the others, or one of them has ended ({error}). Run the same "
-            "command again: it goes on where it was"
+            "command again: it resumes where it stopped"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Real pictures damaged step by step: what a score should see, in the order in which it should see it."""
+"""Real images corrupted step by step: what a score should see, in the order in which it should see it."""
 
 from collections.abc import Iterator
 

@@ -71,7 +71,7 @@ def against(measured: Measured, real: Real, protocol: dict) -> dict[str, float]:
 
 
 def uncertainty(measured: Measured, real: Real) -> dict[str, float | None]:
-    """The Frechet distance's standard error, and its extrapolation to endlessly many samples: None for the published
+    """The Frechet distance's standard error, and its extrapolation to infinitely many samples: None for the published
     FULL_COUNT. Tens of distances each, so only against the split that tables compare with."""
     full = measured.moments.count >= FULL_COUNT
     return {

@@ -141,7 +141,7 @@ class Costs:
         return self.plan.runs[part["run"]].config
 
     def work(self, run: Run) -> Counter[Unit] | None:
-        """How many of which units a run is made of; None while the number of pictures is unknown."""
+        """How many of which units a run is made of; None while the number of images is unknown."""
         config, found = run.config, Counter()
         match run.stage:
             case "models":

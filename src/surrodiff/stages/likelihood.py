@@ -43,8 +43,8 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
     arrays, data_record = sources.load(results, model["data"])
     held_out = arrays["held_out_images"]
     if not 2 <= total <= len(held_out):
-        raise UserError(f"likelihood.num_images: must be from 2 to the {len(held_out)} held-out pictures, got {total}")
-    # The order of the pictures may be that of their classes.
+        raise UserError(f"likelihood.num_images: must be from 2 to the {len(held_out)} held-out images, got {total}")
+    # The order of the images may be that of their classes.
     order = noise.permutation(config["seed"], Stream.BOUND, 0, len(held_out))[:total]
     images = pixels.resize_uint8(held_out[order], model["image_size"])
     reverse = reverse_of(config["model"], config, results, device)

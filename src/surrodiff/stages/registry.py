@@ -8,7 +8,7 @@ from surrodiff.data import sources
 from surrodiff.planning.plan import Run
 from surrodiff.stages import likelihood, samples, scoring, timing, training
 
-FEATURE_BATCH = 128  # where `sampling_batch` is auto: pictures of 299 x 299 pixels fill a processor sooner than samples
+FEATURE_BATCH = 128  # where `sampling_batch` is auto: images of 299 x 299 pixels fill a processor sooner than samples
 
 
 def make(run: Run, results: Path, device: torch.device, execution: dict) -> dict:

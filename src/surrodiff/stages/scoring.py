@@ -26,10 +26,10 @@ SPLITS = ("train", "held_out")
 def _check_counts(protocol: dict, splits: dict[str, torch.Tensor]):
     fewest = min(len(images) for images in splits.values())
     if fewest < LEAST_COUNT:
-        raise UserError(f"data: {fewest} held-out pictures are too few to score with; have at least {LEAST_COUNT}")
+        raise UserError(f"data: {fewest} held-out images are too few to score with; have at least {LEAST_COUNT}")
     for key, least in (("is_splits", 0), ("kid_subset_size", 0), ("neighbours", 1)):
         if protocol[key] + least > fewest:
-            raise UserError(f"scoring.{key}: {protocol[key]} is too many for {fewest} held-out pictures; lower it")
+            raise UserError(f"scoring.{key}: {protocol[key]} is too many for {fewest} held-out images; lower it")
 
 
 def reference(run: Run, results: Path, device: torch.device, batch: int) -> dict:

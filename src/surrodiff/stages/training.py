@@ -147,7 +147,7 @@ def _resume(trainer, path: Path, run: Run, first: bool) -> tuple[int, float, Los
         ) from None
     # On another machine `auto` may mean another one, and a training should not be half and half.
     trainer.precision = metadata.get("precision", trainer.precision)
-    distributed.print_rank0(f"train {run.id}: going on from step {step}")
+    distributed.print_rank0(f"train {run.id}: resuming from step {step}")
     log = None
     if first and rows is None:  # an earlier version's, whose log is in the file alone
         log = LossLog(losses, *parse(losses, until=step))

@@ -59,7 +59,7 @@ def replacing(path: Path):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = str(path)  # a full disk is told without the file's name
+        error.filename = str(path)  # a full disk is reported without the file's name
         raise
     finally:
         temporary.unlink(missing_ok=True)
