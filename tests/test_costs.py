@@ -2,16 +2,19 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import changed_plan
+from plans import changed_plan, plan_of
 
 from surrodiff.planning.plan import WEIGHTS_SHA256, Run
 from surrodiff.scoring import corruptions
-from surrodiff.stages import costs as costs_module
-from surrodiff.stages import registry, timing
+from surrodiff.scoring.severities import images_scored
+from surrodiff.stages import registry, samples, timing
 from surrodiff.stages.costs import KEPT, Costs, Rate, TimeLeft, Unit, duration, report, time_left
 from surrodiff.store.runs import open_run
 
@@ -48,18 +51,68 @@ def test_work_is_counted_as_the_samplers_evaluate(plan, run_named, tmp_path):
     assert {name: units(costs, run_named(*name)) for name in expected} == expected
 
 
-@pytest.mark.parametrize("name", ["Default_6", "DDPMHalf_t0", "DDPMHalf_t2", "SNGAN_t4"])
-def test_evaluations_are_those_of_the_sampler(name, plan, run_named, own_results, cpu, execution):
+@pytest.fixture(scope="module")
+def trained_surrogates(results, run_named, cpu, execution, tmp_path_factory):
+    """Results with Default and both surrogates trained."""
+    own = Path(shutil.copytree(results, tmp_path_factory.mktemp("surrogates") / "test"))
     for model in ("DDPMHalf", "SNGAN"):
-        registry.make(run_named("models", model), own_results, cpu, execution)
-    record = registry.make(run_named("samples", name), own_results, cpu, execution)
-    counted = units(Costs(plan, own_results), run_named("samples", name))["evaluation"]
-    assert counted == record["evaluations_per_sample"] * record["num_samples"]
+        registry.make(run_named("models", model), own, cpu, execution)
+    return own
 
 
-def test_a_reference_scores_as_many_images_as_damage_makes():
-    passes = 2 + len(corruptions.NOISE) + len(corruptions.BLUR) + sum(1 - share for share in corruptions.CLASSES)
-    assert pytest.approx(passes) == costs_module.HELD_OUT_PASSES
+class Counting(torch.nn.Module):
+    """A network that counts how many images it has been evaluated for."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self.network, self.count = network, 0
+
+    def forward(self, x, *t):
+        self.count += len(x)
+        return self.network(x, *t)
+
+
+@pytest.mark.parametrize("handover", ["x0", "x_t"])
+@pytest.mark.parametrize("name", ["Default", "DDPMHalf", "SNGAN"])
+@pytest.mark.parametrize("t_mid", [0, 2, 8])
+def test_costs_and_speeds_count_what_the_sampler_evaluates(
+    name, t_mid, handover, raw, trained_surrogates, cpu, monkeypatch
+):
+    """By the networks' own counts: of every sampler, at t_mid = 0, in between and T = 8, with both hand-overs."""
+    raw["presets"]["test"]["surrogate"] = {"t_mid": [t_mid], "handover": handover}
+    made = plan_of(raw)
+    row = next(row for row in made.tables["table_4_5"] if row["model"] == name)
+    sample = made.runs[made.runs[row["runs"][0]["score"]].config["sample"]]
+    networks = []
+    load = samples.load_weights
+
+    def counting(*arguments):
+        network, config = load(*arguments)
+        networks.append(Counting(network))
+        return networks[-1], config
+
+    monkeypatch.setattr(samples, "load_weights", counting)
+    sampler, _ = samples.sampler_of(sample.config, trained_surrogates, cpu)
+    sampler(torch.arange(3))
+    counted = {id(network.network): network.count / 3 for network in networks}
+    total = sum(counted.values())
+    assert total == sampler.evaluations
+    assert total == units(Costs(made, trained_surrogates), sample)["evaluation"] / sample.config["num_samples"]
+    assert total == row["evaluations"] + row["default_evaluations"]
+    # Default is loaded first where it takes part after a surrogate.
+    default = networks[0].count / 3 if len(networks) == 2 else 0
+    assert row["default_evaluations"] == default
+
+
+@pytest.mark.parametrize("labels", [[0, 1] * 10, list(range(10)) * 2])
+def test_a_reference_scores_as_many_images_as_are_made(labels):
+    images = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
+    copies = sum(len(copy) for _, _, copy in corruptions.copies(images, torch.tensor(labels)))
+    # Both splits, and a part of the training split of the held-out one's size. Two classes have no tenth.
+    expected = 100 + 2 * 20 + copies
+    assert images_scored(100, 20) == pytest.approx(expected, abs=20 * 0.9)
+    if max(labels) == 9:
+        assert images_scored(100, 20) == pytest.approx(expected)
 
 
 def test_models_that_differ_in_their_schedule_share_their_steps_and_objectives_do_not(plan, run_named, tmp_path):

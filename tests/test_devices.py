@@ -15,7 +15,7 @@ from surrodiff.runtime import devices
 
 CLAIM = """
 import json, sys, time, torch
-from surrodiff import devices
+from surrodiff.runtime import devices
 with devices.claimed(torch.device("cpu")) as found:
     began = time.time()
     time.sleep(float(sys.argv[1]))
@@ -26,7 +26,7 @@ with devices.claimed(torch.device("cpu")) as found:
 # Fills the memory of large tensors again and again; prints how many pages it had to get, and how many it filled.
 PAGES = """
 import resource, torch
-from surrodiff import devices
+from surrodiff.runtime import devices
 devices.resolve("cpu")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for number in range(30):

@@ -60,7 +60,8 @@ def test_training_on_digits_needs_no_home(python, tmp_path, code, environment):
 
 def test_a_download_without_a_home_says_what_to_set(python):
     code = """
-from surrodiff import errors, features
+from surrodiff import errors
+from surrodiff.scoring import features
 with errors.shown():
     features.inception_file()
 """

@@ -96,7 +96,7 @@ def test_not_a_number_has_no_identity():
 def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemake(root, plan):
     script = (
         "import pathlib, sys\n"
-        "from surrodiff import params, plan, recipes\n"
+        "from surrodiff.config import params\nfrom surrodiff.planning import plan, recipes\n"
         "made = plan.build(params.load(pathlib.Path('params.yaml'), preset='test'))\n"
         "recipes.recipe(made, 'table_4_1')\n"
         "print(*made.runs)\n"

@@ -148,7 +148,7 @@ def test_nothing_but_the_numbers_of_a_model_retrains_it(clone):
     def asked_for() -> str:
         return clone.succeed("snakemake", "--cores", "2", "--dry-run")
 
-    (clone.path / "src/surrodiff/training.py").open("a").write("\n# A remark.\n")
+    (clone.path / "src/surrodiff/stages/training.py").open("a").write("\n# A remark.\n")
     rules = clone.path / "workflow/rules/common.smk"
     rules.write_text(rules.read_text().replace("surrodiff.cli make", "surrodiff.cli  make"))
     clone.change("presets", "test", "execution", "log_every", value=3)

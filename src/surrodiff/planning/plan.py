@@ -73,6 +73,25 @@ def timed(model: dict) -> dict:
     return {**own, **{key: training[key] for key in keep if key in training}}
 
 
+def sampling_precision(timed_model: dict, asked: str) -> str:
+    """The precision that a model samples in, given the part of its configuration that `timed` keeps: the one asked for,
+    but a generator's own, since its one evaluation is the image itself and costs little as it was trained."""
+    return timed_model["precision"] if timed_model["kind"] == "sngan" else asked
+
+
+def evaluations(sample: dict, plan: Plan) -> list[tuple[dict, int]]:
+    """The models of a sample run's configuration, first a surrogate if it has one, and how often each is evaluated for
+    one image. What samplers do is what they count themselves; this says it before there is one."""
+    made, surrogate = (part and plan.runs[part["run"]].config for part in (sample["model"], sample["surrogate"]))
+    if not surrogate:
+        return [(made, made["diffusion"]["T"])]
+    t_mid, own = sample["surrogate"]["t_mid"], 1
+    if surrogate["kind"] == "ddpm":
+        # One more for the estimate of x_0; x_t is handed over as it is, and at t_mid = 0 it is the sample.
+        own = surrogate["diffusion"]["T"] - t_mid + (t_mid > 0 and sample["surrogate"]["handover"] == "x0")
+    return [(surrogate, own)] + ([(made, t_mid)] if made else [])
+
+
 def _seeded(name: str, seed: int, sampling_seed: int = 0) -> str:
     """A run's name, which tells seeds other than 0."""
     kinds = {"seed": seed, "sampling_seed": sampling_seed}
@@ -155,6 +174,9 @@ class _Builder:
         if timed:
             more |= {"timing": self.timing(name), "default_timing": self.timing("Default")}
             more["default_T"] = default.diffusion.T
+            sample = self.plan.runs[self.plan.runs[runs[0]["score"]].config["sample"]].config
+            own, *after = (count for _, count in evaluations(sample, self.plan))
+            more |= {"evaluations": own, "default_evaluations": sum(after)}
         made = {"model": name, "step": step, "of_steps": model.training.steps, "runs": runs, **more}
         return made | ({"T": model.diffusion.T} if isinstance(model, DDPM) else {})
 

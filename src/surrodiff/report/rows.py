@@ -157,11 +157,9 @@ def score_cells(row: dict, uncertainty: Uncertainty, line: dict[str, str]) -> di
 def _relative_seconds_per_sample(row: dict, timing: dict) -> tuple[float, float]:
     """Seconds of this row's sampler over those of Default's whole chain, both measured in the same job, and the half
     width of their spread."""
-    t_mid, default_evaluations = row.get("t_mid"), row["default_T"]
-    # A low-resolution surrogate runs the steps down to t_mid and estimates x_0 there; a generator runs once.
-    evaluations = row["T"] if t_mid is None else row["T"] - t_mid + (t_mid > 0) if "T" in row else 1
+    own, after, default_T = row["evaluations"], row["default_evaluations"], row["default_T"]
     ratio, spread = (timing[key]["evaluation_seconds_per_image"] for key in ("to_baseline", "to_baseline_interval"))
-    return (ratio * evaluations + (t_mid or 0)) / default_evaluations, spread * evaluations / default_evaluations
+    return (ratio * own + after) / default_T, spread * own / default_T
 
 
 def speeds(row: dict, results: Path) -> dict[str, float | None]:

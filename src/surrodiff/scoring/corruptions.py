@@ -8,10 +8,7 @@ import torch.nn.functional as F
 from surrodiff.data.pixels import require_uint8, to_float, to_uint8
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
-
-NOISE = (4, 16, 64)  # standard deviation, of 255
-BLUR = (0.5, 1.0, 2.0)  # standard deviation in pixels
-CLASSES = (1 / 10, 1 / 2)  # share of the classes that is left out
+from surrodiff.scoring.severities import BLUR, CLASSES, NOISE
 
 
 def noised(images: torch.Tensor, deviation: float) -> torch.Tensor:

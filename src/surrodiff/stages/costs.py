@@ -14,14 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from surrodiff.planning.plan import Plan, Run, canonical, timed
+from surrodiff.planning.plan import Plan, Run, canonical, evaluations, sampling_precision, timed
+from surrodiff.scoring.severities import images_scored
 from surrodiff.store.runs import work_folder, write_json
 
 KEPT = Path("logs/costs.json")  # measured seconds of units, of one machine, so beside its logs
 SPLITS = {"digits": (1437, 360), "cifar10": (50_000, 10_000)}  # training and held-out images, before `data` is made
-# Passes of a reference over as many images as the held-out split has: itself, a part of the training split, and the
-# copies of `damage`.
-HELD_OUT_PASSES = 9.4
 MOST = 1e15  # of any number in a record: more is damage
 # What reading a file raises that is not there, or that holds something else than what we wrote.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error)
@@ -66,8 +64,7 @@ def _train_step(model: dict, channels: int) -> Unit:
 
 
 def _evaluation(model: dict, channels: int, precision: str) -> Unit:
-    # A generator samples as it was trained (see stages.samples).
-    precision = model["precision"] if model["kind"] == "sngan" else precision
+    precision = sampling_precision(model, precision)
     keep = ("kind", "image_size", "network", "z_dim", "generator_channels")
     own = {key: model[key] for key in keep if key in model}
     return Unit("evaluation", canonical({**own, "channels": channels, "precision": precision}))
@@ -152,12 +149,11 @@ class Costs:
                 images = self._images()
                 if images is None:
                     return None
-                found[_score(config, self.plan)] += round(images[0] + HELD_OUT_PASSES * images[1])
+                found[_score(config, self.plan)] += round(images_scored(*images))
             case "samples":
-                for part, evaluations in self._evaluations(config):
-                    model = timed(self._model(part))
-                    unit = _evaluation(model, self.channels, config["precision"])
-                    found[unit] += evaluations * config["num_samples"]
+                for model, count in evaluations(config, self.plan):
+                    unit = _evaluation(timed(model), self.channels, config["precision"])
+                    found[unit] += count * config["num_samples"]
             case "scores":
                 reference, sample = (self.plan.runs[config[key]].config for key in ("reference", "sample"))
                 found[_score(reference, self.plan)] += sample["num_samples"]
@@ -178,16 +174,6 @@ class Costs:
         with suppress(*UNREADABLE):
             return int(_number(record["train_images"])), int(_number(record["held_out_images"]))
         return SPLITS.get(self.plan.runs[self.plan.data].config["source"])
-
-    def _evaluations(self, sample: dict) -> list[tuple[dict, int]]:
-        """The models of a sampler and how often each is evaluated for an image (see the room sampling)."""
-        made, surrogate = sample["model"], sample["surrogate"]
-        if not surrogate:
-            return [(made, self._model(made)["diffusion"]["T"])]
-        t_mid, model = surrogate["t_mid"], self._model(surrogate)
-        estimate = model["kind"] == "ddpm" and t_mid > 0 and surrogate["handover"] == "x0"
-        own = model["diffusion"]["T"] - t_mid + estimate if model["kind"] == "ddpm" else 1
-        return [(surrogate, own)] + ([(made, t_mid)] if made else [])
 
     def _recorded(self) -> dict[Unit, Rate]:
         """Rates of finished and running runs; what comes later here, or was finished later, counts."""
@@ -216,7 +202,7 @@ class Costs:
             case "models":
                 yield units[0], _number(record["train_seconds"]) / _number(record["step"])
             case "references":
-                images = _number(record["train_images"]) + HELD_OUT_PASSES * _number(record["held_out_images"])
+                images = images_scored(_number(record["train_images"]), _number(record["held_out_images"]))
                 yield _score(run.config, self.plan), _number(record["seconds"]) / images
             case "samples" if len(units) == 1 and record["sampled_now"]:
                 made = _number(record["sampled_now"]) * _number(record["evaluations_per_sample"])

@@ -16,7 +16,7 @@ from surrodiff.errors import UserError
 from surrodiff.kinds.weights import load_weights
 from surrodiff.networks import acceleration
 from surrodiff.networks.acceleration import Evaluation
-from surrodiff.planning.plan import Run
+from surrodiff.planning.plan import Run, sampling_precision, timed
 from surrodiff.runtime import devices
 from surrodiff.runtime.noise import Stream
 from surrodiff.sampling.ancestral import Ancestral
@@ -32,8 +32,7 @@ SAMPLES, GRID = "samples.npy", "grid.png"
 
 def _network(made: dict, config: dict, results: Path, device: torch.device) -> tuple[Evaluation, dict]:
     network, model = load_weights(results, made["run"], made["step"], device)
-    # A generator's one evaluation is the image itself, and costs little as it was trained.
-    asked = model["training"]["precision"] if model["kind"] == "sngan" else config["precision"]
+    asked = sampling_precision(timed(model), config["precision"])
     return Evaluation(network, acceleration.resolve_precision(asked, device, model)), model
 
 

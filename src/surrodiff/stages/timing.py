@@ -22,7 +22,7 @@ from surrodiff.errors import UserError
 from surrodiff.kinds import KINDS
 from surrodiff.networks import acceleration
 from surrodiff.networks.acceleration import Evaluation
-from surrodiff.planning.plan import Run
+from surrodiff.planning.plan import Run, sampling_precision
 from surrodiff.runtime import devices, distributed, locks, noise
 from surrodiff.runtime.noise import Stream
 from surrodiff.scoring import features
@@ -60,8 +60,7 @@ def _training_step(trainer) -> Callable[[], None]:
 
 def _sampling_step(network, timed: dict, config: dict, device: torch.device, compile) -> Callable[[], None]:
     """One evaluation for a batch: a reverse step of a DDPM, or a whole sample of a generator."""
-    # A generator samples as it was trained (see stages.samples).
-    asked = timed["precision"] if timed["kind"] == "sngan" else config["sampling_precision"]
+    asked = sampling_precision(timed, config["sampling_precision"])
     index = torch.arange(config["batch_size"], device=device)
     evaluate = Evaluation(network, acceleration.resolve_precision(asked, device, timed))
     if timed["kind"] == "sngan":
