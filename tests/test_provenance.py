@@ -42,7 +42,7 @@ def test_a_changed_table_is_no_changed_code(repository):
     assert re.fullmatch(r"[0-9a-f]{12}", clean)
     (repository / "table.csv").write_text("2\n")
     assert revision(repository / "src") == clean
-    (repository / "src/surrodiff/noise.py").open("a").write("# another\n")
+    (repository / "src/surrodiff/runtime/noise.py").open("a").write("# another\n")
     assert revision(repository / "src") == f"{clean}-dirty"
 
 
