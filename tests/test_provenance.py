@@ -31,7 +31,7 @@ def repository(root, tmp_path):
 
 def revision(source) -> str:
     """The revision of the package below `source`, by its own provenance.py."""
-    spec = importlib.util.spec_from_file_location("copied_provenance", source / "surrodiff/provenance.py")
+    spec = importlib.util.spec_from_file_location("copied_provenance", source / "surrodiff/store/provenance.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.revision()

@@ -22,18 +22,18 @@ GIT_ELSEWHERE = (
 def revision() -> str:
     """The git commit of this code, with `-dirty` if the code was changed since; the package's version where no
     repository tracks it, such as in an environment below somebody else's repository."""
-    here = Path(__file__)
+    package = Path(__file__).parents[1]
     environment = {name: value for name, value in os.environ.items() if name not in GIT_ELSEWHERE}
 
     def git(*arguments: str) -> subprocess.CompletedProcess:
         quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        return subprocess.run(["git", *arguments], cwd=here.parent, env=environment, timeout=30, **quiet)
+        return subprocess.run(["git", *arguments], cwd=package, env=environment, timeout=30, **quiet)
 
     try:
-        if git("ls-files", "--error-unmatch", "--", here.name).returncode:
+        if git("ls-files", "--error-unmatch", "--", "__init__.py").returncode:
             return __version__
         head = git("rev-parse", "--short=12", "HEAD")
-        # Of this folder alone: the tables that git holds, too, change whenever they are made.
+        # Of the package alone: the tables that git holds, too, change whenever they are made.
         unchanged = git("diff", "--quiet", "HEAD", "--", ".")
     except (OSError, subprocess.TimeoutExpired):
         return __version__
