@@ -1,9 +1,14 @@
-"""Sample runs: what is refused before it becomes a result."""
+"""Sample runs: what is refused before it becomes a result, and sampling from Python as the README shows it."""
 
+import re
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from records import change_record, forget
 
+from surrodiff.data.pixels import to_uint8
 from surrodiff.errors import UserError
 from surrodiff.stages import samples
 from surrodiff.store import tensors
@@ -23,3 +28,16 @@ def test_samples_that_are_not_finite_are_told_and_not_kept(own_results, run_name
         samples.sample(run, own_results, cpu, 64)
     assert not list(own_results.glob("samples/*/samples.npy"))
     assert not list(own_results.glob("samples/*/record.json"))
+
+
+def test_the_readme_s_example_samples_what_the_workflow_does(root, own_results, run_named, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    code = code.replace("Default_750", "Default_6").replace("demo", "test").replace("arange(16)", "arange(64)")
+    shutil.copy(root / "params.yaml", tmp_path)
+    assert own_results == tmp_path / "results/test"
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(code, found)
+    made = np.load(own_results / "samples" / run_named("samples", "Default_6").id / "samples.npy")
+    assert found["images"].shape == made.shape == (64, *found["shape"])
+    assert (to_uint8(found["images"]).numpy() == made).mean() > 0.999  # another batch may round another way
