@@ -11,7 +11,7 @@ import pytest
 import torch
 from records import forget
 
-from surrodiff.cli import STAGES
+from surrodiff.commands.runs import STAGES
 from surrodiff.planning.frozen import freeze
 from surrodiff.store.runs import read_record, work_folder
 

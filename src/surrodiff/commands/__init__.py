@@ -1,0 +1,1 @@
+"""What the commands do: each is a function of the parsed arguments that prints its result."""

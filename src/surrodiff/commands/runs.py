@@ -1,0 +1,135 @@
+"""Commands that make runs."""
+
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from surrodiff.commands.given import parameters, results_folder
+from surrodiff.errors import UserError
+from surrodiff.planning import plan
+from surrodiff.runtime import distributed
+from surrodiff.runtime.stopping import Stopped
+from surrodiff.store.runs import cache_folder, shared
+
+# By command: the stage, and what it does.
+STAGES = {
+    "data": ("data", "read, resize and split the images"),
+    "train": ("models", "train a model, or go on from its checkpoint"),
+    "sample": ("samples", "draw a model's samples"),
+    "reference": ("references", "features of both splits, and the calibration on real images"),
+    "score": ("scores", "score samples against the training and the held-out split"),
+    "likelihood": ("likelihoods", "bits per dimension of a model's variational bound on held-out images"),
+    "time": ("timings", "time a model's training step and sampling beside Default's"),
+}
+
+
+def _find(args, made: plan.Plan) -> plan.Run:
+    """The run of a plan that the command line names."""
+    stage, _ = STAGES[args.command]
+    runs = made.runs.values()
+    found = [run for run in runs if run.stage == stage and args.run in (run.id, run.name)]
+    if not found:
+        names = ", ".join(run.name for run in runs if run.stage == stage)
+        raise UserError(f"{args.params}: the preset has no {args.run!r} to {args.command}; there are {names}")
+    return found[0]
+
+
+def _given(args, made: plan.Plan) -> list[plan.Run]:
+    """The runs of a plan that `make` is given by their ids, or by their stages."""
+    found = []
+    for name in args.runs:
+        named = [name] if name in made.runs else made.of_stage(name)
+        if not named:
+            raise UserError(
+                f"{args.params}: asks for no run {name!r}; `surrodiff plan` lists the ids of those it asks for"
+            )
+        found += [made.runs[run_id] for run_id in named]
+    return found
+
+
+@contextlib.contextmanager
+def _logging(path: Path):
+    """Append progress, warnings and errors to a log; an error is then reported on the terminal, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    with file as log, contextlib.redirect_stderr(log):
+        print(f"{datetime.now():%Y-%m-%d %H:%M:%S} process {os.getpid()} on {socket.gethostname()}", file=log)
+        try:
+            yield
+        except (Exception, Stopped) as error:
+            print(f"{type(error).__name__}: {error}", file=log)
+            raise
+
+
+def _compiled_code() -> Path:
+    """A writable folder for compiled code. PyTorch's own choice fails for a user without a name."""
+    with contextlib.suppress(OSError, UserError):
+        folder = cache_folder() / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return Path(tempfile.gettempdir()) / f"surrodiff-{os.getuid()}" / "compiled"
+
+
+def start_torch(threads: int):
+    """PyTorch with so many threads on the CPU."""
+    # OpenMP reads this once, at the import.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    # Where PyTorch keeps compiled code for later jobs; read once, too.
+    with contextlib.suppress(OSError):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_compiled_code()))
+    import torch
+
+    torch.set_num_threads(threads)
+    return torch
+
+
+def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
+    """Make runs in order, each with its log if the workflow calls, and yield their records."""
+    torch = start_torch(max(1, (args.threads or execution["threads"]) // distributed.world()))
+    from surrodiff.runtime import devices
+    from surrodiff.stages import registry
+
+    cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
+    device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
+    with distributed.joined(device.type), contextlib.nullcontext(device) if cpu else devices.claimed(device) as own:
+        for run in runs:
+            log = _logging(shared(results_folder(args)) / "logs" / run.stage / f"{run.id}.log")
+            with log if args.command == "make" else contextlib.nullcontext():
+                yield registry.make(run, results_folder(args), own, execution)
+
+
+def make(args):
+    """Make the runs that the command line names, or find them made, and print their folders."""
+    loaded = parameters(args)
+    made = plan.build(loaded)
+    runs = _given(args, made) if args.command == "make" else [_find(args, made)]
+    execution = loaded.selected.execution.model_dump()
+    for run, _ in zip(runs, _stages(args, runs, execution), strict=True):
+        if distributed.rank() == 0:
+            print(results_folder(args) / run.stage / run.id, flush=True)
+
+
+def calibrate(args):
+    """Make the reference and say whether its calibration is what it should be; raises UserError if it is not."""
+    from surrodiff.scoring import calibration
+
+    made = plan.build(parameters(args))
+    needed = [run_id for _, run_id in plan.needs(made, made.reference)]
+    runs = [made.runs[run_id] for run_id in [*needed, made.reference]]
+    *_, reference = _stages(args, runs, parameters(args).selected.execution.model_dump())
+    if distributed.rank() > 0:
+        return
+    checks = calibration.checks(reference)
+    print(
+        f"{reference['features']} features of {reference['data']}: {reference['train_images']} training and "
+        f"{reference['held_out_images']} held-out images"
+    )
+    for check in checks:
+        print({True: "pass", False: "FAIL", None: "    "}[check.passed], check.text)
+    if any(check.passed is False for check in checks):
+        raise UserError("the calibration failed: scores made here do not compare with published ones")
