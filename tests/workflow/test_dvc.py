@@ -160,7 +160,7 @@ def test_nothing_but_the_numbers_of_a_model_retrains_it(clone):
     assert "sample and score Default_6" in asked_for()
     assert trained(asked_for()) == []
     clone.change("presets", "test", "sampling", "num_samples", value=64)
-    clone.change("presets", "test", "models", "DeepRes1", "training", "revision", value=2)
+    clone.change("presets", "test", "models", "DeepRes1", "training", "revision", value=7)
     assert trained(asked_for()) == ["DeepRes1"]
 
 
