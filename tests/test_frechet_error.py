@@ -1,4 +1,4 @@
-"""How sure a Frechet distance is: the jackknife's error, and the distance at infinitely many samples."""
+"""The uncertainty of a Frechet distance: the jackknife's error, and the distance at infinitely many samples."""
 
 import math
 from itertools import pairwise
