@@ -171,6 +171,20 @@ class DDPM(Block):
     objective: Objective
     training: Training
 
+    def timed(self) -> "DDPM":
+        """This model with fixed values wherever the speed of its training does not depend on them."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
+        return self.model_copy(update={"diffusion": _DIFFUSION, "training": Training(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "DDPM":
+        """This model with fixed values wherever the speed of one evaluation does not depend on them."""
+        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision="auto")
+        return self.model_copy(update={"diffusion": _DIFFUSION, "objective": _OBJECTIVE, "training": training})
+
+    def sampling_precision(self, asked: str) -> str:
+        """The precision that it samples in, given the one asked for."""
+        return asked
+
     @model_validator(mode="after")
     def _check(self):
         levels = len(self.network.channel_multipliers)
@@ -187,8 +201,70 @@ class SNGAN(Block):
     discriminator_channels: Width
     training: AdversarialTraining
 
+    def timed(self) -> "SNGAN":
+        """As DDPM.timed."""
+        keep = ("batch_size", "precision", "discriminator_steps")
+        own = {key: getattr(self.training, key) for key in keep}
+        return self.model_copy(update={"training": AdversarialTraining(**_TRAINING, **own)})
+
+    def evaluated(self) -> "SNGAN":
+        """As DDPM.evaluated."""
+        training = AdversarialTraining(
+            **_TRAINING, batch_size=1, precision=self.training.precision, discriminator_steps=1
+        )
+        return self.model_copy(update={"discriminator_channels": 1, "training": training})
+
+    def sampling_precision(self, asked: str) -> str:
+        """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
+        return self.training.precision
+
     @model_validator(mode="after")
     def _check(self):
         if self.image_size < 8 or self.image_size & (self.image_size - 1):
             raise ValueError(f"image_size: SNGAN needs a power of two from 8, got {self.image_size}")
         return self
+
+
+class ClassifierTraining(Block):
+    """Adam on the cross-entropy."""
+
+    steps: Steps
+    batch_size: Batch
+    learning_rate: Rate
+    revision: Revision
+
+    @property
+    def snapshot_every(self) -> int:
+        """Its weights are kept after the last step alone."""
+        return self.steps
+
+
+class Classifier(Block):
+    """The classifier whose features score samples where Inception's do not fit."""
+
+    kind: Literal["classifier"]
+    image_size: Side
+    width: Width
+    training: ClassifierTraining
+
+    def timed(self) -> "Classifier":
+        """As DDPM.timed."""
+        training = ClassifierTraining(
+            steps=MOST_STEPS, batch_size=self.training.batch_size, learning_rate=1e-4, revision=1
+        )
+        return self.model_copy(update={"training": training})
+
+
+Model = Annotated[DDPM | SNGAN | Classifier, Field(discriminator="kind")]
+
+# Values that cost nothing, for models that stand for all which are equally fast.
+_DIFFUSION = Diffusion(T=1000, beta_1=1e-4, beta_T=0.02)
+_OBJECTIVE = Objective(timesteps="uniform", extra_timestep_batches=0, noises=1, weights="importance", reduction="mean")
+_TRAINING = {
+    "steps": MOST_STEPS,
+    "snapshot_every": 1,
+    "learning_rate": 1e-4,
+    "horizontal_flip": True,
+    "revision": 1,
+}
+_ADAM = {"warmup_steps": 0, "grad_clip": 1.0, "ema_decay": 0.999}

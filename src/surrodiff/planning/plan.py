@@ -1,18 +1,26 @@
 """From parameters to runs: which data, models, samples, scores and timings the tables need, and how each is named.
 
-A run's id is `<name>-<first 8 hex digits of the SHA-256 of its canonical JSON configuration>`. A sample's configuration
-holds its model's id, a score's its sample's, so a changed number changes the ids of exactly what depends on it. This
-module touches no file and imports neither torch nor Snakemake.
+This module touches no file and imports neither torch nor Snakemake.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from surrodiff.config.models import DDPM
+from surrodiff.config.models import DDPM, SNGAN, Classifier
 from surrodiff.config.params import Params, Preset
+from surrodiff.config.samplers import Ancestral
+from surrodiff.planning.runs import (
+    Config,
+    DataConfig,
+    LikelihoodConfig,
+    ModelConfig,
+    ReferenceConfig,
+    Run,
+    SampleConfig,
+    ScoreConfig,
+    TimingConfig,
+    Trained,
+)
 
 # SHA-256 of the files of feature networks' weights (see features).
 _INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -21,24 +29,6 @@ WEIGHTS_SHA256 = {
     "inception_clean": _INCEPTION,
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 }
-
-
-def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no white space, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One expensive artefact: its stage (the folder that it lies in), its readable name, what makes it."""
-
-    stage: str
-    name: str
-    config: dict
-
-    @cached_property
-    def id(self) -> str:
-        return f"{self.name}-{hashlib.sha256(canonical(self.config).encode()).hexdigest()[:8]}"
 
 
 @dataclass
@@ -55,41 +45,13 @@ class Plan:
     reference: str = ""
     default: dict = field(default_factory=dict)
 
-    def add(self, stage: str, name: str, config: dict) -> str:
-        run = Run(stage, name, config)
+    def add(self, name: str, config: Config) -> str:
+        run = Run(name, config)
         self.runs[run.id] = run
         return run.id
 
     def of_stage(self, stage: str) -> list[str]:
         return [run_id for run_id, run in self.runs.items() if run.stage == stage]
-
-
-def timed(model: dict) -> dict:
-    """The part of a model's configuration that its speed depends on."""
-    left_out = ("training", "diffusion", "channels", "data", "seed")
-    keep = ("batch_size", "precision", "discriminator_steps")
-    training = model["training"]
-    own = {key: value for key, value in model.items() if key not in left_out}
-    return {**own, **{key: training[key] for key in keep if key in training}}
-
-
-def sampling_precision(timed_model: dict, asked: str) -> str:
-    """The precision that a model samples in, given the part of its configuration that `timed` keeps: the one asked for,
-    but a generator's own, since its one evaluation is the image itself and costs little as it was trained."""
-    return timed_model["precision"] if timed_model["kind"] == "sngan" else asked
-
-
-def evaluations(sample: dict, plan: Plan) -> list[tuple[dict, int]]:
-    """The models of a sample run's configuration, first a surrogate if it has one, and how often each is evaluated for
-    one image. What samplers do is what they count themselves; this says it before there is one."""
-    made, surrogate = (part and plan.runs[part["run"]].config for part in (sample["model"], sample["surrogate"]))
-    if not surrogate:
-        return [(made, made["diffusion"]["T"])]
-    t_mid, own = sample["surrogate"]["t_mid"], 1
-    if surrogate["kind"] == "ddpm":
-        # One more for the estimate of x_0; x_t is handed over as it is, and at t_mid = 0 it is the sample.
-        own = surrogate["diffusion"]["T"] - t_mid + (t_mid > 0 and sample["surrogate"]["handover"] == "x0")
-    return [(surrogate, own)] + ([(made, t_mid)] if made else [])
 
 
 def _seeded(name: str, seed: int, sampling_seed: int = 0) -> str:
@@ -103,59 +65,64 @@ class _Builder:
 
     def __init__(self, preset: Preset):
         self.preset, self.plan = preset, Plan()
-        self.plan.data = self.plan.add("data", preset.data.source, preset.data.configuration())
+        self.plan.data = self.plan.add(preset.data.source, DataConfig(**preset.data.model_dump()))
         scoring = preset.scoring.model_dump()
-        features = {"network": scoring.pop("features"), "precision": scoring.pop("precision")}
-        classifier = scoring.pop("classifier")
-        if features["network"] == "classifier":
-            classifier |= {"kind": "classifier", "channels_in": preset.data.channels, "data": self.plan.data}
-            classifier |= {"image_size": preset.data.image_size}
-            features["run"] = self.plan.add("models", "classifier", classifier)
-        else:
-            features["sha256"] = WEIGHTS_SHA256[features["network"]]
-        reference = {**scoring, "features": features, "data": self.plan.data}
-        self.plan.reference = self.plan.add("references", features["network"], reference)
+        own, network = scoring.pop("classifier"), scoring.pop("features")
+        features = {"network": network, "precision": scoring.pop("precision"), "run": None}
+        if network == "classifier":
+            width, seed = own.pop("channels"), own.pop("seed")
+            model = Classifier(kind="classifier", image_size=preset.data.image_size, width=width, training=own)
+            features["run"] = self._model("classifier", model, seed)
+        features["sha256"] = WEIGHTS_SHA256.get(network)
+        reference = ReferenceConfig(features=features, data=self.plan.data, **scoring)
+        self.plan.reference = self.plan.add(network, reference)
+
+    def _model(self, name: str, model: DDPM | SNGAN | Classifier, seed: int) -> str:
+        made = ModelConfig(model=model, channels=self.preset.data.channels, data=self.plan.data, seed=seed)
+        return self.plan.add(name, made)
 
     def model(self, name: str, seed: int) -> str:
-        own = {"channels": self.preset.data.channels, "data": self.plan.data, "seed": seed}
-        return self.plan.add("models", _seeded(name, seed), {**self.preset.models[name].model_dump(), **own})
+        return self._model(_seeded(name, seed), self.preset.models[name], seed)
 
     def sample(self, name: str, step: int, t_mid: int | None, seed: int, sampling_seed: int) -> str:
-        config = {**self.preset.sampling.model_dump(), "seed": sampling_seed, "model": None, "surrogate": None}
-        if t_mid is None:
-            config["model"] = {"run": self.model(name, seed), "step": step}
-            return self.plan.add("samples", _seeded(f"{name}_{step}", seed, sampling_seed), config)
-        config["surrogate"] = {"run": self.model(name, seed), "step": step, "t_mid": t_mid}
-        if self.preset.models[name].kind == "ddpm":
-            config["surrogate"]["handover"] = self.preset.surrogate.handover
-        if t_mid > 0:  # at t_mid = 0 the surrogate's samples are the result, whatever Default is
-            steps = self.preset.models["Default"].training.steps
-            config["model"] = {"run": self.model("Default", seed), "step": steps}
-        return self.plan.add("samples", _seeded(f"{name}_t{t_mid}", seed, sampling_seed), config)
+        asked = self.preset.sampling
+        sampler = Ancestral(kind="ancestral", variance=asked.variance, clip_x0=asked.clip_x0)
+        own = {"num_samples": asked.num_samples, "precision": asked.precision, "revision": asked.revision}
+        made, surrogate = {"run": self.model(name, seed), "step": step}, None
+        tag = step
+        if t_mid is not None:
+            tag = f"t{t_mid}"
+            handover = self.preset.surrogate.handover if self.preset.models[name].kind == "ddpm" else None
+            made, surrogate = None, {**made, "t_mid": t_mid, "handover": handover}
+            if t_mid > 0:  # at t_mid = 0 the surrogate's samples are the result, whatever Default is
+                steps = self.preset.models["Default"].training.steps
+                made = {"run": self.model("Default", seed), "step": steps}
+        config = SampleConfig(sampler=sampler, seed=sampling_seed, model=made, surrogate=surrogate, **own)
+        return self.plan.add(_seeded(f"{name}_{tag}", seed, sampling_seed), config)
 
     def score(self, name: str, step: int, t_mid: int | None, seed: int, sampling_seed: int) -> dict[str, Any]:
         """A model's run, its training seed, and the score of its samples, for one pair of seeds."""
         sample = self.sample(name, step, t_mid, seed, sampling_seed)
-        config = {"sample": sample, "reference": self.plan.reference}
-        score = self.plan.add("scores", self.plan.runs[sample].name, config)
+        config = ScoreConfig(sample=sample, reference=self.plan.reference)
+        score = self.plan.add(self.plan.runs[sample].name, config)
         return {"run": self.model(name, seed), "seed": seed, "score": score}
 
     def timing(self, name: str) -> str:
-        config = {
+        config = TimingConfig(
             **self.preset.timing.model_dump(),
-            "model": timed(self.preset.models[name].model_dump()),
-            "baseline": timed(self.preset.models["Default"].model_dump()),
-            "channels": self.preset.data.channels,
-            "sampling_precision": self.preset.sampling.precision,
-        }
-        return self.plan.add("timings", name, config)
+            model=self.preset.models[name].timed(),
+            baseline=self.preset.models["Default"].timed(),
+            channels=self.preset.data.channels,
+            sampling_precision=self.preset.sampling.precision,
+        )
+        return self.plan.add(name, config)
 
     def likelihood(self, name: str, seed: int) -> dict[str, Any]:
         """A model's run, its training seed, and its likelihood's run, after all of its steps."""
-        run = self.model(name, seed)
-        config = {**self.preset.likelihood.model_dump(), "variance": self.preset.sampling.variance}
-        config["model"] = {"run": run, "step": self.preset.models[name].training.steps}
-        return {"run": run, "seed": seed, "likelihood": self.plan.add("likelihoods", _seeded(name, seed), config)}
+        run, step = self.model(name, seed), self.preset.models[name].training.steps
+        own = {**self.preset.likelihood.model_dump(), "variance": self.preset.sampling.variance}
+        config = LikelihoodConfig(model=Trained(run=run, step=step), data=self.plan.data, **own)
+        return {"run": run, "seed": seed, "likelihood": self.plan.add(_seeded(name, seed), config)}
 
     def row(self, name: str, step: int | None = None, *, timed: bool = False, **more) -> dict:
         """A table's row: a model after a step (None: the last), or a surrogate with t_mid, for every pair of seeds.
@@ -174,8 +141,8 @@ class _Builder:
         if timed:
             more |= {"timing": self.timing(name), "default_timing": self.timing("Default")}
             more["default_T"] = default.diffusion.T
-            sample = self.plan.runs[self.plan.runs[runs[0]["score"]].config["sample"]].config
-            own, *after = (count for _, count in evaluations(sample, self.plan))
+            sample = self.plan.runs[self.plan.runs[runs[0]["score"]].config.sample].config
+            own, *after = (count for _, count in sample.evaluations(self.plan.runs))
             more |= {"evaluations": own, "default_evaluations": sum(after)}
         made = {"model": name, "step": step, "of_steps": model.training.steps, "runs": runs, **more}
         return made | ({"T": model.diffusion.T} if isinstance(model, DDPM) else {})
@@ -220,7 +187,7 @@ def build(params: Params) -> Plan:
         ]
     }
     images = {
-        r["t_mid"]: {"score": score, "sample": plan.runs[score].config["sample"]}
+        r["t_mid"]: {"score": score, "sample": plan.runs[score].config.sample}
         for r in plan.tables["table_4_5"]
         if preset.models[r["model"]].kind == "sngan"
         for score in [r["runs"][0]["score"]]
@@ -230,22 +197,3 @@ def build(params: Params) -> Plan:
         found = {"surrogate": images[0], "refined": images[later[0]], "t_mid": later[0]}
         plan.figures["figure_4_4"] = {**found, "T": preset.models["Default"].diffusion.T}
     return plan
-
-
-def needs(plan: Plan, run_id: str) -> list[tuple[str, str]]:
-    """The (stage, id) of every run that must be complete before this one is made; a score makes its sample itself."""
-    config = plan.runs[run_id].config
-    match plan.runs[run_id].stage:
-        case "models":
-            return [("data", config["data"])]
-        case "references":
-            features = config["features"]
-            return [("data", config["data"])] + ([("models", features["run"])] if "run" in features else [])
-        case "likelihoods":
-            return [("data", plan.data), ("models", config["model"]["run"])]
-        case "samples":
-            return [("models", part["run"]) for part in (config["model"], config["surrogate"]) if part]
-        case "scores":
-            return [*needs(plan, config["sample"]), ("references", config["reference"])]
-        case _:
-            return []

@@ -4,7 +4,8 @@ made tells whether they are still what the parameters ask for."""
 import hashlib
 from pathlib import Path
 
-from surrodiff.planning.plan import Plan, canonical
+from surrodiff.planning.plan import Plan
+from surrodiff.planning.runs import canonical
 
 # Below the package's folder. A change of one of these makes tables anew.
 TABLE_CODE = (
