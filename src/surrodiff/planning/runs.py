@@ -104,12 +104,13 @@ class Surrogate(Trained):
 
 
 class SampleConfig(Config):
-    """Samples of a model, of a surrogate alone (t_mid = 0; `model` is None), or of both."""
+    """Samples of a diffusion, of a surrogate alone (t_mid = 0; `model` is None), or of both. A generator counts as a
+    surrogate. sampler: None where no diffusion takes part."""
 
     stage = "samples"
 
     num_samples: int
-    sampler: Sampler
+    sampler: Sampler | None
     precision: Precision
     seed: Seed
     revision: Revision
