@@ -244,11 +244,12 @@ Figure = Annotated[Pairs | Curves | Scatter, Field(discriminator="kind")]
 
 
 class Study(Block):
-    """A table with its claims and figures. subject: the heading of the rows' labels; group: what a preset's `groups`
-    may name, None: always made."""
+    """A table with its claims and figures. source: of the numbers under `paper`, and what these rest on; subject: the
+    heading of the rows' labels; group: what a preset's `groups` may name, None: always made."""
 
     title: Text
     source: Text | None = None
+    source_rests_on: Text | None = None
     group: Name | None = None
     subject: Name = "model"
     rows: Annotated[list[Row], Field(min_length=1)]

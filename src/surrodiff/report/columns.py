@@ -1,0 +1,231 @@
+"""The columns that a study may name: each group as cells of a row, with the paper's numbers beside ours."""
+
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from surrodiff.config.models import DDPM
+from surrodiff.planning.plan import Row
+from surrodiff.planning.recipes import Recipe
+from surrodiff.report.records import Distances, RealScores, Records, Scores
+from surrodiff.report.rows import Names, Values, over_samples
+from surrodiff.store.runs import load_run
+
+Cells = dict[str, Any]
+_COUNTS = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels", "image_size", "parameters", "evaluations")
+_WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), "num_samples", "num_images", "seeds", "seed")
+# Behind which of our columns a paper's number stands, where that has another name.
+_BESIDE = {"parameters_m": "parameters_m_by_paper"}
+
+
+def _steps(row: Row, values: Values) -> Cells:
+    return {"train_steps": row.step}
+
+
+def _T(row: Row, values: Values) -> Cells:
+    return {"T": row.T}
+
+
+def _network(row: Row, values: Values) -> Cells:
+    model = load_run(values.records.results, "models", row.runs[0].model)[1].model
+    names = ("block", "channel_multipliers", "num_res_blocks", "base_channels")
+    if not isinstance(model, DDPM):
+        return dict.fromkeys(names)
+    found = {name: getattr(model.network, name) for name in names}
+    return found | {"channel_multipliers": "(" + ", ".join(map(str, model.network.channel_multipliers)) + ")"}
+
+
+def _parameters(row: Row, values: Values) -> Cells:
+    found = values.records.trained(row.runs[0].model)
+    return {"parameters": found.parameters, "parameters_m_by_paper": found.parameters_by_paper}
+
+
+def _image_size(row: Row, values: Values) -> Cells:
+    return {"image_size": row.image_size}
+
+
+def _t_mid(row: Row, values: Values) -> Cells:
+    return {"t_mid": row.t_mid}
+
+
+def _sampler(row: Row, values: Values) -> Cells:
+    return {"sampler": row.line.sampler, "evaluations": row.evaluations}
+
+
+def _speed(row: Row, values: Values) -> Cells:
+    speed = values.speed(row)
+    ratios = {"sampling_speed_ratio": speed.ratio, "sampling_speed_ratio_interval": speed.interval}
+    return {"samples_per_second": speed.value} | ratios
+
+
+def _train_hours(row: Row, values: Values) -> Cells:
+    return {"train_hours": values.train_time(row).value}
+
+
+def _train_time(row: Row, values: Values) -> Cells:
+    time = values.train_time(row)
+    return {"train_time_ratio": time.ratio, "train_time_ratio_interval": time.interval}
+
+
+def _loss_variance(row: Row, values: Values) -> Cells:
+    found = values.estimate("loss_variance", row)
+    return {"loss_variance": found.value, "loss_variance_interval": found.interval}
+
+
+def _likelihood(row: Row, values: Values) -> Cells:
+    bounds = values.bounds(row)
+    return {
+        "bits_per_dim": values.estimate("bits_per_dim", row).value,
+        "bits_per_dim_interval": values.interval("bits_per_dim", row),
+        **{part: statistics.fmean(getattr(bound, part) for bound in bounds) for part in ("prior", "kl", "decoder")},
+        "num_images": bounds[0].num_images,
+    }
+
+
+def _images(row: Row, values: Values) -> Cells:
+    """Of samples in a table of real images."""
+    own = {"num_images": values.scores(row)[0].num_samples, "against": "train"}
+    return {"damage": None, "amount": None, "seed": row.seeds[0] if row.line.seeds else None, **own}
+
+
+def _scores(row: Row, values: Values) -> Cells:
+    scores, names = values.scores(row), values.names
+    return _score_cells(scores, values) | {
+        f"{names.score}_mean": values.estimate("score", row).value,
+        f"{names.score}_interval": values.estimate("score", row).interval,
+        names.distance: values.estimate("distance", row).value,
+        f"{names.distance}_interval": values.interval("distance", row),
+    }
+
+
+def _score_cells(scores: list[Scores], values: Values, against: str = "train") -> Cells:
+    """Columns of scores, against a split of the real images and the held-out one: means, without intervals."""
+    names = values.names
+    distance, kernel, score = names.distance, names.kernel, names.score
+
+    def mean(what: Callable[[Distances], float | None], split: str = against) -> float | None:
+        parts = [getattr(one, split) for one in scores]
+        found = [part and what(part) for part in parts]
+        return None if None in found else statistics.fmean(found)
+
+    def held_out(what: Callable[[Distances], float | None]) -> float | None:
+        return mean(what, "held_out") if against == "train" else None
+
+    return {
+        f"{score}_mean": statistics.fmean(one.is_mean for one in scores),
+        f"{score}_std": statistics.fmean(one.is_std for one in scores),
+        f"{score}_interval": None,
+        distance: mean(lambda found: found.frechet_distance),
+        f"{distance}_interval": None,
+        f"{distance}_infinity": mean(lambda found: found.frechet_infinity),
+        f"{distance}_held_out": held_out(lambda found: found.frechet_distance),
+        f"{kernel}_mean": mean(lambda found: found.kernel_distance),
+        f"{kernel}_std": mean(lambda found: found.kernel_distance_std),
+        f"{kernel}_held_out": held_out(lambda found: found.kernel_distance),
+        "precision": mean(lambda found: found.precision),
+        "recall": mean(lambda found: found.recall),
+        "precision_held_out": held_out(lambda found: found.precision),
+        "recall_held_out": held_out(lambda found: found.recall),
+    }
+
+
+CELLS: dict[str, Callable[[Row, Values], Cells]] = {
+    "steps": _steps,
+    "T": _T,
+    "network": _network,
+    "parameters": _parameters,
+    "image_size": _image_size,
+    "t_mid": _t_mid,
+    "sampler": _sampler,
+    "speed": _speed,
+    "train_hours": _train_hours,
+    "train_time": _train_time,
+    "loss_variance": _loss_variance,
+    "scores": _scores,
+    "images": _images,
+    "likelihood": _likelihood,
+}
+
+
+def _last(row: Row, values: Values, columns: list[str]) -> Cells:
+    """What every row rests on."""
+    found = {}
+    if "scores" in columns:
+        score = values.scores(row)[0]
+        found = {"against_default": values.against_default(row), "seeds": len(row.seeds)}
+        found |= {"num_samples": score.num_samples, "train_steps": row.step, "data": score.data}
+    elif "likelihood" in columns:
+        found = {"train_steps": row.step, "seeds": len(row.seeds), "data": values.bounds(row)[0].data}
+    else:
+        found = {"train_steps": row.step, "seeds": len(row.seeds)}
+    return found | {"note": row.line.note}
+
+
+def _real_images(values: Values, columns: list[str], subject: str) -> Iterator[Cells]:
+    """The rows of the real images, whole and damaged, each against the split that it was scored against."""
+    reference, names = values.records.reference(values.recipe.reference), values.names
+    for line in reference.calibration:
+        for split in ("train", "held_out"):
+            if (found := getattr(line, split)) is not None:
+                yield {subject: line.images, **_real_cells(line, split, columns, values)} | {
+                    f"{names.distance}_interval": over_samples(found.frechet_error, line.num_images),
+                    "data": reference.data,
+                }
+
+
+def _real_cells(line: RealScores, split: str, columns: list[str], values: Values) -> Cells:
+    own = {"damage": line.damage, "amount": line.amount, "seed": None, "num_images": line.num_images, "against": split}
+    cells = {"images": own, "scores": _score_cells([line], values, split)}
+    return {name: cell for column in columns for name, cell in cells.get(column, {}).items()}
+
+
+def _papers(paper: dict[str, Any]) -> Cells:
+    """A paper's numbers as columns; `8.67 ± 0.11` is a mean and a standard deviation."""
+    found = {}
+    for key, value in paper.items():
+        if isinstance(value, str) and (parts := re.fullmatch(r"\s*([-+.\de]+)\s*±\s*([-+.\de]+)\s*", value)):
+            found |= {f"paper_{key}_mean": float(parts[1]), f"paper_{key}_std": float(parts[2])}
+        else:
+            found[f"paper_{key}"] = value
+    return found
+
+
+def _order(own: list[str], papers: list[str], names: Names | None) -> list[str]:
+    """All columns: each of the paper's behind ours of the same thing."""
+    behind = dict(_BESIDE)
+    if names:
+        behind |= {"is_mean": f"{names.score}_std", "is_std": f"{names.score}_std", "fid": names.distance}
+    found = list(own)
+    for paper in reversed(papers):
+        key = paper.removeprefix("paper_")
+        found.insert(found.index(behind.get(key, key)) + 1, paper)
+    return found
+
+
+def frame(recipe: Recipe, records: Records) -> pd.DataFrame:
+    """A recipe's table: a row for each row of the study, in its order.
+
+    Raises UserError if a run that it needs is not complete.
+    """
+    study, values = recipe.table.study, Values(recipe, records)
+    lines = []
+    for row in recipe.table.rows:
+        if row.line.images:
+            cells = list(_real_images(values, study.columns, study.subject))
+        elif row.runs:
+            made = {name: cell for column in study.columns for name, cell in CELLS[column](row, values).items()}
+            last = {name: cell for name, cell in _last(row, values, study.columns).items() if name not in made}
+            cells = [{study.subject: row.line.label, **made, **last}]
+        else:
+            cells = [{study.subject: row.line.label, "note": row.line.note}]
+        lines += [(line, _papers(row.line.paper)) for line in cells]
+    # The fullest row tells the order of columns.
+    own = dict.fromkeys(name for line, _ in sorted(lines, key=lambda line: -len(line[0])) for name in line)
+    papers = dict.fromkeys(name for _, paper in lines for name in paper)
+    names = values.names if "scores" in study.columns else None
+    made = pd.DataFrame([line | paper for line, paper in lines], columns=_order([*own], [*papers], names))
+    types = dict.fromkeys(_WHOLE, "Int64") | {c: float for c in made if c.endswith("_interval")}
+    return made.astype({column: kind for column, kind in types.items() if column in made})
