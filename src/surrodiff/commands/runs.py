@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 from surrodiff.commands.given import parameters, results_folder
+from surrodiff.config.presets import Execution
 from surrodiff.errors import UserError
 from surrodiff.planning import plan
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import distributed
 from surrodiff.runtime.stopping import Stopped
 from surrodiff.store.runs import cache_folder, shared
@@ -27,7 +29,7 @@ STAGES = {
 }
 
 
-def _find(args, made: plan.Plan) -> plan.Run:
+def _find(args, made: plan.Plan) -> Run:
     """The run of a plan that the command line names."""
     stage, _ = STAGES[args.command]
     runs = made.runs.values()
@@ -38,7 +40,7 @@ def _find(args, made: plan.Plan) -> plan.Run:
     return found[0]
 
 
-def _given(args, made: plan.Plan) -> list[plan.Run]:
+def _given(args, made: plan.Plan) -> list[Run]:
     """The runs of a plan that `make` is given by their ids, or by their stages."""
     found = []
     for name in args.runs:
@@ -88,11 +90,12 @@ def start_torch(threads: int):
     return torch
 
 
-def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
+def _stages(args, runs: list[Run], execution: Execution) -> Iterator[dict]:
     """Make runs in order, each with its log if the workflow calls, and yield their records."""
-    torch = start_torch(max(1, (args.threads or execution["threads"]) // distributed.world()))
+    torch = start_torch(max(1, (args.threads or execution.threads) // distributed.world()))
     from surrodiff.runtime import devices
     from surrodiff.stages import registry
+    from surrodiff.stages.job import Job
 
     cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
     device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
@@ -100,7 +103,7 @@ def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
         for run in runs:
             log = _logging(shared(results_folder(args)) / "logs" / run.stage / f"{run.id}.log")
             with log if args.command == "make" else contextlib.nullcontext():
-                yield registry.make(run, results_folder(args), own, execution)
+                yield registry.make(run, Job(results_folder(args), own, execution))
 
 
 def make(args):
@@ -108,7 +111,7 @@ def make(args):
     loaded = parameters(args)
     made = plan.build(loaded)
     runs = _given(args, made) if args.command == "make" else [_find(args, made)]
-    execution = loaded.selected.execution.model_dump()
+    execution = loaded.selected.execution
     for run, _ in zip(runs, _stages(args, runs, execution), strict=True):
         if distributed.rank() == 0:
             print(results_folder(args) / run.stage / run.id, flush=True)
@@ -119,9 +122,9 @@ def calibrate(args):
     from surrodiff.scoring import calibration
 
     made = plan.build(parameters(args))
-    needed = [run_id for _, run_id in plan.needs(made, made.reference)]
-    runs = [made.runs[run_id] for run_id in [*needed, made.reference]]
-    *_, reference = _stages(args, runs, parameters(args).selected.execution.model_dump())
+    reference_run = made.runs[made.reference]
+    runs = [*(made.runs[run_id] for _, run_id in reference_run.config.needs()), reference_run]
+    *_, reference = _stages(args, runs, parameters(args).selected.execution)
     if distributed.rank() > 0:
         return
     checks = calibration.checks(reference)

@@ -4,7 +4,7 @@ import functools
 import math
 import re
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -164,6 +164,11 @@ class AdversarialTraining(_Steps):
 
 
 class DDPM(Block):
+    """A diffusion model. by_all: all processes of a job train it together; the others' steps depend on a batch as a
+    whole, so that the first process trains them alone."""
+
+    by_all: ClassVar[bool] = True
+
     kind: Literal["ddpm"]
     image_size: Side
     network: Network
@@ -194,6 +199,8 @@ class DDPM(Block):
 
 
 class SNGAN(Block):
+    by_all: ClassVar[bool] = False
+
     kind: Literal["sngan"]
     image_size: Side
     z_dim: Width
@@ -242,6 +249,8 @@ class ClassifierTraining(Block):
 class Classifier(Block):
     """The classifier whose features score samples where Inception's do not fit."""
 
+    by_all: ClassVar[bool] = False
+
     kind: Literal["classifier"]
     image_size: Side
     width: Width
@@ -252,6 +261,11 @@ class Classifier(Block):
         training = ClassifierTraining(
             steps=MOST_STEPS, batch_size=self.training.batch_size, learning_rate=1e-4, revision=1
         )
+        return self.model_copy(update={"training": training})
+
+    def evaluated(self) -> "Classifier":
+        """As DDPM.evaluated."""
+        training = ClassifierTraining(steps=MOST_STEPS, batch_size=1, learning_rate=1e-4, revision=1)
         return self.model_copy(update={"training": training})
 
 

@@ -1,7 +1,7 @@
 """Samplers: from sample numbers to images. All have one signature, and sample i depends on (seed, i) alone.
 
 A sampler takes `index`, int64 (B,) sample numbers, and returns float images (B, C, S, S) in about [-1, 1]; `advance`,
-if given, is called with the number of images after each of the `evaluations` of a network that the sampler makes.
+if given, is called with the number of images after each evaluation of a network.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,6 @@ class Sampler(Protocol):
     reverse: the reverse process that ends it, None for a generator alone.
     """
 
-    evaluations: int
     hands_over_x_t: bool
     reverse: "ReverseProcess | None"
 

@@ -7,14 +7,16 @@ each stage, in the order of the work; the module of the same name in `stages` ma
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from surrodiff.config.models import DDPM, SNGAN, Block, Model, Precision, Revision, Seed, Steps
 from surrodiff.config.presets import Data
 from surrodiff.config.samplers import Sampler
+from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep, Unit
 
 
 def canonical(value: Any) -> str:
@@ -22,10 +24,23 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+Runs = Mapping[str, "Run[Any]"]  # by id; at least those that a configuration names, and what those name
+
+
+class Rows(NamedTuple):
+    """An array that a run is made of row by row: its name, how many bytes a row has, and how many rows there are."""
+
+    name: str
+    row_bytes: int
+    total: int
+
+
 class Config(Block):
-    """What a run is made from. stage: the folder in which runs of this class lie."""
+    """What a run is made from. stage: the folder in which runs of this class lie; seconds: the key of a run's record
+    that says how long it took."""
 
     stage: ClassVar[str]
+    seconds: ClassVar[str] = "seconds"
 
     def json_value(self) -> dict:
         """What the run's id and its config.json are made from."""
@@ -34,6 +49,27 @@ class Config(Block):
     def needs(self) -> list[tuple[str, str]]:
         """The (stage, id) of every run that must be complete before this one is made."""
         return []
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
+        """How many of which units a run is made of; None where that is unknown.
+
+        reference_images: how many images a reference scores, None while that is unknown.
+        """
+        return Counter()
+
+    def rows(self, runs: Runs) -> Rows | None:
+        """The array that it is made of row by row, if it is."""
+        return None
+
+    def share_made(self, record: dict) -> float:
+        """The share of a finished run's work that the seconds in its record are for: an interrupted run's are for what
+        was left."""
+        return 1.0
+
+    def rates(self, work: Counter[Unit], record: dict) -> dict[Unit, float]:
+        """The seconds of each unit that a finished run's record tells: of none where it has several."""
+        share = self.share_made(record)
+        return {unit: record[self.seconds] / (count * share) for unit, count in work.items() if len(work) == 1 if share}
 
 
 class DataConfig(Config, Data):
@@ -49,6 +85,7 @@ class ModelConfig(Config):
     """A trained model: what is trained, on which images, from which seed. channels: of the images."""
 
     stage = "models"
+    seconds = "train_seconds"
 
     model: Model
     channels: Literal[1, 3]
@@ -58,14 +95,8 @@ class ModelConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data)]
 
-
-class Features(Block):
-    """The network whose features score images. sha256: of its weights; run: of the classifier, if that is it."""
-
-    network: Literal["classifier", "efficientnet_lite0", "inception", "inception_clean"]
-    precision: Literal["float32", "bfloat16"]
-    sha256: str | None
-    run: str | None
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        return Counter({TrainStep(model=self.model.timed(), channels=self.channels): self.model.training.steps})
 
 
 class ReferenceConfig(Config):
@@ -84,6 +115,21 @@ class ReferenceConfig(Config):
 
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data)] + ([("models", self.features.run)] if self.features.run else [])
+
+    def image_score(self, runs: Runs) -> ImageScore:
+        """The unit of which it and the scores against it are made."""
+        data, run = runs[self.data].config, self.features.run
+        return ImageScore(
+            features=self.features.model_copy(update={"run": None}),
+            channels=data.channels,
+            image_size=data.image_size,
+            classifier=runs[run].config.model.evaluated() if run else None,
+        )
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
+        if reference_images is None:
+            return None
+        return Counter({self.image_score(runs): round(reference_images)})
 
 
 class Trained(Block):
@@ -108,6 +154,7 @@ class SampleConfig(Config):
     surrogate. sampler: None where no diffusion takes part."""
 
     stage = "samples"
+    seconds = "sample_seconds"
 
     num_samples: int
     sampler: Sampler | None
@@ -120,7 +167,7 @@ class SampleConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("models", part.run) for part in (self.model, self.surrogate) if part]
 
-    def evaluations(self, models: Mapping[str, "Run[ModelConfig]"]) -> list[tuple[DDPM | SNGAN, int]]:
+    def evaluations(self, models: Runs) -> list[tuple[DDPM | SNGAN, int]]:
         """The models that it evaluates, first a surrogate if it has one, and how often each for one image. What
         samplers do is what they count themselves; this says it before there is one.
 
@@ -136,14 +183,34 @@ class SampleConfig(Config):
             own = self.sampler.evaluations(surrogate.diffusion.T, t_mid) + estimates
         return [(surrogate, own)] + ([(made, self.sampler.evaluations(t_mid))] if made else [])
 
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        found, channels = Counter(), runs[(self.model or self.surrogate).run].config.channels
+        for model, count in self.evaluations(runs):
+            if count:  # a surrogate whose x_T is handed over is evaluated never
+                found[_evaluation(model, channels, self.precision)] += count * self.num_samples
+        return found
+
+    def rows(self, runs: Runs) -> Rows:
+        made = runs[(self.surrogate or self.model).run].config
+        # A surrogate's samples are resized to the data's size.
+        size = runs[made.data].config.image_size if self.surrogate else made.model.image_size
+        return Rows("samples", made.channels * size**2, self.num_samples)
+
+    def share_made(self, record: dict) -> float:
+        return record["sampled_now"] / self.num_samples
+
 
 class ScoreConfig(Config):
     """The scores of samples. The workflow makes both in one job."""
 
     stage = "scores"
+    seconds = "score_seconds"
 
     sample: str
     reference: str
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
 
 
 class LikelihoodConfig(Config):
@@ -163,6 +230,17 @@ class LikelihoodConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data), ("models", self.model.run)]
 
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        trained = runs[self.model.run].config
+        unit = _evaluation(trained.model, trained.channels, self.precision)
+        return Counter({unit: trained.model.diffusion.T * self.num_images})
+
+    def rows(self, runs: Runs) -> Rows:
+        return Rows("terms", 8 * (runs[self.model.run].config.model.diffusion.T + 1), self.num_images)
+
+    def share_made(self, record: dict) -> float:
+        return record["evaluated_now"] / self.num_images
+
 
 class TimingConfig(Config):
     """Speeds of a model beside Default's (`baseline`), both as `timed` gives them."""
@@ -178,6 +256,30 @@ class TimingConfig(Config):
     baseline: DDPM
     channels: Literal[1, 3]
     sampling_precision: Precision
+
+    def units(self, model: DDPM | SNGAN) -> tuple[TrainStep, Evaluation]:
+        """What is timed of a model."""
+        step = TrainStep(model=model, channels=self.channels)
+        return step, _evaluation(model, self.channels, self.sampling_precision)
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        found, rounds = Counter(), self.rounds + 1  # one warms up
+        for model in (self.model, self.baseline)[: 2 - (self.model == self.baseline)]:
+            step, evaluation = self.units(model)
+            found[step] += rounds * self.train_steps
+            found[evaluation] += rounds * self.sampling_steps * self.batch_size
+        return found
+
+    def rates(self, work: Counter[Unit], record: dict) -> dict[Unit, float]:
+        step, evaluation = self.units(self.model)
+        told = record["model"]
+        return {step: told["train_step_seconds"], evaluation: told["evaluation_seconds_per_image"]}
+
+
+def _evaluation(model: DDPM | SNGAN, channels: int, asked: str) -> Evaluation:
+    """One evaluation of a model that is asked to sample in a precision."""
+    precision = model.sampling_precision(asked)
+    return Evaluation(model=model.evaluated(), channels=channels, precision=precision)
 
 
 CONFIGS = {

@@ -10,7 +10,6 @@ from surrodiff.runtime.noise import Stream
 class GAN:
     """Samples of a generator: z ~ N(0, I) to images in [-1, 1]."""
 
-    evaluations = 1
     hands_over_x_t = False
     reverse = None
 

@@ -1,0 +1,18 @@
+"""What a job is given besides the runs that it makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from surrodiff.config.presets import Execution
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where results lie, the device that this process has, and how the work is done: nothing of it changes a result
+    beyond rounding."""
+
+    results: Path
+    device: torch.device
+    execution: Execution
