@@ -1,13 +1,16 @@
 """The plan of the selected preset, and how rules refer to it."""
 
 import collections
+import functools
 import os
 import pathlib
 import shlex
 import sys
+import tempfile
 import time
 
-SOURCES = str(pathlib.Path(str(workflow.current_basedir)).resolve().parents[1] / "src")
+WORKFLOW = pathlib.Path(str(workflow.current_basedir)).resolve().parent
+SOURCES = str(WORKFLOW.parent / "src")
 sys.path.insert(0, SOURCES)
 
 from surrodiff.config import params as surrodiff_params
@@ -26,6 +29,8 @@ FROZEN = "_".join(filter(None, ("SURRODIFF_PARAMS", workflow.modifier.namespace)
 # Never the user's own: the main process always sets it.
 SUBMITTED = not workflow.is_main_process and FROZEN in os.environ
 
+# Those of the working directory, if it has any; else this workflow's own.
+STUDIES = next(path for path in (surrodiff_params.STUDIES, WORKFLOW / "studies") if path.is_dir())
 # Where relative paths begin.
 HERE = pathlib.Path().absolute()
 DRY_RUN = bool({"-n", "--dry-run", "--dryrun"} & {*sys.argv})
@@ -44,11 +49,11 @@ with shown():
     if SUBMITTED:
         PARAMS = surrodiff_params.load(pathlib.Path(os.environ[FROZEN]))
     elif workflow.modifier.skip_configfile:  # a module that is given its configuration
-        PARAMS = surrodiff_params.of_config(config)
+        PARAMS = surrodiff_params.of_config(config, STUDIES)
     elif "presets" in _changes and not os.path.exists("params.yaml"):  # by --configfile, in another folder
-        PARAMS = surrodiff_params.of_config(_changes)
+        PARAMS = surrodiff_params.of_config(_changes, STUDIES)
     else:
-        PARAMS = surrodiff_params.load(changes=_changes)
+        PARAMS = surrodiff_params.load(changes=_changes, folder=STUDIES)
     PARAMS = identity.identified(PARAMS, HERE)
 if workflow.is_main_process:
     for _warning in surrodiff_params.warnings(PARAMS):
@@ -66,9 +71,8 @@ EXECUTION = PARAMS.selected.execution
 GPU = int(PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl")))
 
 STATE = pathlib.Path(".snakemake/surrodiff")
-# Tables, figures and the summary keep plain names. Beside each lies what it was made from (see surrodiff.planning.recipes). While
-# that is today's, it needs nothing; else this file, which is always newer, is one of its inputs. Without this, a number
-# changed back would leave yesterday's table standing.
+# An input of every table and figure that is not what its recipe asks for: always newer. Without it, a number changed back
+# would leave yesterday's table standing.
 ALWAYS_STALE = STATE / "now"
 if SUBMITTED:
     PARAMS_FILE = pathlib.Path(os.environ[FROZEN])
@@ -91,21 +95,32 @@ else:
 wildcard_constraints:
     run=r"\w+-[0-9a-f]{8}",
     table="|".join(PLAN.tables),
-    figure="|".join(PLAN.figures),
+    figure="|".join(PLAN.figures) or "none",
 
 
 def done(stage, run):
+    """A run's marker. Existence is validity, so it is `ancient` as an input: a run's id says all that made it."""
     return f"{RESULTS}/{stage}/{run}/done.json"
 
 
-def needed(wildcards):
-    """Markers of the runs that a run reads. Existence is validity: a run's id says all that it was made from."""
-    return [ancient(done(*need)) for need in surrodiff_plan.needs(PLAN, wildcards.run)]
+def all_of(stage):
+    return [done(stage, run) for run in PLAN.of_stage(stage)]
+
+
+def needed(stage, of=lambda run: run):
+    """An input function: the markers of those runs of a stage that a run reads, or what `of` names for it."""
+
+    def markers(wildcards):
+        needs = PLAN.runs[of(wildcards.run)].config.needs()
+        return [ancient(done(*need)) for need in needs if need[0] == stage]
+
+    return markers
 
 
 def processes(wildcards):
     """How many processes, each with a GPU of its own, make a run."""
-    return EXECUTION.gpus_per_job if PLAN.runs[wildcards.run].config.get("kind", "ddpm") == "ddpm" else 1
+    config = PLAN.runs[wildcards.run].config
+    return EXECUTION.gpus_per_job if config.stage != "models" or config.model.by_all else 1
 
 
 def gpus(wildcards):
@@ -126,8 +141,11 @@ def word(value):
 # What a command line holds does not grow with rows or seeds: runs by id, and all else in the file of the parameters.
 PYTHON = word(sys.executable)
 GIVEN = f"--params {word(PARAMS_FILE)} --results {word(FOLDER)}"
-RUN_COMMAND = (
-    f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs:q}} {GIVEN} --threads {{threads}} > /dev/null"
+# What a run's marker stands for belongs to the command, because Snakemake deletes the outputs of failed, killed and forced
+# jobs. It deletes a log when its job starts; the command keeps all attempts and gives the log back.
+MAKE = (
+    f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs:q}} {GIVEN} --threads {{threads}} --log {{log:q}}"
+    " > /dev/null"
 )
 # In messages, as `params.left`: what is left when the job starts, since messages are formatted then.
 TIME_LEFT = costs.TimeLeft(PLAN, pathlib.Path(FOLDER))

@@ -15,7 +15,7 @@ from surrodiff.planning import plan
 from surrodiff.planning.runs import Run
 from surrodiff.runtime import distributed
 from surrodiff.runtime.stopping import Stopped
-from surrodiff.store.runs import cache_folder, shared
+from surrodiff.store.runs import cache_folder, give_name, shared
 
 # By command: the stage, and what it does.
 STAGES = {
@@ -54,12 +54,21 @@ def _given(args, made: plan.Plan) -> list[Run]:
 
 
 @contextlib.contextmanager
-def _logging(path: Path):
-    """Append progress, warnings and errors to a log; an error is then reported on the terminal, too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+def _logging(path: Path, results: Path):
+    """Append progress, warnings and errors to a log below `results`/logs; an error is then told on the terminal, too.
+
+    The workflow deletes a job's log when the job starts. So all attempts are kept where runs are made, and `path` is
+    another name of that file.
+    """
+    kept = shared(results) / "work" / path.relative_to(results)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    file = open(kept, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     with file as log, contextlib.redirect_stderr(log):
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} process {os.getpid()} on {socket.gethostname()}", file=log)
+        if distributed.rank() == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            give_name(kept, path)
         try:
             yield
         except (Exception, Stopped) as error:
@@ -91,7 +100,7 @@ def start_torch(threads: int):
 
 
 def _stages(args, runs: list[Run], execution: Execution) -> Iterator[dict]:
-    """Make runs in order, each with its log if the workflow calls, and yield their records."""
+    """Make runs in order, with a log if the workflow calls, and yield their records."""
     torch = start_torch(max(1, (args.threads or execution.threads) // distributed.world()))
     from surrodiff.runtime import devices
     from surrodiff.stages import registry
@@ -99,11 +108,14 @@ def _stages(args, runs: list[Run], execution: Execution) -> Iterator[dict]:
 
     cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
     device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
-    with distributed.joined(device.type), contextlib.nullcontext(device) if cpu else devices.claimed(device) as own:
+    log = getattr(args, "log", None)
+    with (
+        distributed.joined(device.type),
+        contextlib.nullcontext(device) if cpu else devices.claimed(device) as own,
+        _logging(log, results_folder(args)) if log else contextlib.nullcontext(),
+    ):
         for run in runs:
-            log = _logging(shared(results_folder(args)) / "logs" / run.stage / f"{run.id}.log")
-            with log if args.command == "make" else contextlib.nullcontext():
-                yield registry.make(run, Job(results_folder(args), own, execution))
+            yield registry.make(run, Job(results_folder(args), own, execution))
 
 
 def make(args):

@@ -4,7 +4,7 @@ named.
 This module touches no file and imports neither torch nor Snakemake.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from surrodiff.config import studies
 from surrodiff.config.models import DDPM, SNGAN, Classifier
@@ -250,10 +250,11 @@ class _Builder:
         seeds = self.preset.seeds
         if line.seeds == "calibration":
             return [self.row(line, needs, [seed]) for seed in seeds.calibration]
-        more = seeds.calibration if self._is_default(line) and "score" in needs else []
+        more = seeds.calibration if self.is_default(line) and "score" in needs else []
         return [self.row(line, needs, list(dict.fromkeys([*seeds.training, *more])))]
 
-    def _is_default(self, line: Line) -> bool:
+    def is_default(self, line: Line) -> bool:
+        """Whether a row shows Default's samples after its last step."""
         whole = line.subject == "Default" and studies.as_share(line.steps) == 1
         return whole and line.surrogate is None and line.sampler == "ancestral"
 
@@ -275,4 +276,8 @@ def build(params: Params) -> Plan:
                 (alone,) = studies.Row(surrogate=refined.line.surrogate, t_mid=0).lines()
                 pairs = (builder.row(alone, {"score"}, refined.seeds[:1]), refined)
             plan.figures[figure.name] = Drawing(figure, name, pairs)
+    # What a paper prints of Default holds wherever Default is compared with.
+    same = (row for table in plan.tables.values() for row in table.rows if row.line.paper and not row.line.seeds)
+    if found := next((row for row in same if builder.is_default(row.line)), None):
+        plan.default = replace(plan.default, line=replace(DEFAULT, paper=found.line.paper))
     return plan

@@ -209,6 +209,9 @@ class ScoreConfig(Config):
     sample: str
     reference: str
 
+    def needs(self) -> list[tuple[str, str]]:
+        return [("samples", self.sample), ("references", self.reference)]
+
     def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
         return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
 

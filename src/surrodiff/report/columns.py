@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from surrodiff.config.columns import GROUPS
 from surrodiff.config.models import DDPM
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
@@ -182,10 +183,12 @@ def _real_cells(line: RealScores, split: str, columns: list[str], values: Values
     return {name: cell for column in columns for name, cell in cells.get(column, {}).items()}
 
 
-def _papers(paper: dict[str, Any]) -> Cells:
-    """A paper's numbers as columns; `8.67 ± 0.11` is a mean and a standard deviation."""
-    found = {}
+def _papers(paper: dict[str, Any], columns: list[str]) -> Cells:
+    """A paper's numbers as columns, of those that the table has; `8.67 ± 0.11` is a mean and a standard deviation."""
+    found, known = {}, {name for column in columns for name in GROUPS[column].names}
     for key, value in paper.items():
+        if key not in known:  # of a row from another study
+            continue
         if isinstance(value, str) and (parts := re.fullmatch(r"\s*([-+.\de]+)\s*±\s*([-+.\de]+)\s*", value)):
             found |= {f"paper_{key}_mean": float(parts[1]), f"paper_{key}_std": float(parts[2])}
         else:
@@ -221,7 +224,7 @@ def frame(recipe: Recipe, records: Records) -> pd.DataFrame:
             cells = [{study.subject: row.line.label, **made, **last}]
         else:
             cells = [{study.subject: row.line.label, "note": row.line.note}]
-        lines += [(line, _papers(row.line.paper)) for line in cells]
+        lines += [(line, _papers(row.line.paper, study.columns)) for line in cells]
     # The fullest row tells the order of columns.
     own = dict.fromkeys(name for line, _ in sorted(lines, key=lambda line: -len(line[0])) for name in line)
     papers = dict.fromkeys(name for _, paper in lines for name in paper)

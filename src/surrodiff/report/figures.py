@@ -50,7 +50,7 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
     figure = Figure(figsize=(9, inches))
     legend = (0.35 + 0.2 * -(-(len(rows) + 1) // 4)) / inches
     figure.subplots_adjust(
-        left=0.08, right=0.98, bottom=legend + 0.5 / inches, top=1 - 0.6 / inches, wspace=0.22, hspace=0.3
+        left=0.08, right=0.98, bottom=legend + 0.5 / inches, top=1 - 0.75 / inches, wspace=0.22, hspace=0.3
     )
     axes = figure.subplots(len(wanted.x), 1 + beside, squeeze=False)
     for x, (left, *right) in zip(wanted.x, axes, strict=True):
@@ -68,16 +68,17 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
     steps = sorted({row.of_steps for row in recipe.table.rows if row.runs})
     axes[0, 0].set_title(
         f"ours, preset {results.name}: {score.data}, {', '.join(map(str, steps))} training steps,\n"
-        f"{score.features} features of {score.num_samples} samples; bars: 95 % intervals"
+        f"{score.features} features of {score.num_samples} samples; bars: 95 % intervals",
+        fontsize=9,
     )
     if beside:
         study = recipe.table.study
-        axes[0, 1].set_title(f"{study.source or 'as quoted'}\n{_in_lines(study.source_rests_on or '')}")
+        axes[0, 1].set_title(f"{study.source or 'as quoted'}\n{_in_lines(study.source_rests_on or '')}", fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4)
     return figure
 
 
-def _in_lines(text: str, width: int = 64) -> str:
+def _in_lines(text: str, width: int = 60) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 

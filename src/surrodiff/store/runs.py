@@ -186,7 +186,7 @@ def _digest(record: dict) -> str:
     return hashlib.sha256(canonical(record).encode()).hexdigest()
 
 
-def _link(source: Path, target: Path):
+def give_name(source: Path, target: Path):
     """Let a file have a second name, or a copy where the file system has no such links."""
     try:
         os.link(source, target)
@@ -207,7 +207,7 @@ def _publish(work: Path, final: Path, record: dict):
     try:
         whole.mkdir(parents=True)
         for name in files:
-            _link(work / name, whole / name)
+            give_name(work / name, whole / name)
         if not (final / RECORD).exists():  # a checkout may have brought it meanwhile
             shutil.rmtree(final, ignore_errors=True)  # made by Snakemake for its marker, or emptied by a checkout
             os.replace(whole, final)
