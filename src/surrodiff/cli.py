@@ -65,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
         sub.set_defaults(func=outputs.write_output)
+    text = "write which runs and studies the preset asks for: what DVC's stages depend on"
+    sub = commands.add_parser("resolve", parents=[common], help=text, description=text)
+    sub.set_defaults(func=outputs.resolve)
     text = "score real images, whole and damaged, and say whether the scores are what they should be"
     sub = commands.add_parser("calibrate", parents=[common], help=text, description=text)
     _add_machine(sub)

@@ -32,3 +32,12 @@ def write_output(args):
             recipe, where = recipes.summary(made), "summary"
     write(recipe, results_folder(args))
     print(results_folder(args) / where)
+
+
+def resolve(args):
+    """Write what the preset asks for, which DVC's stages depend on, and print where it lies."""
+    from surrodiff.store.runs import write_json
+
+    path = results_folder(args) / "plan.json"
+    write_json(path, recipes.resolved(plan.build(parameters(args))))
+    print(path)

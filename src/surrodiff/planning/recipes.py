@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from surrodiff.planning.plan import Drawing, Plan, Row, Table
-from surrodiff.planning.runs import canonical
+from surrodiff.planning.runs import CONFIGS, canonical
 
 # Below the package's folder. A change of one of these makes tables anew.
 TABLE_CODE = (
@@ -104,6 +104,16 @@ def claims(plan: Plan) -> Recipe:
 def summary(plan: Plan) -> Recipe:
     """What the summary of all rows is made from."""
     return _recipe(plan, "summary", plan.tables, "report/summary.py")
+
+
+def resolved(plan: Plan) -> dict:
+    """What a preset asks for, as plain values: of each stage the number of its runs and a checksum of their ids, and
+    the studies."""
+    runs = {}
+    for stage in CONFIGS:
+        ids = sorted(plan.of_stage(stage))
+        runs[stage] = f"{len(ids)} runs, {hashlib.sha256(canonical(ids).encode()).hexdigest()[:16]}"
+    return {"runs": runs, "studies": {name: found.study.model_dump(mode="json") for name, found in plan.tables.items()}}
 
 
 def sidecar(recipe: Recipe, results: Path) -> str | None:
