@@ -202,17 +202,17 @@ def test_auto_is_bfloat16_for_large_networks_on_processors_that_multiply_it(monk
     assert resolve_precision("bfloat16", CPU, small) == "bfloat16"
 
 
-def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, execution, cpu, monkeypatch):
+def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, monkeypatch, make):
     run = run_named("models", "Default")
     forget(own_results, "models", run.id)
     monkeypatch.setattr(training, "_save_checkpoint", interrupted_after(training._save_checkpoint))
     monkeypatch.setattr("surrodiff.kinds.ddpm.resolve_precision", lambda *_: "bfloat16")
     with pytest.raises(KeyboardInterrupt):
-        training.train(run, own_results, cpu, execution)
+        make(run, own_results)
     checkpoint = work_folder(own_results, "models", run.id) / training.CHECKPOINT
     assert tensors.load(checkpoint)[1]["precision"] == "bfloat16"
     monkeypatch.undo()
-    assert training.train(run, own_results, cpu, execution)["provenance"]["precision"] == "bfloat16"
+    assert make(run, own_results)["provenance"]["precision"] == "bfloat16"
 
 
 def interrupted_after(save):
@@ -267,14 +267,14 @@ def test_a_given_batch_and_the_processor_s_need_no_search():
     assert images_at_once("auto", never, CPU) == 64
 
 
-def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, cpu, monkeypatch):
+def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, monkeypatch, make):
     """25 at most are three batches of 22, the last of which is cut: the samples are those of one batch of 64."""
     run, sizes = run_named("samples", "Default_6"), []
     expected, _ = samples.load(own_results, run.id)
     forget(own_results, "samples")
     step = ReverseProcess.step
     monkeypatch.setattr(ReverseProcess, "step", lambda *args: sizes.append(len(args[1])) or step(*args))
-    record = samples.sample(run, own_results, cpu, 25)
+    record = make(run, own_results, sampling_batch=25)
     found, _ = samples.load(own_results, run.id)
     assert set(sizes) == {22}
     assert record["batch"] == 22

@@ -52,11 +52,11 @@ def test_work_is_counted_as_the_samplers_evaluate(plan, run_named, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained_surrogates(results, run_named, cpu, execution, tmp_path_factory):
+def trained_surrogates(results, run_named, tmp_path_factory, make):
     """Results with Default and both surrogates trained."""
     own = Path(shutil.copytree(results, tmp_path_factory.mktemp("surrogates") / "test"))
     for model in ("DDPMHalf", "SNGAN"):
-        registry.make(run_named("models", model), own, cpu, execution)
+        make(run_named("models", model), own)
     return own
 
 

@@ -134,7 +134,7 @@ def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, n
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 3)])
 def test_a_training_goes_on_with_another_number_of_processes(
-    ranks, own_results, run_named, execution, cpu, monkeypatch, first, then
+    ranks, own_results, run_named, monkeypatch, first, then, make
 ):
     run = run_named("models", "Default")
     folder = own_results / "models" / run.id
@@ -151,12 +151,12 @@ def test_a_training_goes_on_with_another_number_of_processes(
 
         monkeypatch.setattr(DiffusionTrainer, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            training.train(run, own_results, cpu, execution)
+            make(run, own_results)
 
     ranks(first, until_step_4)
     _, metadata = tensors.load(work_folder(own_results, "models", run.id) / training.CHECKPOINT)
     assert metadata["step"] == "4"
-    records = ranks(then, lambda: training.train(run, own_results, cpu, execution))
+    records = ranks(then, lambda: make(run, own_results))
     assert records[0]["step"] == 6
     for file in (training.CHECKPOINT, "weights-2.safetensors", "weights-6.safetensors"):
         expected, found = state_of(whole / file), state_of(folder / file)
@@ -202,7 +202,7 @@ def without(record: dict) -> dict:
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_named, execution, cpu, world):
+def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_named, execution, world, make):
     """To the bit: batches hold the same rows. 64 images in batches of 24 are one each for three processes."""
     runs = [
         run_named(*name) for name in (("samples", "Default_6"), ("scores", "Default_6"), ("likelihoods", "Default"))
@@ -212,20 +212,20 @@ def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_nam
     def made() -> list[dict]:
         for run in runs:
             forget(own_results, run.stage)
-        return [registry.make(run, own_results, cpu, execution) for run in runs]
+        return [make(run, own_results) for run in runs]
 
     alone = made()
     images, _ = samples.load(own_results, runs[0].id)
     for run in runs:
         forget(own_results, run.stage)
-    several = ranks(world, lambda: [registry.make(run, own_results, cpu, execution) for run in runs])
+    several = ranks(world, lambda: [make(run, own_results) for run in runs])
     assert np.array_equal(samples.load(own_results, runs[0].id)[0], images)
     assert [without(record) for record in several[0]] == [without(record) for record in alone]
     left = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
     assert left == {"config.json", "record.json", "done.json", "samples.npy", "grid.png"}
 
 
-def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, cpu, monkeypatch):
+def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, monkeypatch, make):
     run = run_named("samples", "Default_6")
     images, _ = samples.load(own_results, run.id)
     forget(own_results, "samples")
@@ -241,39 +241,39 @@ def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, r
         monkeypatch.setattr(samples.PartFiles, "add", interrupted)
         monkeypatch.setattr(samples.PartFiles, "collected", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            samples.sample(run, own_results, cpu, 10)
+            make(run, own_results, sampling_batch=10)
 
     ranks(3, two_of_three)
-    record, _ = ranks(2, lambda: samples.sample(run, own_results, cpu, 10))
+    record, _ = ranks(2, lambda: make(run, own_results, sampling_batch=10))
     assert record["sampled_now"] == 20  # of seven batches the second process of three had two
     assert np.abs(samples.load(own_results, run.id)[0].astype(int) - images).max() <= 1
 
 
-def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, execution, cpu):
+def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, make):
     run = run_named("references", "classifier")
     alone, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
     forget(own_results, "references")
-    ranks(2, lambda: registry.make(run, own_results, cpu, execution))
+    ranks(2, lambda: make(run, own_results))
     several, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
     assert all(several[key].equal(value) for key, value in alone.items())
 
 
-def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_results, run_named, execution, cpu):
+def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_results, run_named, make):
     runs = [run_named("models", name) for name in ("SNGAN", "classifier")]
     alone = [state_of(own_results / "models" / run.id / training.CHECKPOINT) for run in runs]
     forget(own_results, "models")
-    ranks(2, lambda: [registry.make(run, own_results, cpu, execution) for run in runs])
+    ranks(2, lambda: [make(run, own_results) for run in runs])
     for run, expected in zip(runs, alone, strict=True):
         found = state_of(own_results / "models" / run.id / training.CHECKPOINT)
         assert all(found[key].equal(value) for key, value in expected.items())
 
 
-def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, run_named, execution, cpu):
+def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, run_named, make):
     forget(own_results, "models", run_named("models", "Default").id)
 
     def refused() -> str:
         with pytest.raises(UserError) as told:
-            registry.make(run_named("models", "Default"), own_results, cpu, execution)
+            make(run_named("models", "Default"), own_results)
         return str(told.value)
 
     assert set(ranks(9, refused)) == {"training.batch_size: 8 images are too few for 9 processes"}

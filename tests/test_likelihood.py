@@ -234,9 +234,9 @@ def expected_terms(results, run: Run, cpu, size: int = 8) -> torch.Tensor:
 
 @either_variance
 @clipped_or_not
-def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, execution, cpu, variance, clip_x0):
+def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, cpu, variance, clip_x0, make):
     run = bound_run(run_named, variance=variance, clip_x0=clip_x0)
-    record = registry.make(run, own_results, cpu, execution)
+    record = make(run, own_results)
     terms = expected_terms(own_results, run, cpu)
     bounds, means = terms.sum(1), terms.mean(0)
     assert record["bits_per_dim"] == pytest.approx(bounds.mean().item(), rel=1e-4)
@@ -254,18 +254,18 @@ def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, 
     assert {file.name for file in folder.iterdir()} == {"config.json", "record.json", "done.json", "terms.csv"}
 
 
-def test_pictures_are_resized_to_the_models_size(own_results, run_named, execution, cpu):
-    registry.make(run_named("models", "DDPMHalf"), own_results, cpu, execution)
+def test_pictures_are_resized_to_the_models_size(own_results, run_named, cpu, make):
+    make(run_named("models", "DDPMHalf"), own_results)
     run = bound_run(run_named, "DDPMHalf")
-    record = registry.make(run, own_results, cpu, execution)
+    record = make(run, own_results)
     assert record["image_size"] == 4
     expected = expected_terms(own_results, run, cpu, size=4).sum(1).mean().item()
     assert record["bits_per_dim"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_named, cpu, monkeypatch):
+def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_named, monkeypatch, make):
     run = bound_run(run_named)
-    whole = likelihood.likelihood(run, own_results, cpu, 64)
+    whole = make(run, own_results, sampling_batch=64)
     forget(own_results, "likelihoods", run.id)
     evaluated = []
 
@@ -277,23 +277,23 @@ def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_
 
     monkeypatch.setattr(likelihood, "variational_bound", counted)
     with pytest.raises(KeyboardInterrupt):
-        likelihood.likelihood(run, own_results, cpu, 6)  # 20 in four batches of 5
+        make(run, own_results, sampling_batch=6)  # 20 in four batches of 5
     part = work_folder(own_results, "likelihoods", run.id) / "terms-0.part"
     assert part.stat().st_size == 10 * (2 + 9) * 8  # a row lies beside its checksum and its number
     part.write_bytes(part.read_bytes()[:-100])  # in the middle of the last but one
     monkeypatch.setattr(likelihood, "variational_bound", variational_bound)
-    record = likelihood.likelihood(run, own_results, cpu, 7)
+    record = make(run, own_results, sampling_batch=7)
     assert record["evaluated_now"] == 20 - 8
     for key in ("bits_per_dim", "bits_per_dim_error", "prior", "kl", "decoder"):
         assert record[key] == pytest.approx(whole[key], rel=1e-5)
     assert not part.exists()
 
 
-def test_a_finished_run_is_found(own_results, run_named, cpu, monkeypatch):
+def test_a_finished_run_is_found(own_results, run_named, monkeypatch, make):
     run = bound_run(run_named)
-    record = likelihood.likelihood(run, own_results, cpu, 64)
+    record = make(run, own_results, sampling_batch=64)
     monkeypatch.setattr(likelihood, "variational_bound", None)
-    assert likelihood.likelihood(run, own_results, cpu, 64) == record
+    assert make(run, own_results, sampling_batch=64) == record
 
 
 @pytest.mark.parametrize("count", [0, 1, 361])

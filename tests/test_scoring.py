@@ -72,7 +72,7 @@ def test_real_images_score_between_1_and_the_number_of_classes(calibrated):
     assert row(record, "part of train")["num_images"] == row(record, "held_out")["num_images"] == 360
 
 
-def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
+def test_a_split_is_scored_in_a_random_order(trained, cpu, tmp_path, make):
     """Images of a folder are sorted by class; consecutive splits of them would score 1."""
     folder, made, _ = trained
     arrays, _ = sources.load(folder, made.data)
@@ -89,7 +89,7 @@ def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
     results.mkdir()
     (results / "models").symlink_to(folder / "models")
     for run in (images, reference):
-        registry.make(run, results, cpu, execution)
+        make(run, results)
     network = features.load(protocol["features"], results, cpu)
     as_sorted = sources.load(results, images.id)[0]["train_images"]
     in_order = measuring.measure(network, as_sorted, protocol, cpu, 64, "sorted").inception_score[0]
@@ -144,18 +144,18 @@ def test_a_score_says_every_distance_to_both_splits(results, plan, run_named, cp
         ("neighbours", 360, "scoring.neighbours: 360 is too many"),
     ],
 )
-def test_more_than_there_are_held_out_pictures_is_refused(results, plan, execution, cpu, tmp_path, key, value, says):
+def test_more_than_there_are_held_out_pictures_is_refused(results, plan, tmp_path, key, value, says, make):
     folder = tmp_path / "test"
     folder.mkdir()
     for stage in ("data", "models"):
         (folder / stage).symlink_to(results / stage)
     run = Run("references", "classifier", {**protocol_of(plan), key: value})
     with pytest.raises(UserError, match=says):
-        registry.make(run, folder, cpu, execution)
+        make(run, folder)
     assert not (folder / "references" / run.id / "record.json").exists()
 
 
-def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, run_named, execution, cpu):
+def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, run_named, make):
     """Its features of anything are NaN: neither a reference nor a score is made of them."""
     reference = plan.runs[plan.reference]
     classifier = plan.runs[reference.config["features"]["run"]]
@@ -170,13 +170,13 @@ def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, 
     score = run_named("scores", "Default_6")
     forget(own_results, "scores", score.id)
     with pytest.raises(UserError, match=rf"^classifier features of {score.config['sample']} \(64 images\): NaN or inf"):
-        registry.make(score, own_results, cpu, execution)
+        make(score, own_results)
     forget(own_results, "references", reference.id)
     with pytest.raises(UserError, match=r"^classifier features of train of digits-\w+, shuffled \(1437 images\): NaN"):
-        registry.make(reference, own_results, cpu, execution)
+        make(reference, own_results)
 
 
-def test_altered_statistics_are_refused(own_results, plan, run_named, execution, cpu):
+def test_altered_statistics_are_refused(own_results, plan, run_named, make):
     path = own_results / "references" / plan.reference / scoring.STATISTICS
     blob = bytearray(path.read_bytes())
     blob[-1] ^= 1
@@ -184,7 +184,7 @@ def test_altered_statistics_are_refused(own_results, plan, run_named, execution,
     score = run_named("scores", "Default_6")
     forget(own_results, "scores", score.id)
     with pytest.raises(UserError, match="truncated or altered"):
-        registry.make(score, own_results, cpu, execution)
+        make(score, own_results)
 
 
 def test_the_calibration_is_a_command(results, root, tmp_path):

@@ -62,12 +62,12 @@ def begun(own_results, run_named, execution, cpu):
     return Begun()
 
 
-def test_the_last_step_is_logged_however_rarely_the_others_are(own_results, run_named, execution, cpu):
+def test_the_last_step_is_logged_however_rarely_the_others_are(own_results, run_named, execution, make):
     """A figure needs the log, and no later number of `execution` would bring it back."""
     run = run_named("models", "Default")
     for folder in (own_results / "models" / run.id, work_folder(own_results, "models", run.id)):
         shutil.rmtree(folder)
-    training.train(run, own_results, cpu, {**execution, "log_every": 1000})
+    make(run, own_results, log_every=1000)
     rows = read(own_results / "models" / run.id / "losses.csv")
     assert [row["step"] for row in rows] == ["6"]
     assert float(rows[0]["loss_uniform_t"]) > 0
