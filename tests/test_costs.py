@@ -14,7 +14,7 @@ from plans import changed_plan, plan_of
 from surrodiff.planning.plan import WEIGHTS_SHA256, Run
 from surrodiff.scoring import corruptions
 from surrodiff.scoring.severities import images_scored
-from surrodiff.stages import registry, samples, timing
+from surrodiff.stages import samples, timing
 from surrodiff.stages.costs import KEPT, Costs, Rate, TimeLeft, Unit, duration, report, time_left
 from surrodiff.store.runs import open_run
 

@@ -18,7 +18,7 @@ from surrodiff.errors import UserError
 from surrodiff.kinds import DiffusionTrainer
 from surrodiff.runtime import devices, distributed
 from surrodiff.scoring import features
-from surrodiff.stages import registry, samples, scoring, training
+from surrodiff.stages import samples, scoring, training
 from surrodiff.store import tensors
 from surrodiff.store.runs import work_folder
 

@@ -5,8 +5,8 @@ import shutil
 import unicodedata
 
 import pytest
-from configs import changed
 import torch
+from configs import changed
 from data_runs import DIGITS, folder_data, prepare, prepared, read, refusal, write_image
 from PIL import Image
 

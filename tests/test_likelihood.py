@@ -22,7 +22,7 @@ from surrodiff.kinds.weights import load_weights
 from surrodiff.planning.plan import Run
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
-from surrodiff.stages import likelihood, registry
+from surrodiff.stages import likelihood
 from surrodiff.store.runs import work_folder
 
 SEED = 5

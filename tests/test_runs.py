@@ -375,8 +375,6 @@ def test_a_configuration_of_another_version_is_told(tmp_path, change, where):
     text = canonical(RUN.config.json_value() | change)
     run_id = f"Mine-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     write_text(tmp_path / "models" / run_id / "config.json", text)
-    with pytest.raises(
-        UserError, match=rf"config\.json: not a configuration of this version \(see its {where}"
-    ) as caught:
+    with pytest.raises(UserError, match=rf"config\.json: not a configuration .* its {where}") as caught:
         load_run(tmp_path, "models", run_id)
     assert "\n" not in str(caught.value)

@@ -10,7 +10,6 @@ from records import change_record, forget
 
 from surrodiff.data.pixels import to_uint8
 from surrodiff.errors import UserError
-from surrodiff.stages import samples
 from surrodiff.store import tensors
 from surrodiff.store.runs import sha256
 

@@ -19,7 +19,7 @@ from surrodiff.planning.plan import Run
 from surrodiff.scoring import features, measuring
 from surrodiff.scoring.calibration import checks
 from surrodiff.scoring.metrics import Moments, frechet_distance, kernel_distance, precision_recall
-from surrodiff.stages import registry, scoring
+from surrodiff.stages import scoring
 from surrodiff.store import tensors
 from surrodiff.store.runs import load_run, open_run
 
