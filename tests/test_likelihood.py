@@ -3,6 +3,7 @@
 import csv
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import hypothesis.strategies as st
@@ -18,8 +19,8 @@ from surrodiff.data import pixels, sources
 from surrodiff.diffusion.bound import decoder_nll, variational_bound
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
-from surrodiff.kinds.weights import load_weights
-from surrodiff.planning.plan import Run
+from surrodiff.kinds.weights import load_evaluation, load_weights
+from surrodiff.planning.runs import LikelihoodConfig, Run
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
 from surrodiff.stages import likelihood
@@ -212,6 +213,7 @@ def test_the_decoder_stays_exact_far_in_the_tails(mean, sigma):
 def bound_run(run_named, model="Default", **changes) -> Run:
     config = {
         "model": {"run": run_named("models", model).id, "step": 6},
+        "data": run_named("data", "digits").id,
         "num_images": 20,
         "clip_x0": True,
         "variance": "fixed_large",
@@ -219,17 +221,17 @@ def bound_run(run_named, model="Default", **changes) -> Run:
         "seed": 3,
         "revision": 1,
     }
-    return Run("likelihoods", model, config | changes)
+    return Run(model, LikelihoodConfig.model_validate(config | changes))
 
 
 def expected_terms(results, run: Run, cpu, size: int = 8) -> torch.Tensor:
     config = run.config
-    network, model = load_weights(results, config["model"]["run"], config["model"]["step"], cpu)
-    held_out = sources.load(results, model["data"])[0]["held_out_images"]
-    order = noise.permutation(config["seed"], Stream.BOUND, 0, len(held_out))[: config["num_images"]]
+    network, trained = load_weights(results, config.model.run, config.model.step, cpu)
+    held_out = sources.load(results, trained.data)[0]["held_out_images"]
+    order = noise.permutation(config.seed, Stream.BOUND, 0, len(held_out))[: config.num_images]
     x_0 = pixels.to_float(pixels.resize_uint8(held_out, size)[order])
-    diffusion = Diffusion.model_validate(model["diffusion"])
-    return published(network, diffusion, config["variance"], config["clip_x0"], x_0, order, config["seed"])
+    diffusion = trained.model.diffusion
+    return published(network, diffusion, config.variance, config.clip_x0, x_0, order, config.seed)
 
 
 @either_variance
@@ -297,25 +299,26 @@ def test_a_finished_run_is_found(own_results, run_named, monkeypatch, make):
 
 
 @pytest.mark.parametrize("count", [0, 1, 361])
-def test_a_number_of_images_that_cannot_be_had_is_told(own_results, run_named, cpu, count):
+def test_a_number_of_images_that_cannot_be_had_is_told(own_results, run_named, make, count):
     run = bound_run(run_named, num_images=count)
-    message = refusal(likelihood.likelihood, run, own_results, cpu, 64)
+    message = refusal(make, run, own_results)
     assert message == f"likelihood.num_images: must be from 2 to the 360 held-out images, got {count}"
 
 
-def test_a_model_without_a_bound_is_told(own_results, run_named, cpu):
-    message = refusal(likelihood.likelihood, bound_run(run_named, "SNGAN"), own_results, cpu, 64)
+def test_a_model_without_a_bound_is_told(own_results, run_named, make):
+    message = refusal(make, bound_run(run_named, "SNGAN"), own_results)
     assert message.startswith("likelihood: SNGAN-")
     assert message.endswith("is a sngan; only a ddpm has a bound")
 
 
-def test_bounds_that_are_not_finite_are_told_and_not_kept(own_results, run_named, cpu, monkeypatch):
+def test_bounds_that_are_not_finite_are_told_and_not_kept(own_results, run_named, make, monkeypatch):
     def diverged(*arguments):
-        return replace(of_best(), denoiser=lambda x_t, t: torch.full_like(x_t, torch.nan))
+        _, trained = load_evaluation(*arguments)
+        return lambda x_t, t: torch.full_like(x_t, torch.nan), trained
 
-    monkeypatch.setattr(likelihood, "reverse_of", diverged)
+    monkeypatch.setattr(likelihood, "load_evaluation", diverged)
     run = bound_run(run_named)
-    message = refusal(likelihood.likelihood, run, own_results, cpu, 6)
+    message = refusal(partial(make, sampling_batch=6), run, own_results)
     assert "bounds of images 0 to 4 are not finite" in message
     assert not (own_results / "likelihoods" / run.id / "record.json").exists()
     assert (work_folder(own_results, "likelihoods", run.id) / "terms-0.part").stat().st_size == 0

@@ -17,7 +17,7 @@ from surrodiff.store.runs import sha256
 def test_samples_that_are_not_finite_are_told_and_not_kept(own_results, run_named, make):
     run = run_named("samples", "Default_6")
     forget(own_results, "samples")
-    model = own_results / "models" / run.config["model"]["run"]
+    model = own_results / "models" / run.config.model.run
     file = model / "weights-6.safetensors"
     weights, metadata = tensors.load(file)
     tensors.save(file, {name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()}, **metadata)

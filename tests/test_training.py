@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from surrodiff.errors import UserError
-from surrodiff.kinds import DiffusionTrainer
+from surrodiff.kinds.ddpm import DiffusionTrainer
 from surrodiff.runtime import stopping
 from surrodiff.runtime.stopping import Stopped
-from surrodiff.stages import training
 from surrodiff.store import runs, tensors
 from surrodiff.store.losses import LossLog, parse, training_losses
 from surrodiff.store.runs import read_record, work_folder
@@ -30,7 +29,7 @@ def without_seconds(path) -> list[str]:
 
 
 @pytest.fixture
-def begun(own_results, run_named, execution, cpu):
+def begun(own_results, run_named, make):
     """Train Default anew until it is stopped after a step, with a checkpoint there; returns its work folder. `train`
     goes on with it, and `whole` is the folder of the uninterrupted training."""
     run = run_named("models", "Default")
@@ -43,7 +42,7 @@ def begun(own_results, run_named, execution, cpu):
             self.work, self.final = work_folder(own_results, "models", run.id), own_results / "models" / run.id
 
         def train(self, **execution_):
-            return training.train(run, own_results, cpu, {**execution, **execution_})
+            return make(run, own_results, **execution_)
 
         def until(self, last: int):
             step = DiffusionTrainer.step
