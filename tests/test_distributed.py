@@ -116,9 +116,8 @@ def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, n
     assert config.model.network.dropout > 0
 
     def steps(micro_batch):
-        trainer = DiffusionTrainer(
-            config, *pictures(20), CPU, execution.model_copy(update={"micro_batch": micro_batch})
-        )
+        how = execution.model_copy(update={"micro_batch": micro_batch})
+        trainer = DiffusionTrainer(config, *pictures(20), CPU, how)
         told, gradients = [], []
         for step in range(1, 5):
             told.append(torch.stack([*trainer.step(step).values(), *trainer.log(step).values()]))
@@ -224,7 +223,7 @@ def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_nam
     assert np.array_equal(sample.load(own_results, runs[0].id)[0], images)
     assert [without(record) for record in several[0]] == [without(record) for record in alone]
     left = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
-    assert left == {"config.json", "record.json", "done.json", "sample.npy", "grid.png"}
+    assert left == {"config.json", "record.json", "done.json", "samples.npy", "grid.png"}
 
 
 def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, monkeypatch, make):
