@@ -11,6 +11,7 @@ from test_params import DEFAULT, TEST, put, refusal
 from surrodiff import networks
 from surrodiff.config import memory, params
 from surrodiff.config.models import DDPM
+from surrodiff.kinds.registry import kind_of
 from surrodiff.planning.plan import build
 
 PAPER = "presets.paper"
@@ -148,7 +149,7 @@ def test_the_estimate_is_a_lower_bound_of_what_weights_and_optimiser_take(root, 
         model = loaded.selected.models.get(run.name)
         if run.stage == "models" and isinstance(model, DDPM):
             with torch.device("meta"):
-                weights = networks.trainable_parameters(networks.build(run.config))
+                weights = networks.trainable_parameters(kind_of(model).build(model, run.config.channels))
             one = memory.training_step(model, loaded.selected.data.channels, 1, 1)
             two = memory.training_step(model, loaded.selected.data.channels, 2, 1)
             assert 2 * one - two <= 5 * 4 * weights + 4 * model.training.batch_size * 3 * model.image_size**2
