@@ -25,7 +25,6 @@ def longer(project):
             project.change("presets", "test", "models", block, "training", key, value=value)
         del name
     project.change("presets", "test", "models", "Default", "objective", "timesteps", value="importance")
-    project.change("presets", "test", "evaluated_steps", value=[16, 32, 48])
     done = project.surrodiff("data", "digits")
     assert done.returncode == 0, done.stdout
     return project
