@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from small_studies import all_columns
 
+ABSENT = object()
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,14 +58,15 @@ class Project:
         return self.run("surrodiff.cli", *arguments, "--preset", self.preset)
 
     def change(self, *keys: str, value):
-        """Set one value of params.yaml; returns the old one."""
+        """Set one value of params.yaml, or remove it (ABSENT); returns the old one."""
         file = self.path / "params.yaml"
         params = yaml.safe_load(file.read_text())
         block = params
         for key in keys[:-1]:
             block = block.setdefault(key, {})
-        old = block.get(keys[-1])
-        block[keys[-1]] = value
+        old = block.pop(keys[-1], ABSENT)
+        if value is not ABSENT:
+            block[keys[-1]] = value
         file.write_text(yaml.safe_dump(params, sort_keys=False))
         return old
 
