@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from ours import COMPILED, EAGER, Setting, add_networks, eights, models, precisions
 from ours import precision as resolved
 from sides import Sides
-from surrodiff.stages.timing import seconds_of
 
 from surrodiff.cli import count
 from surrodiff.report.rows import number, paper_lines
 from surrodiff.runtime import devices
+from surrodiff.stages.time import seconds_of
 from surrodiff.store import provenance
 from surrodiff.store.runs import write_text
 

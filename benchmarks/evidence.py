@@ -19,8 +19,8 @@ from surrodiff.config import documents, params
 from surrodiff.errors import shown
 from surrodiff.planning import plan
 from surrodiff.runtime import devices
-from surrodiff.stages import timing
 from surrodiff.stages.costs import Costs
+from surrodiff.stages.time import unit_seconds
 
 SHARE = 0.8  # of the training that is Default's; the rest is SNGAN's
 LEAST_SHARE = 0.3  # of the minutes that is training, however long sampling takes
@@ -60,10 +60,10 @@ def with_steps(made: dict, default: int, sngan: int) -> dict:
 def steps(raw: dict, minutes: float, device) -> tuple[int, int]:
     """Training steps of Default and SNGAN that fill what sampling and scoring leave of the minutes."""
     made = params.parse(raw)
-    built, execution = plan.build(made), made.selected.execution.model_dump()
+    built, execution = plan.build(made), made.selected.execution
     costs = Costs(built, Path("/nonexistent"))
     for unit in costs.unknown():
-        costs.rates[unit] = timing.unit_seconds(unit, device, execution)
+        costs.rates[unit] = unit_seconds(unit, device, execution)
     whole = {run.name: costs.cost(run).seconds for run in built.runs.values() if run.stage == "models"}
     sampling = sum(cost.seconds or 0 for cost in costs.all() if cost.run.stage in ("samples", "scores"))
     training = 60 * minutes * max(LEAST_SHARE, 1 - sampling / (60 * minutes))

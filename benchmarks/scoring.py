@@ -27,7 +27,6 @@ from cleanfid.features import build_feature_extractor
 from cleanfid.resize import build_resizer
 from ours import precisions
 from sides import Sides
-from surrodiff.stages.timing import seconds_of
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from surrodiff.cli import count
@@ -35,6 +34,7 @@ from surrodiff.errors import shown
 from surrodiff.runtime import devices
 from surrodiff.scoring import features, resizing
 from surrodiff.scoring.metrics import Moments, frechet_distance
+from surrodiff.stages.time import seconds_of
 from surrodiff.store import provenance, runs
 
 TORCHSCRIPT = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid looks for NVIDIA's file

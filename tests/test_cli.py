@@ -143,10 +143,10 @@ def test_a_finished_run_is_found_by_name_or_id_and_printed(surrodiff, own_result
 def test_truncated_samples_are_told_when_they_are_scored(surrodiff, own_results, run_named):
     run = run_named("scores", "Default_6")
     forget(own_results, "scores")
-    file = own_results / "samples" / run.config["sample"] / "samples.npy"
+    file = own_results / "samples" / run.config.sample / "samples.npy"
     file.write_bytes(file.read_bytes()[:-100])
     line = error_line(surrodiff("score", "Default_6"))
-    assert f"samples/{run.config['sample']}/samples.npy: truncated or altered" in line
+    assert f"samples/{run.config.sample}/samples.npy: truncated or altered" in line
     assert not list(own_results.glob("scores/*/record.json"))
 
 
@@ -163,7 +163,7 @@ def test_truncated_weights_are_told_when_they_are_sampled(surrodiff, own_results
 def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_results, run_named):
     """First the data, then a model's weights, do not fit."""
     model = run_named("models", "Default")
-    data, kept = own_results / "data" / model.config["data"], own_results / "kept"
+    data, kept = own_results / "data" / model.config.data, own_results / "kept"
     data.rename(kept)
     forget(own_results, "data")
     line = error_line(surrodiff("data", "digits", file_size=50_000))

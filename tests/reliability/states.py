@@ -18,10 +18,10 @@ from surrodiff import cli
 from surrodiff.config import params
 from surrodiff.planning import plan
 from surrodiff.report import figures, summary, tables
-from surrodiff.stages import registry
+from surrodiff.stages import data, likelihood, reference, registry, sample, score, time, train
 
 # Read here once, and not by each forked process.
-READ = (figures, registry, summary, tables)
+READ = (data, figures, likelihood, reference, registry, sample, score, summary, tables, time, train)
 torch.set_num_threads(1)
 STEPS = 12
 RESULTS = Path("results") / PRESET

@@ -69,7 +69,9 @@ class Config(Block):
     def rates(self, work: Counter[Unit], record: dict) -> dict[Unit, float]:
         """The seconds of each unit that a finished run's record tells: of none where it has several."""
         share = self.share_made(record)
-        return {unit: record[self.seconds] / (count * share) for unit, count in work.items() if len(work) == 1 if share}
+        if len(work) != 1 or not share:
+            return {}
+        return {unit: record[self.seconds] / (count * share) for unit, count in work.items()}
 
 
 class DataConfig(Config, Data):
@@ -168,8 +170,7 @@ class SampleConfig(Config):
         return [("models", part.run) for part in (self.model, self.surrogate) if part]
 
     def evaluations(self, models: Runs) -> list[tuple[DDPM | SNGAN, int]]:
-        """The models that it evaluates, first a surrogate if it has one, and how often each for one image. What
-        samplers do is what they count themselves; this says it before there is one.
+        """The models that it evaluates, first a surrogate if it has one, and how often each for one image.
 
         models: the runs that it needs, by id.
         """

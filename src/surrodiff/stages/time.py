@@ -180,6 +180,7 @@ def make(run: Run[TimingConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
     config, device = run.config, job.device
     measured = measure(config, device, job.execution)
     macs = partial(kind_of(config.model).macs_per_image, config.model, config.channels)
-    asked = {"train": config.model.training.precision, "sampling": config.sampling_precision}
+    step, evaluation = config.units(config.model)
+    asked = {"train": step.model.training.precision, "sampling": evaluation.precision}
     precision = {what: acceleration.resolve_precision(value, device, macs) for what, value in asked.items()}
     return {**measured, "precision": precision, "provenance": provenance.describe(device, str(precision))}, []
