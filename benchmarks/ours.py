@@ -6,13 +6,13 @@ Everything that the benchmarks make of the product is made here.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from surrodiff.cli import count
 from surrodiff.config import params
+from surrodiff.config.memory import is_large
 from surrodiff.config.models import DDPM
 from surrodiff.config.presets import Preset
 from surrodiff.config.samplers import Ancestral
@@ -91,7 +91,7 @@ def network_of(model: DDPM) -> torch.nn.Module:
 
 
 def precision(model: DDPM, setting: Setting, device: torch.device) -> str:
-    return acceleration.resolve_precision(setting.precision, device, partial(macs, model))
+    return acceleration.resolve_precision(setting.precision, device, is_large(model))
 
 
 def trainer(model: DDPM, batch: int, setting: Setting, device: torch.device) -> ddpm.DiffusionTrainer:

@@ -1,6 +1,5 @@
 """What makes jobs fast changes nothing but rounding: compiled code, layouts, fused Adam, bfloat16, batch sizes."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from records import forget
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from surrodiff.config import params
+from surrodiff.config import memory, params
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.errors import UserError
@@ -40,10 +39,8 @@ def trainer_of(name: str, **execution):
     return kind_of(config.model).trainer(config, images, torch.arange(20) % 3, CPU, how)
 
 
-def macs(preset: str, name: str):
-    """What counts the operations of a model's network."""
-    config = CONFIGS[preset][name]
-    return partial(kind_of(config.model).macs_per_image, config.model, config.channels)
+def large(preset: str, name: str) -> bool:
+    return memory.is_large(CONFIGS[preset][name].model)
 
 
 def ends(trainer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,7 +126,7 @@ def test_a_compiled_training_takes_the_same_steps(name, micro_batch, graphs, tra
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_one_compiled_step_serves_all_timesteps_and_the_last_batch(precision, traced):
     def made(function):
-        return compiled(function, True, CPU, macs("test", "Default"), cuda_graph=True)
+        return compiled(function, True, CPU, large("test", "Default"), cuda_graph=True)
 
     plain, quick = (WholeProcess(reverse_of(precision=precision, **how)) for how in ({}, {"compiled": made}))
     for index in (INDEX, INDEX + len(INDEX)):
@@ -168,13 +165,21 @@ def test_a_network_whose_weights_are_cast_once_samples_as_under_autocast(name):
 
 
 def test_auto_compiles_large_networks_on_a_gpu_alone():
-    for preset, large in (("demo", False), ("paper", True)):
+    for preset, is_large in (("demo", False), ("paper", True)):
         for name in ("Default", "MBConv64", "DDPMHalf", "SNGAN"):
-            count = macs(preset, name)
-            assert acceleration.compiles("auto", GPU, count) is large
-            assert acceleration.compiles("auto", CPU, count) is False
-            assert acceleration.compiles(True, CPU, count)
-            assert not acceleration.compiles(False, GPU, count)
+            assert large(preset, name) is is_large
+    for is_large in (False, True):
+        assert acceleration.compiles("auto", GPU, is_large) is is_large
+        assert acceleration.compiles("auto", CPU, is_large) is False
+        assert acceleration.compiles(True, CPU, is_large)
+        assert not acceleration.compiles(False, GPU, is_large)
+
+
+@pytest.mark.parametrize("preset", ["test", "demo", "paper"])
+def test_the_coarse_count_of_operations_is_at_least_a_fifth_of_the_exact_one_and_not_above_it(preset):
+    for name, config in CONFIGS[preset].items():
+        exact = kind_of(config.model).macs_per_image(config.model, config.channels)
+        assert 0.19 * exact < memory.multiply_accumulates(config.model) < exact, name
 
 
 def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys):
@@ -201,11 +206,11 @@ def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys
     ],
 )
 def test_auto_is_bfloat16_for_large_networks_on_processors_that_multiply_it(monkeypatch, has, expected):
-    large, small = macs("paper", "Default"), macs("demo", "Default")
+    big, small = large("paper", "Default"), large("demo", "Default")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert resolve_precision("auto", CPU, large) == expected
+    assert resolve_precision("auto", CPU, big) == expected
     assert resolve_precision("auto", CPU, small) == "float32"
-    assert resolve_precision("float32", CPU, large) == "float32"
+    assert resolve_precision("float32", CPU, big) == "float32"
     assert resolve_precision("bfloat16", CPU, small) == "bfloat16"
 
 

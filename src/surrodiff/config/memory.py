@@ -1,4 +1,5 @@
-"""Coarse lower bounds of the memory that work takes, from parameters alone: enough to refuse what no machine can hold.
+"""Coarse lower bounds of the memory and the arithmetic that work takes, from parameters alone: enough to refuse what no
+machine can hold, and to tell which networks are large.
 
 They do not look at this machine, so that a laptop can plan a GPU's work.
 """
@@ -45,3 +46,28 @@ def evaluation(model: DDPM, channels: int, images: int) -> int:
     """Bytes that an evaluation of so many images at once takes."""
     _, _, held = _network(model.network, model.image_size)
     return images * (2 * held + 4 * channels * model.image_size**2)
+
+
+# Below so many multiply-accumulates per image a network's time is not in its arithmetic: compiling it takes longer than
+# it saves, and the conversions to bfloat16 cost more on a CPU. CIFAR-10's networks have 388 million or more by this
+# count, the demo's 4 million or less.
+LARGE = 50_000_000
+
+
+def multiply_accumulates(model: DDPM | SNGAN) -> int:
+    """Those of one evaluation on one image, at least a fifth of them: the convolutions of the blocks alone."""
+    if isinstance(model, SNGAN):
+        doublings = int(math.log2(model.image_size // 4))
+        return sum(18 * model.generator_channels**2 * (4 << level) ** 2 for level in range(1, doublings + 1))
+    network = model.network
+    weights_of, _ = _BLOCKS[network.block]
+    blocks = 2 * network.num_res_blocks + 1
+    return sum(
+        blocks * weights_of * (network.base_channels * multiplier) ** 2 * (model.image_size >> level) ** 2
+        for level, multiplier in enumerate(network.channel_multipliers)
+    )
+
+
+def is_large(model: DDPM | SNGAN) -> bool:
+    """Whether a model's network has at least LARGE of them. Counting them exactly would take a job seconds."""
+    return multiply_accumulates(model) >= LARGE

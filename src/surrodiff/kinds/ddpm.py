@@ -8,6 +8,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from surrodiff import networks
+from surrodiff.config.memory import is_large
 from surrodiff.config.models import DDPM
 from surrodiff.config.presets import Execution
 from surrodiff.config.samplers import Ancestral, Sampler
@@ -64,7 +65,6 @@ def process(
     compile: as in `execution`.
     """
     model = config.model
-    macs = partial(macs_per_image, model, config.channels)
     return samplers.process(
         sampler,
         model.diffusion,
@@ -73,7 +73,7 @@ def process(
         shape=(config.channels, model.image_size, model.image_size),
         seed=seed,
         stream=stream,
-        compiled=partial(compiled, setting=compile, device=device, macs=macs, cuda_graph=True),
+        compiled=partial(compiled, setting=compile, device=device, large=is_large(model), cuda_graph=True),
     )
 
 
@@ -109,8 +109,8 @@ class DiffusionTrainer:
         flip = self.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)
-        macs = partial(macs_per_image, model, config.channels)
-        self.precision = resolve_precision(self.training.precision, device, macs)
+        large = is_large(model)
+        self.precision = resolve_precision(self.training.precision, device, large)
         memory_format = layout(execution.channels_last, device)
         self.network = build(model, config.channels).to(device, memory_format=memory_format).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
@@ -121,7 +121,7 @@ class DiffusionTrainer:
         self.optimiser = torch.optim.Adam(self.weights, lr=rate, fused=fused)
         schedule = Schedule(model.diffusion, device=device)
         self.objective = ObjectiveGradient(model.objective, schedule, self.seed, device, self._seed_dropout)
-        self.denoise = compiled(self._denoise, execution.compile, device, macs)
+        self.denoise = compiled(self._denoise, execution.compile, device, large)
 
     def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):
         """Make the next evaluation's dropout a function of the seed, the pass and the row alone, so that neither a

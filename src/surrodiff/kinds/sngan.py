@@ -1,11 +1,11 @@
 """SNGAN (Miyato et al., 2018): its generator, one step of training it, and its samples."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
 from surrodiff import networks
+from surrodiff.config.memory import is_large
 from surrodiff.config.models import SNGAN
 from surrodiff.config.presets import Execution
 from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
@@ -76,9 +76,7 @@ class AdversarialTrainer:
         rate = self.training.learning_rate
         self.adam_generator = torch.optim.Adam(self.generator.parameters(), rate, betas=(0.0, 0.9))
         self.adam_discriminator = torch.optim.Adam(self.discriminator.parameters(), rate, betas=(0.0, 0.9))
-        self.precision = resolve_precision(
-            self.training.precision, device, partial(macs_per_image, model, config.channels)
-        )
+        self.precision = resolve_precision(self.training.precision, device, is_large(model))
 
     def _z(self, stream: Stream, number: int, size: int) -> torch.Tensor:
         return noise.normal(self.seed, stream, number, torch.arange(size, device=self.device), (self.z_dim,))

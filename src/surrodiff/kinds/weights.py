@@ -1,10 +1,10 @@
 """Trained networks by their model's run and the training step."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
 
+from surrodiff.config.memory import is_large
 from surrodiff.kinds.registry import kind_of
 from surrodiff.networks.acceleration import Evaluation, resolve_precision
 from surrodiff.planning.runs import ModelConfig, Trained
@@ -34,6 +34,5 @@ def load_evaluation(
 ) -> tuple[Evaluation, ModelConfig]:
     """As load_weights, ready to sample in the precision that is asked for."""
     network, config = load_weights(results, trained.run, trained.step, device)
-    macs = partial(kind_of(config.model).macs_per_image, config.model, config.channels)
     asked = config.model.sampling_precision(precision)
-    return Evaluation(network, resolve_precision(asked, device, macs)), config
+    return Evaluation(network, resolve_precision(asked, device, is_large(config.model))), config

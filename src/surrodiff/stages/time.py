@@ -8,11 +8,11 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
 from surrodiff import networks
+from surrodiff.config.memory import is_large
 from surrodiff.config.models import Model
 from surrodiff.config.presets import Execution
 from surrodiff.errors import UserError
@@ -55,8 +55,8 @@ def _sampling_step(
     network: torch.nn.Module, unit: Evaluation, batch: int, device: torch.device, compile: bool | str
 ) -> Callable[[], None]:
     kind, config = kind_of(unit.model), _untrained(unit.model, unit.channels)
-    macs = partial(kind.macs_per_image, unit.model, unit.channels)
-    evaluate = acceleration.Evaluation(network, acceleration.resolve_precision(unit.precision, device, macs))
+    precision = acceleration.resolve_precision(unit.precision, device, is_large(unit.model))
+    evaluate = acceleration.Evaluation(network, precision)
     return kind.sampling_step(evaluate, config, batch, device, compile)
 
 
@@ -179,8 +179,8 @@ def make(run: Run[TimingConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
         raise UserError("time: speeds are those of one process; run this without torchrun")
     config, device = run.config, job.device
     measured = measure(config, device, job.execution)
-    macs = partial(kind_of(config.model).macs_per_image, config.model, config.channels)
+    large = is_large(config.model)
     step, evaluation = config.units(config.model)
     asked = {"train": step.model.training.precision, "sampling": evaluation.precision}
-    precision = {what: acceleration.resolve_precision(value, device, macs) for what, value in asked.items()}
+    precision = {what: acceleration.resolve_precision(value, device, large) for what, value in asked.items()}
     return {**measured, "precision": precision, "provenance": provenance.describe(device, str(precision))}, []
