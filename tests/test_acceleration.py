@@ -178,6 +178,8 @@ def test_auto_compiles_large_networks_on_a_gpu_alone():
 @pytest.mark.parametrize("preset", ["test", "demo", "paper"])
 def test_the_coarse_count_of_operations_is_at_least_a_fifth_of_the_exact_one_and_not_above_it(preset):
     for name, config in CONFIGS[preset].items():
+        if kind_of(config.model).macs_per_image is None:  # the classifier
+            continue
         exact = kind_of(config.model).macs_per_image(config.model, config.channels)
         assert 0.19 * exact < memory.multiply_accumulates(config.model) < exact, name
 
