@@ -9,8 +9,8 @@ from records import change_record, fill
 from surrodiff.config import params
 from surrodiff.config.models import DDPM
 from surrodiff.errors import UserError
-from surrodiff.planning.plan import build
 from surrodiff.planning import recipes
+from surrodiff.planning.plan import build
 from surrodiff.planning.recipes import sidecar
 from surrodiff.report import summary
 
