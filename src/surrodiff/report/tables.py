@@ -164,9 +164,8 @@ def _claims(judged: pd.DataFrame) -> list[str]:
     lines = ["Each verdict is by our numbers, and then by those that the paper prints.", ""]
     for claim in judged.to_dict("records"):
         said = [f'"{claim["quote"]}"'] * bool(claim["quote"]) + [claim["note"]] * bool(claim["note"])
-        lines.append(
-            f"- **{claim['verdict']}**, {claim['in_the_papers_numbers']}: {claim['claim']} ({'; '.join(said)})"
-        )
+        verdicts = f"**{claim['verdict']}**, {claim['in_the_papers_numbers']}"
+        lines.append(f"- {verdicts}: {claim['claim']}" + f" ({'; '.join(said)})" * bool(said))
         lines += [f"  - {comparison}" for comparison in claim["comparisons"]]
     return ["## Claims", "\n".join(lines)]
 
