@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
 from plans import plan_of
 from records import EVALUATION, OTHERS, RATIOS, fill
 
@@ -141,7 +142,11 @@ def test_the_markdown_shows_numbers_with_intervals_notes_and_verdicts(made):
     assert len(more) == 2 + 8
     assert "careful" in more[-1]
     assert "trained for 6 steps" in rest
-    assert 'for all that someone printed ("Train longer.")' in rest.partition("## Claims")[2]
+    section = rest.partition("## Claims")[2]
+    assert (
+        ': half of a training is worse than the whole one, for all that someone printed ("Train longer.")\n' in section
+    )
+    assert ": the last row has the lowest distance\n" in section
 
 
 def test_claims_are_judged_against_all_rows_or_those_that_the_source_has(made):
@@ -194,6 +199,10 @@ def test_rows_of_another_study_bring_what_the_table_has_columns_for(made):
     assert "Slide rule" not in text
 
 
+def points_of(axes) -> list[PathCollection]:
+    return [drawn for drawn in axes.collections if isinstance(drawn, PathCollection)]
+
+
 def test_a_figure_is_drawn_over_what_rows_have(made):
     plan, results, distances = made
     recipe = recipes.figure(plan, "over_t_mid")
@@ -203,7 +212,7 @@ def test_a_figure_is_drawn_over_what_rows_have(made):
     assert "a generator first" in (folder / "over_t_mid.svg").read_text()
     assert is_current(folder / "over_t_mid.json", recipe, results)
     ours, _, speeds, papers = figures.scatter(recipe, results).axes  # no one prints a t_mid
-    drawn = [tuple(map(float, point)) for points in ours.collections for point in np.ma.getdata(points.get_offsets())]
+    drawn = [tuple(map(float, point)) for points in points_of(ours) for point in np.ma.getdata(points.get_offsets())]
     expected = [(row.t_mid, distances[row.runs[0].score]) for row in recipe.table.rows if row.t_mid is not None]
     assert [point for point in drawn if not np.isnan(point[0])] == expected
     assert ours.get_xlabel() == "t_mid"
