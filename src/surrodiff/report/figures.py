@@ -94,9 +94,12 @@ def _in_lines(text: str, width: int = 60) -> str:
 
 def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, fit: str | None):
     block = rows.get("block", pd.Series("standard", rows.index))
+    colors: dict[str, str] = {}  # rows of one label, a sweep, have one and are one entry of the legend
     for number, row in rows.iterrows():
-        marker = "o" if block[number] == "standard" else "s"
-        axis.scatter(row[x], row[y], s=60, marker=marker, color=f"C{number % 10}", label=row.iloc[0])
+        marker, label = "o" if block[number] == "standard" else "s", row.iloc[0]
+        own = None if label in colors else label
+        color = colors.setdefault(label, f"C{len(colors) % 10}")
+        axis.scatter(row[x], row[y], s=60, marker=marker, color=color, label=own)
     standard = rows[block == "standard"].dropna(subset=[x, y])
     if fit and standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
