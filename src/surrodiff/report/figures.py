@@ -56,9 +56,10 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
         rows["train_hours"] *= 3600
         labels["train_hours"] = "train time, seconds"
     beside = any(rows[[papers[x], papers["fid"]]].notna().all(axis=1).any() for x in wanted.x)
-    inches = 0.8 + 2.6 * len(wanted.x) + 0.4 * (len(rows) // 4)
+    entries = rows.iloc[:, 0].nunique() + 1
+    inches = 0.8 + 2.6 * len(wanted.x) + 0.4 * ((entries - 1) // 4)
     figure = Figure(figsize=(9, inches))
-    legend = (0.35 + 0.2 * -(-(len(rows) + 1) // 4)) / inches
+    legend = (0.35 + 0.2 * -(-entries // 4)) / inches
     figure.subplots_adjust(
         left=0.08, right=0.98, bottom=legend + 0.5 / inches, top=1 - 0.75 / inches, wspace=0.22, hspace=0.3
     )
