@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from plans import changed_plan, plan_of
 from records import change_record, fill
 
+from surrodiff.errors import UserError
 from surrodiff.planning import recipes
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report import claims, tables
@@ -225,6 +226,17 @@ def test_a_user_s_own_model_is_not_what_the_paper_means_by_others(raw, tmp_path)
     fill(plan, tmp_path, "classifier", 64)
     found = judge(recipes.table(plan, "table_4_3"), tmp_path).set_index("claim")["comparisons"]
     assert all("the 5 others" in text and "Mine" not in text for text in found["MBConv96 is the best and the slowest"])
+
+
+def test_a_claim_about_a_row_that_is_not_there_is_refused(raw):
+    raw["studies"]["table_4_3"]["rows"] = [{"model": ["Default", "DeepRes1"]}]
+    raw["studies"]["table_4_5"]["rows"][1] = {"surrogate": "SNGAN", "t_mid": [0, 0.25]}
+    with pytest.raises(UserError) as caught:
+        plan_of(raw)
+    lines = str(caught.value).splitlines()
+    assert any(line.startswith("params.yaml: studies.table_4_3.claims.4.") and "'MBConv96'" in line for line in lines)
+    assert any(line.startswith("params.yaml: studies.table_4_5.claims.0.") and "'SNGAN@0.5'" in line for line in lines)
+    assert all("no row is called" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", TABLES)
