@@ -93,9 +93,10 @@ def _papers(row: Row, metric: str) -> float | None:
     return next((found[0] for cell in cells if (found := printed(cell))), None)
 
 
-def _shown(row: Row) -> list[tuple[str, str | None]]:
-    """The models and samples that a row shows."""
-    return [(run.model, run.sample) for run in row.runs]
+def _is_default(row: Row, default: Row) -> bool:
+    """Whether a row shows Default after its last step, whatever it is called and with however many seeds."""
+    alone = (row.line.surrogate, row.line.sampler, row.line.seeds) == (None, "ancestral", None)
+    return alone and row.runs[0].model == default.runs[0].model and row.step == row.of_steps
 
 
 class _Rows:
@@ -113,7 +114,7 @@ class _Rows:
                 self.found[row.line.name + f" ({several + 1})" * bool(several)] = row
         self.named = self.found
         if "Default" not in self.found and recipe.default:
-            own = next((row for row in rows if _shown(row) == _shown(recipe.default)), recipe.default)
+            own = next((row for row in rows if _is_default(row, recipe.default)), recipe.default)
             self.named = {**self.found, "Default": own}
         self.quantities: dict[tuple[str, str], Quantity] = {}
 
