@@ -106,6 +106,19 @@ def test_claims_about_default_s_bound_find_its_row_whatever_its_name(raw, tmp_pa
     assert found["verdict"] != UNKNOWN
 
 
+def test_a_claim_is_judged_alike_on_its_table_s_page_and_among_all_claims(raw, tmp_path):
+    """Though another study has scores, and with them more of Default's seeds."""
+    claims = [{"claim": "yes", "comparisons": [["bits_per_dim", "Default", ">", "Default@0.5"]]}]
+    bounds = {"rows": [{"model": "Default", "steps": [0.5, 1]}], "columns": ["likelihood"], "claims": claims}
+    of_score = [{"claim": "no", "comparisons": [["distance", "IWDiff", ">", "Default"]]}]
+    scores = {"rows": [{"model": "IWDiff"}], "columns": ["scores"], "claims": of_score}
+    plan = filled(raw, tmp_path, own=bounds, scored=scores)
+    page = judge(recipes.table(plan, "own"), Records(tmp_path)).to_dict("records")
+    every = judge(recipes.claims(plan), Records(tmp_path)).to_dict("records")
+    assert page == every[:1]
+    assert page[0]["verdict"] != UNKNOWN
+
+
 def test_no_claims_at_all_are_a_file_without_lines(raw, tmp_path):
     plan = filled(raw, tmp_path, own={"rows": [{"model": "Default"}], "columns": ["scores"]})
     tables.write_claims(recipes.claims(plan), tmp_path)
