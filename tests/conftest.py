@@ -10,6 +10,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
+from surrodiff.config import documents
 from surrodiff.config import params as params_module
 from surrodiff.config.presets import Execution
 from surrodiff.planning import plan as plan_module
@@ -39,12 +40,14 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def _read_once() -> dict:
-    return yaml.safe_load((ROOT / "params.yaml").read_text()) | {"preset": "test", "device": "cpu"}
+    studies = {path.stem: documents.read(path) for path in sorted((ROOT / params_module.STUDIES).glob("*.yaml"))}
+    own = {"preset": "test", "device": "cpu", "studies": studies}
+    return yaml.safe_load((ROOT / "params.yaml").read_text()) | own
 
 
 @pytest.fixture
 def raw(_read_once) -> dict:
-    """params.yaml as loaded, preset `test` on the CPU; a copy to change at will."""
+    """params.yaml with its studies as loaded, preset `test` on the CPU; a copy to change at will."""
     return copy.deepcopy(_read_once)
 
 

@@ -3,9 +3,10 @@ made tells whether they are still what the parameters and the studies ask for.""
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from surrodiff.config.studies import Study
 from surrodiff.planning.plan import Drawing, Plan, Row, Table
 from surrodiff.planning.runs import CONFIGS, canonical
 
@@ -20,7 +21,7 @@ _PACKAGE = Path(__file__).parents[1]
 @dataclass(frozen=True)
 class Recipe:
     """What an output is made from: tables, the row that others are compared with, and the reference of all scores; the
-    last two None where no score enters."""
+    last two None where nothing is compared, and where no score enters."""
 
     output: str
     code: tuple[str, ...]
@@ -79,9 +80,32 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+def _only(row: Row, needs: set[str]) -> Row:
+    """A row without the runs that are not needed."""
+    kinds = {"sample": "score", "score": "score", "likelihood": "likelihood"}
+    less = {field: None for field, need in kinds.items() if need not in needs}
+    timings = row.timings if "timing" in needs else ()
+    return replace(row, timings=timings, runs=tuple(replace(run, **less) for run in row.runs))
+
+
+def _words(study: Study) -> set[str | int | float]:
+    """A study's columns, and the metrics and rows of its claims."""
+    return {*study.columns, *(word for claim in study.claims for found in claim.comparisons for word in found)}
+
+
+def _compared_with(plan: Plan, tables: dict[str, Table], needs: set[str]) -> Row | None:
+    """Default's row with what the tables need of it: all of its trainings where these show how trainings vary; None
+    where nothing is compared with it."""
+    said = {word for table in tables.values() for word in _words(table.study)}
+    varies = "score" in needs or "loss_variance" in said
+    if not (varies or "timing" in needs or "Default" in said):
+        return None
+    return _only(plan.default if varies else replace(plan.default, runs=plan.default.runs[:1]), needs)
+
+
 def _recipe(plan: Plan, output: str, tables: dict[str, Table], *more: str, drawing: Drawing | None = None) -> Recipe:
-    compares = any({"score", "timing"} & table.study.needs() for table in tables.values())
-    default, reference = (plan.default, plan.reference) if compares else (None, None)
+    needs = {need for table in tables.values() for need in table.study.needs()}
+    default, reference = _compared_with(plan, tables, needs), plan.reference if "score" in needs else None
     return Recipe(output, (*TABLE_CODE, *more), tables, default, reference, drawing)
 
 
@@ -92,8 +116,15 @@ def table(plan: Plan, name: str) -> Recipe:
 
 def figure(plan: Plan, name: str) -> Recipe:
     """What a figure is made from."""
-    drawing = plan.figures[name]
-    return _recipe(plan, name, {drawing.table: plan.tables[drawing.table]}, "report/figures.py", drawing=drawing)
+    drawing, code = plan.figures[name], "report/figures.py"
+    whole = plan.tables[drawing.table]
+    if drawing.figure.kind == "scatter":
+        return _recipe(plan, name, {drawing.table: whole}, code, drawing=drawing)
+    # The others show models or images, whatever else the table has of them.
+    rows = tuple(_only(replace(row, runs=row.runs[:1]), set()) for row in whole.rows)
+    if drawing.pairs:
+        rows, drawing = (), replace(drawing, pairs=tuple(_only(row, {"score"}) for row in drawing.pairs))
+    return Recipe(name, (*TABLE_CODE, code), {drawing.table: replace(whole, rows=rows)}, None, None, drawing)
 
 
 def claims(plan: Plan) -> Recipe:

@@ -9,11 +9,13 @@ from surrodiff.config.columns import METRICS
 from surrodiff.config.studies import OTHERS
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
+from surrodiff.report.columns import printed
 from surrodiff.report.records import Records
 from surrodiff.report.rows import Values
 from surrodiff.scoring.uncertainty import Estimate, difference
 
 ALMOST = 0.1  # values that differ by at most this share of the larger are almost equal
+COLUMNS = ["table", "claim", "verdict", "in_the_papers_numbers", "comparisons", "quote", "note"]
 HOLDS, FAILS, UNDECIDED, UNKNOWN = "holds", "fails", "undecided", "not measured"
 
 
@@ -87,10 +89,14 @@ class Comparison:
 
 def _papers(row: Row, metric: str) -> float | None:
     """The paper's number of a row, of `8.67 ± 0.11` the first."""
-    for column in METRICS[metric][1]:
-        if column in row.line.paper:
-            return float(str(row.line.paper[column]).split("±")[0])
-    return None
+    cells = (row.line.paper[column] for column in METRICS[metric][1] if column in row.line.paper)
+    return next((found[0] for cell in cells if (found := printed(cell))), None)
+
+
+def _is_default(row: Row, default: Row) -> bool:
+    """Whether a row shows Default after its last step, whatever it is called and with however many seeds."""
+    alone = (row.line.surrogate, row.line.sampler, row.line.seeds) == (None, "ancestral", None)
+    return alone and row.runs[0].model == default.runs[0].model and row.step == row.of_steps
 
 
 class _Rows:
@@ -99,14 +105,16 @@ class _Rows:
     def __init__(self, recipe: Recipe, table: str, records: Records):
         self.values = Values(recipe, records)
         rows = [row for row in recipe.tables[table].rows if row.runs]
-        # Default stands in several tables: of equal rows of other studies the first is meant.
+        # Default stands in several tables: of equal rows of other studies the first is meant, and so it is of rows that
+        # are called the same.
         self.found: dict[str, Row] = {}
         for row in rows:
             if not any(row.runs == other.runs and row.timings == other.timings for other in self.found.values()):
-                self.found.setdefault(row.line.name, row)
+                several = sum(row.line.name == other.line.name for other in self.found.values())
+                self.found[row.line.name + f" ({several + 1})" * bool(several)] = row
         self.named = self.found
         if "Default" not in self.found and recipe.default:
-            own = next((row for row in rows if row.runs == recipe.default.runs), recipe.default)
+            own = next((row for row in rows if _is_default(row, recipe.default)), recipe.default)
             self.named = {**self.found, "Default": own}
         self.quantities: dict[tuple[str, str], Quantity] = {}
 
@@ -126,6 +134,8 @@ class _Rows:
             case "sampling_speed" | "train_time":
                 found = self.values.speed(row) if metric == "sampling_speed" else self.values.train_time(row)
                 return Quantity(key, found and found.ratio, found and found.interval, paper)
+            case "bits_per_dim" if row.runs[0].likelihood is None:  # Default, in a study without it
+                return Quantity(key, paper=paper)
             case "bits_per_dim":
                 value = self.values.estimate(metric, row).value
                 return Quantity(key, value, self.values.interval(metric, row), paper)
@@ -200,7 +210,7 @@ def judge(recipe: Recipe, records: Records) -> pd.DataFrame:
                     "note": claim.note or "",
                 }
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def _called(metric: str, values: Values) -> str:
@@ -210,15 +220,15 @@ def _called(metric: str, values: Values) -> str:
 
 def what_they_rest_on(recipe: Recipe, records: Records) -> dict:
     """Columns that say what the claims of a recipe rest on."""
-    seeds = [len(row.seeds) for table in recipe.tables.values() for row in table.rows if row.runs]
-    if recipe.default is None:
-        return {"seeds": min(seeds)}
+    seeds = min((len(row.seeds) for table in recipe.tables.values() for row in table.rows if row.runs), default=0)
+    if recipe.reference is None:
+        return {"seeds": seeds}
     score = records.score(recipe.default.runs[0].score)
     return {
         "features": score.features,
         "data": records.reference(recipe.reference).data,
         "num_samples": score.num_samples,
         "train_steps": recipe.default.of_steps,
-        "seeds": min(seeds),
+        "seeds": seeds,
         "seeds_of_default": len(recipe.default.seeds),
     }

@@ -2,13 +2,13 @@
 
 import re
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
 from surrodiff.config.columns import GROUPS
-from surrodiff.config.models import DDPM
+from surrodiff.config.models import DDPM, Model
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.records import Distances, RealScores, Records, Scores
@@ -20,6 +20,7 @@ _COUNTS = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels", "imag
 _WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), "num_samples", "num_images", "seeds", "seed")
 # Behind which of our columns a paper's number stands, where that has another name.
 _BESIDE = {"parameters_m": "parameters_m_by_paper"}
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 
 
 def _steps(row: Row, values: Values) -> Cells:
@@ -30,8 +31,12 @@ def _T(row: Row, values: Values) -> Cells:
     return {"T": row.T}
 
 
+def _model(row: Row, values: Values) -> Model:
+    return load_run(values.records.results, "models", row.runs[0].model)[1].model
+
+
 def _network(row: Row, values: Values) -> Cells:
-    model = load_run(values.records.results, "models", row.runs[0].model)[1].model
+    model = _model(row, values)
     names = ("block", "channel_multipliers", "num_res_blocks", "base_channels")
     if not isinstance(model, DDPM):
         return dict.fromkeys(names)
@@ -53,7 +58,8 @@ def _t_mid(row: Row, values: Values) -> Cells:
 
 
 def _sampler(row: Row, values: Values) -> Cells:
-    return {"sampler": row.line.sampler, "evaluations": row.evaluations}
+    alone = not row.t_mid and not isinstance(_model(row, values), DDPM)  # a generator takes no steps
+    return {"sampler": None if alone else row.line.sampler, "evaluations": row.evaluations}
 
 
 def _speed(row: Row, values: Values) -> Cells:
@@ -183,52 +189,70 @@ def _real_cells(line: RealScores, split: str, columns: list[str], values: Values
     return {name: cell for column in columns for name, cell in cells.get(column, {}).items()}
 
 
-def _papers(paper: dict[str, Any], columns: list[str]) -> Cells:
-    """A paper's numbers as columns, of those that the table has; `8.67 ± 0.11` is a mean and a standard deviation."""
-    found, known = {}, {name for column in columns for name in GROUPS[column].names}
-    for key, value in paper.items():
-        if key not in known:  # of a row from another study
-            continue
-        if isinstance(value, str) and (parts := re.fullmatch(r"\s*([-+.\de]+)\s*±\s*([-+.\de]+)\s*", value)):
-            found |= {f"paper_{key}_mean": float(parts[1]), f"paper_{key}_std": float(parts[2])}
-        else:
-            found[f"paper_{key}"] = value
-    return found
+def printed(value: Any) -> tuple[float, float | None] | None:
+    """The number that a paper prints in a cell, with the standard deviation that may follow it; None of other text."""
+    parts = re.fullmatch(rf"\s*{_NUMBER}\s*(?:±\s*{_NUMBER}\s*)?", str(value))
+    return parts and (float(parts[1]), parts[2] and float(parts[2]))
+
+
+def _papers(rows: Iterable[Row], columns: list[str]) -> list[Cells]:
+    """A paper's numbers as cells of each row, of those columns that the table has: two for what it prints anywhere as
+    `8.67 ± 0.11`, a mean and a standard deviation."""
+    known = {name for column in columns for name in GROUPS[column].names}
+    papers = [{key: value for key, value in row.line.paper.items() if key in known} for row in rows]
+    spread = {key for paper in papers for key, value in paper.items() if (printed(value) or (0, None))[1] is not None}
+
+    def cells(key: str, value: Any) -> Cells:
+        if key not in spread:
+            return {f"paper_{key}": value}
+        return dict(zip((f"paper_{key}_mean", f"paper_{key}_std"), printed(value) or (value, None), strict=True))
+
+    return [{name: cell for key in paper for name, cell in cells(key, paper[key]).items()} for paper in papers]
 
 
 def _order(own: list[str], papers: list[str], names: Names | None) -> list[str]:
-    """All columns: each of the paper's behind ours of the same thing."""
+    """All columns: each of the paper's behind ours of the same thing, or behind the label where no row has ours."""
     behind = dict(_BESIDE)
     if names:
-        behind |= {"is_mean": f"{names.score}_std", "is_std": f"{names.score}_std", "fid": names.distance}
+        behind |= {"is": f"{names.score}_std", "fid": names.distance}
     found = list(own)
     for paper in reversed(papers):
-        key = paper.removeprefix("paper_")
-        found.insert(found.index(behind.get(key, key)) + 1, paper)
+        key = re.sub("^paper_|_(mean|std)$", "", paper)
+        column = behind.get(key, key)
+        found.insert(found.index(column) + 1 if column in found else 1, paper)
     return found
 
 
-def frame(recipe: Recipe, records: Records) -> pd.DataFrame:
-    """A recipe's table: a row for each row of the study, in its order.
+def _as_whole(values: pd.Series) -> pd.Series:
+    """Whole numbers as such, though some are missing; what a paper prints otherwise stays as it is."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    is_whole = (numbers.isna() == values.isna()).all() and (numbers.dropna() % 1 == 0).all()
+    return numbers.astype("Int64") if is_whole else values
+
+
+def frame(recipe: Recipe, records: Records, *more: str) -> pd.DataFrame:
+    """A recipe's table: a row for each row of the study, in its order. more: groups of columns that it has in any case.
 
     Raises UserError if a run that it needs is not complete.
     """
     study, values = recipe.table.study, Values(recipe, records)
+    columns = list(dict.fromkeys([*study.columns, *more]))
     lines = []
-    for row in recipe.table.rows:
+    for row, paper in zip(recipe.table.rows, _papers(recipe.table.rows, columns), strict=True):
         if row.line.images:
-            cells = list(_real_images(values, study.columns, study.subject))
+            cells = list(_real_images(values, columns, study.subject))
         elif row.runs:
-            made = {name: cell for column in study.columns for name, cell in CELLS[column](row, values).items()}
-            last = {name: cell for name, cell in _last(row, values, study.columns).items() if name not in made}
-            cells = [{study.subject: row.line.label, **made, **last}]
+            made = {name: cell for column in columns for name, cell in CELLS[column](row, values).items()}
+            last = {name: cell for name, cell in _last(row, values, columns).items() if name not in made}
+            # The label stays, even below a heading that a column has.
+            cells = [{study.subject: None, **made, **last, study.subject: row.line.label}]
         else:
             cells = [{study.subject: row.line.label, "note": row.line.note}]
-        lines += [(line, _papers(row.line.paper, study.columns)) for line in cells]
+        lines += [(line, paper) for line in cells]
     # The fullest row tells the order of columns.
     own = dict.fromkeys(name for line, _ in sorted(lines, key=lambda line: -len(line[0])) for name in line)
     papers = dict.fromkeys(name for _, paper in lines for name in paper)
-    names = values.names if "scores" in study.columns else None
+    names = values.names if "scores" in columns else None
     made = pd.DataFrame([line | paper for line, paper in lines], columns=_order([*own], [*papers], names))
-    types = dict.fromkeys(_WHOLE, "Int64") | {c: float for c in made if c.endswith("_interval")}
-    return made.astype({column: kind for column, kind in types.items() if column in made})
+    whole = {column: _as_whole(made[column]) for column in made if column in _WHOLE}
+    return made.assign(**whole).astype({column: float for column in made if column.endswith("_interval")})

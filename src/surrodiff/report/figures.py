@@ -1,5 +1,6 @@
 """The figures of studies from tables, loss logs and samples, as PNG and SVG."""
 
+import math
 import textwrap
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from surrodiff.data.grids import tile
+from surrodiff.errors import UserError
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report.columns import frame
 from surrodiff.report.records import Records
@@ -38,17 +40,26 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
     """The distance against each of the figure's columns, ours with 95 % intervals beside the paper's; if asked for, a
     dotted line is the least-squares line through the standard blocks."""
     records = Records(results)
-    values, rows = Values(recipe, records), frame(recipe, records)
+    values, rows = Values(recipe, records), frame(recipe, records, "scores")
     distance, wanted = values.names.distance, recipe.drawing.figure
-    rows = rows[rows[distance].notna() | rows.get("paper_fid", rows[distance]).notna()].reset_index(drop=True)
+    papers = {
+        name: f"paper_{name}_mean" if f"paper_{name}_mean" in rows else f"paper_{name}" for name in (*wanted.x, "fid")
+    }
+    # Of what no row has, and of what is printed as other text, blanks.
+    drawn = [*(_OURS.get(x, x) for x in wanted.x), *papers.values(), distance, f"{distance}_interval"]
+    blank = pd.Series(math.nan, rows.index)
+    numbers = {name: pd.to_numeric(rows.get(name, blank), errors="coerce").astype(float) for name in drawn}
+    rows = rows.assign(**numbers)
+    rows = rows[rows[distance].notna() | rows[papers["fid"]].notna()].reset_index(drop=True)
     labels = dict(_LABELS)
     if "train_hours" in wanted.x and rows["train_hours"].max() < 1:
         rows["train_hours"] *= 3600
         labels["train_hours"] = "train time, seconds"
-    beside = "paper_fid" in rows and any(f"paper_{x}" in rows for x in wanted.x)
-    inches = 0.8 + 2.6 * len(wanted.x) + 0.4 * (len(rows) // 4)
+    beside = any(rows[[papers[x], papers["fid"]]].notna().all(axis=1).any() for x in wanted.x)
+    entries = rows.iloc[:, 0].nunique() + 1
+    inches = 0.8 + 2.6 * len(wanted.x) + 0.4 * ((entries - 1) // 4)
     figure = Figure(figsize=(9, inches))
-    legend = (0.35 + 0.2 * -(-(len(rows) + 1) // 4)) / inches
+    legend = (0.35 + 0.2 * -(-entries // 4)) / inches
     figure.subplots_adjust(
         left=0.08, right=0.98, bottom=legend + 0.5 / inches, top=1 - 0.75 / inches, wspace=0.22, hspace=0.3
     )
@@ -60,8 +71,8 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
         intervals = found[f"{distance}_interval"]
         left.errorbar(found[ours], found[distance], intervals, fmt="none", ecolor="gray", zorder=0)
         for axis in right:
-            if f"paper_{x}" in rows:
-                _scatter(axis, rows, f"paper_{x}", "paper_fid", _LABELS.get(x, x), "FID", wanted.fit)
+            if rows[papers[x]].notna().any():
+                _scatter(axis, rows, papers[x], papers["fid"], _LABELS.get(x, x), "FID", wanted.fit)
             else:
                 axis.axis("off")
     score = values.scores(recipe.default)[0]
@@ -84,9 +95,12 @@ def _in_lines(text: str, width: int = 60) -> str:
 
 def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, fit: str | None):
     block = rows.get("block", pd.Series("standard", rows.index))
+    colors: dict[str, str] = {}  # rows of one label, a sweep, have one and are one entry of the legend
     for number, row in rows.iterrows():
-        marker = "o" if block[number] == "standard" else "s"
-        axis.scatter(row[x], row[y], s=60, marker=marker, color=f"C{number % 10}", label=row.iloc[0])
+        marker, label = "o" if block[number] == "standard" else "s", row.iloc[0]
+        own = None if label in colors else label
+        color = colors.setdefault(label, f"C{len(colors) % 10}")
+        axis.scatter(row[x], row[y], s=60, marker=marker, color=color, label=own)
     standard = rows[block == "standard"].dropna(subset=[x, y])
     if fit and standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
@@ -98,8 +112,8 @@ def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: st
 
 
 def curves(recipe: Recipe, results: Path) -> Figure:
-    """Training over the first third of its steps (the paper: 50,000 of 150,000): how low the loss at uniform t is, and
-    how smooth the objective that each setup minimises.
+    """Training of diffusion models over the first third of its steps (the paper: 50,000 of 150,000): how low the loss
+    at uniform t is, and how smooth the objective that each setup minimises.
 
     Above, means over a window of logged losses at uniform t, without weights, so that the setups compare; shaded, twice
     the standard error of such a mean, from the spread within the window. Below, that spread of the objective itself,
@@ -111,10 +125,15 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     figure.subplots_adjust(left=0.12, right=0.98, bottom=0.15, top=0.95, hspace=0.08)
     level, roughness = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     settled = {level: [], roughness: []}
-    # One training of each model is drawn: the first seed's.
+    # One training of each diffusion model is drawn: the first seed's.
     first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs}
-    for number, (run, row) in enumerate(reversed(first.items())):
-        losses = training_losses(results, run)
+    logs = [(row, training_losses(results, run)) for run, row in reversed(first.items())]
+    logs = [log for log in logs if "loss_uniform_t" in log[1]]
+    if not logs:
+        raise UserError(
+            f"{recipe.output}: no row of {recipe.drawing.table} is about a diffusion model, whose losses to draw"
+        )
+    for number, (row, losses) in enumerate(logs):
         losses = losses[losses["step"] <= max(row.of_steps / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
         window = min(max(LEAST_WINDOW, len(losses) // WINDOWS), max(1, len(losses) // 2))
         mean = losses.rolling(window).mean().iloc[window - 1 :]
@@ -132,7 +151,7 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     level.set_xlim(left=0)
     _cut(level, settled[level])
     _cut(roughness, settled[roughness], lowest=0)
-    data = load_run(results, "data", load_run(results, "models", run)[1].data)[2]
+    data = load_run(results, "data", load_run(results, "models", logs[0][0].runs[0].model)[1].data)[2]
     level.set_title(f"Training over the first third of its steps, preset {results.name}: {data['source']}")
     level.set_ylabel("loss at uniform t, mean over pixels\n(axis cut to what lies after the first quarter)")
     roughness.set_ylabel("spread of the objective, %\n(standard deviation / mean)")

@@ -73,7 +73,7 @@ class Values:
         return [self.records.score(run.score) for run in row.runs]
 
     def bounds(self, row: Row) -> list[Bound]:
-        """A row's likelihoods, one for each training seed."""
+        """A row's likelihoods, one for each pair of seeds: the same ones for every sampling seed."""
         return [self.records.bound(run.likelihood) for run in row.runs]
 
     def _by_seed(self, row: Row, measure: Callable[[Score], Measurement]) -> dict[int, Measurement]:
@@ -136,8 +136,8 @@ class Values:
         if metric == "distance" and row.line.seeds:
             (measurement,) = estimate.by_seed.values()
             return over_samples(measurement.error, self.scores(row)[0].num_samples)
-        if metric == "bits_per_dim" and len(row.runs) == 1:
-            (bound,) = self.bounds(row)
+        if metric == "bits_per_dim" and len(row.seeds) == 1:
+            bound = self.bounds(row)[0]
             return student_95(bound.num_images - 1) * bound.bits_per_dim_error
         return estimate.interval
 

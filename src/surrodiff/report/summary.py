@@ -16,6 +16,12 @@ from surrodiff.store.losses import training_losses
 from surrodiff.store.runs import write_json, write_text
 
 CURVE_POINTS = 200
+COLUMNS = (
+    *("name", "model", "train_steps", "t_mid", "frechet_distance", "frechet_column", "is_mean", "is_std"),
+    *("kernel_distance", "precision", "recall", "num_samples", "seeds"),
+    *("samples_per_second", "sampling_speed_ratio", "sampling_speed_ratio_interval"),
+)
+CURVES = ("model", "train_step", "loss_uniform_t")
 
 
 def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
@@ -45,7 +51,8 @@ def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
             "sampling_speed_ratio": speed and speed.ratio,
             "sampling_speed_ratio_interval": speed and speed.interval,
         }
-    return pd.DataFrame(sorted(found.values(), key=lambda row: row["name"])).astype({"t_mid": "Int64"})
+    made = sorted(found.values(), key=lambda row: row["name"])
+    return pd.DataFrame(made, columns=COLUMNS).astype({"t_mid": "Int64"})
 
 
 def curves(recipe: Recipe, results: Path) -> pd.DataFrame:
@@ -60,7 +67,7 @@ def curves(recipe: Recipe, results: Path) -> pd.DataFrame:
             step = losses["step"].groupby(group).last()
             name = run_id.rpartition("-")[0]
             frames.append(pd.DataFrame({"model": name, "train_step": step, "loss_uniform_t": loss}))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=CURVES)
 
 
 def write(recipe: Recipe, results: Path):

@@ -40,6 +40,8 @@ def _markdown(made: pd.DataFrame) -> str:
             blank = pd.Series(index=made.index, dtype=float)
             spread = made.get(f"{base}_std", blank).fillna(made.get(f"{base}_interval", blank))
             values = [_cell(value, of) for value, of in zip(values, spread, strict=True)]
+        elif not pd.api.types.is_numeric_dtype(values):
+            values = [" ".join(text.split()).replace("|", "\\|") if isinstance(text, str) else text for text in values]
         shown[base] = values
     text = pd.DataFrame(shown).astype(object)
     return text.where(text.notna(), "").to_markdown(index=False, disable_numparse=True)
@@ -56,9 +58,11 @@ def _pages_tables(made: pd.DataFrame, recipe: Recipe, values: Values) -> list[st
         for c in made
         if c.startswith(names.kernel) or c.endswith(("_infinity", "_held_out")) or c in ("precision", "recall")
     ]
-    subjects = [c for c in ("damage", "amount", "seed", "against", "train_steps", "t_mid") if c in made]
+    subjects = [c for c in ("damage", "amount", "seed", "against", "train_steps", "t_mid", "sampler") if c in made]
     subjects = [c for c in subjects if c != "train_steps" or "steps" in columns]
-    first = made.drop(columns=[*more, *({"train_steps"} - set(subjects))])
+    first = made.drop(columns=[*more, *({"train_steps"} & set(made) - set(subjects))])
+    if not more:  # only quoted
+        return [_markdown(first)]
     ours = made[made[names.distance].notna()]
     return [_markdown(first), "## More scores", _markdown(ours[[made.columns[0], *subjects, *more]])]
 
@@ -68,11 +72,11 @@ def _rest(recipe: Recipe, results: Path, values: Values) -> list[str]:
     study = recipe.table.study
     rows = [row for row in recipe.table.rows if row.runs]
     steps = sorted({row.of_steps for row in rows} | ({recipe.default.of_steps} if recipe.default else set()))
-    trained = f"of models trained for {', '.join(map(str, steps))} steps"
+    trained = f"of models trained for {', '.join(map(str, steps))} steps" if steps else "no model of ours"
     found = []
-    if "likelihood" in study.columns:
+    if "likelihood" in study.columns and rows:
         found.append(_of_bounds(rows, results, values, trained))
-    if recipe.default:
+    if recipe.reference:
         found.append(_of_scores(recipe, rows, results, values, trained))
     if any(row.line.images for row in recipe.table.rows):
         found.append(
@@ -81,7 +85,7 @@ def _rest(recipe: Recipe, results: Path, values: Values) -> list[str]:
             "against. `amount`: of noise its standard deviation of 255, of blur its standard deviation in pixels, of "
             "classes their number."
         )
-    elif recipe.default:
+    elif recipe.reference:
         found.append(_intervals(recipe, rows, values))
     if not found:
         found.append(f"Preset `{results.name}`; {trained}.")
@@ -99,15 +103,16 @@ def _rest(recipe: Recipe, results: Path, values: Values) -> list[str]:
 
 
 def _incomparable(recipe: Recipe, values: Values) -> str:
-    if recipe.default and values.names.distance == "fid":
+    if recipe.reference and values.names.distance == "fid":
         return ""
     return " Ours here rest on something else and do not compare with them."
 
 
 def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> str:
     bound = values.bounds(rows[0])[0]
-    several = any(len(row.runs) > 1 for row in rows)
-    covers = "over trainings" if several else "over images, of the one training alone"
+    counts = {len(row.seeds) for row in rows}
+    alone = "over images, of the one training alone"
+    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
     return (
         f"Preset `{results.name}`, data `{bound.data}`. Bits per dimension of the variational bound on "
         f"{bound.num_images} held-out images, {trained}; the parts sum to it. `±` is a 95 % interval {covers}. Bounds "
@@ -159,9 +164,8 @@ def _claims(judged: pd.DataFrame) -> list[str]:
     lines = ["Each verdict is by our numbers, and then by those that the paper prints.", ""]
     for claim in judged.to_dict("records"):
         said = [f'"{claim["quote"]}"'] * bool(claim["quote"]) + [claim["note"]] * bool(claim["note"])
-        lines.append(
-            f"- **{claim['verdict']}**, {claim['in_the_papers_numbers']}: {claim['claim']} ({'; '.join(said)})"
-        )
+        verdicts = f"**{claim['verdict']}**, {claim['in_the_papers_numbers']}"
+        lines.append(f"- {verdicts}: {claim['claim']}" + f" ({'; '.join(said)})" * bool(said))
         lines += [f"  - {comparison}" for comparison in claim["comparisons"]]
     return ["## Claims", "\n".join(lines)]
 
