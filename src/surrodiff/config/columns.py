@@ -22,7 +22,7 @@ GROUPS = {
     "train_time": Group("train_time_ratio", needs="timing"),
     "loss_variance": Group("loss_variance"),
     "scores": Group("is", "fid", needs="score"),
-    "images": Group(),
+    "images": Group(needs="score"),
     "likelihood": Group("bits_per_dim", needs="likelihood"),
 }
 # What a claim may compare, with the runs that it needs and the paper's columns for it.

@@ -264,7 +264,8 @@ def build(params: Params) -> Plan:
     preset = params.selected
     builder = _Builder(preset)
     plan = builder.plan
-    (plan.default,) = builder.rows(DEFAULT, {"score", "timing"})
+    if any(study.needs() & {"score", "timing"} for study in params.made(preset).values()):
+        (plan.default,) = builder.rows(DEFAULT, {"score", "timing"})
     for name, study in params.made(preset).items():
         needs = study.needs()
         rows = [row for line in params.lines(study) for row in builder.rows(line, needs)]
