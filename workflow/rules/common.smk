@@ -117,6 +117,40 @@ def needed(stage, of=lambda run: run):
     return markers
 
 
+def shown(score):
+    """The model that a score is about: of Surrogate Diffusion, the surrogate."""
+    sample = PLAN.runs[PLAN.runs[score].config.sample].config
+    return (sample.surrogate or sample.model).run
+
+
+SCORES_OF, LIKELIHOODS_OF = collections.defaultdict(list), collections.defaultdict(list)
+for _run in PLAN.of_stage("scores"):
+    SCORES_OF[shown(_run)].append(_run)
+for _run in PLAN.of_stage("likelihoods"):
+    LIKELIHOODS_OF[PLAN.runs[_run].config.model.run].append(_run)
+
+
+def made_before(model, run=None):
+    """The marker of a model's first score, if that score's job makes all else of the model, and this run too."""
+    first = SCORES_OF[model][:1] if EXECUTION.one_job_per_model else []
+    return [ancient(done("scores", score)) for score in first if score != run]
+
+
+def made_by(score):
+    """The runs that the job of a score makes: with their model's first score, all else of that model."""
+    model = shown(score)
+    together = EXECUTION.one_job_per_model and SCORES_OF[model][0] == score
+    scores = SCORES_OF[model] if together else [score]
+    runs = [run for own in scores for run in (PLAN.runs[own].config.sample, own)]
+    return runs + (LIKELIHOODS_OF[model] if together else [])
+
+
+def read_by(score, stage):
+    """The markers of those runs of a stage that the job of a score reads."""
+    needs = [need for run in made_by(score) for need in PLAN.runs[run].config.needs() if need[0] == stage]
+    return [ancient(done(*need)) for need in dict.fromkeys(needs)]
+
+
 def processes(wildcards):
     """How many processes, each with a GPU of its own, make a run."""
     config = PLAN.runs[wildcards.run].config

@@ -1,13 +1,13 @@
 # Tables, figures, claims and the summary keep plain names. Beside each lies what it was made from (see
 # surrodiff.planning.recipes); while that is today's, its inputs are `ancient`.
-SCORES_OF = collections.defaultdict(list)
+SCORED = collections.defaultdict(list)
 for _run in PLAN.of_stage("scores"):
-    SCORES_OF[PLAN.runs[_run].config.sample].append(_run)
+    SCORED[PLAN.runs[_run].config.sample].append(_run)
 
 
 def only_scores_are_there(sample):
     """Whether nothing will make these samples by the way, as the job of a missing score does."""
-    there = [pathlib.Path(FOLDER, "scores", run, "done.json").exists() for run in SCORES_OF[sample]]
+    there = [pathlib.Path(FOLDER, "scores", run, "done.json").exists() for run in SCORED[sample]]
     return all(there) and not pathlib.Path(FOLDER, "samples", sample, "done.json").exists()
 
 

@@ -1,15 +1,18 @@
-# Sampling and scoring are two runs but one process: starting PyTorch takes longer than scoring a few hundred images.
+# Sampling and scoring are two runs but one process: starting PyTorch takes longer than scoring a few hundred images. With
+# `one_job_per_model` the first score's job makes all else of its model, and the jobs of that find it made.
 use rule train as score with:
     input:
-        models=needed("models", of=lambda run: PLAN.runs[run].config.sample),
-        reference=needed("references"),
+        models=lambda wc: read_by(wc.run, "models"),
+        reference=lambda wc: read_by(wc.run, "references"),
+        data=lambda wc: read_by(wc.run, "data"),
+        before=lambda wc: made_before(shown(wc.run), wc.run),
     output:
         f"{RESULTS}/scores/{{run}}/done.json",
     log:
         f"{RESULTS}/logs/scores/{{run}}.log",
     params:
         start=start,
-        runs=lambda wc: [PLAN.runs[wc.run].config.sample, wc.run],
+        runs=lambda wc: made_by(wc.run),
         left=TIME_LEFT,
     message:
         "sample and score {wildcards.run} ({params.left})"

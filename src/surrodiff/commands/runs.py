@@ -101,21 +101,27 @@ def start_torch(threads: int):
 
 def _stages(args, runs: list[Run], execution: Execution) -> Iterator[dict]:
     """Make runs in order, with a log if the workflow calls, and yield their records."""
-    torch = start_torch(max(1, (args.threads or execution.threads) // distributed.world()))
-    from surrodiff.runtime import devices
     from surrodiff.stages import registry
     from surrodiff.stages.job import Job
 
-    cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
-    device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
-    log = getattr(args, "log", None)
-    with (
-        distributed.joined(device.type),
-        contextlib.nullcontext(device) if cpu else devices.claimed(device) as own,
-        _logging(log, results_folder(args)) if log else contextlib.nullcontext(),
-    ):
-        for run in runs:
-            yield registry.make(run, Job(results_folder(args), own, execution))
+    results, log = results_folder(args), getattr(args, "log", None)
+    with _logging(log, results) if log else contextlib.nullcontext():
+        # What is made is found without PyTorch, whose import takes seconds.
+        found = [registry.find(run, results) for run in runs] if distributed.world() == 1 else [None]
+        if None not in found:
+            yield from found
+            return
+        torch = start_torch(max(1, (args.threads or execution.threads) // distributed.world()))
+        from surrodiff.runtime import devices
+
+        cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
+        device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
+        with (
+            distributed.joined(device.type),
+            contextlib.nullcontext(device) if cpu else devices.claimed(device) as own,
+        ):
+            for run in runs:
+                yield registry.make(run, Job(results, own, execution))
 
 
 def make(args):

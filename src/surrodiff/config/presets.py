@@ -196,6 +196,7 @@ class Execution(Block):
     """How the work is done. Nothing here changes what comes out beyond rounding, so nothing here is part of a run's
     identity."""
 
+    one_job_per_model: bool
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
     gpus_per_job: Annotated[int, Field(ge=1, le=MOST_GPUS)]
     compile: SwitchOrAuto

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from surrodiff.config.presets import Execution
+
+if TYPE_CHECKING:
+    import torch  # what finds runs made does without
 
 
 @dataclass(frozen=True)
@@ -14,5 +16,5 @@ class Job:
     beyond rounding."""
 
     results: Path
-    device: torch.device
+    device: "torch.device"
     execution: Execution

@@ -6,10 +6,11 @@ only one that is not the first may be.
 """
 
 from importlib import import_module
+from pathlib import Path
 
 from surrodiff.planning.runs import Run
 from surrodiff.stages.job import Job
-from surrodiff.store.runs import open_run
+from surrodiff.store.runs import is_made, open_run
 
 # By stage, the module; imported when the first of its runs is made, because some need much and others little.
 MODULES = {
@@ -21,6 +22,16 @@ MODULES = {
     "likelihoods": "likelihood",
     "timings": "time",
 }
+
+
+def find(run: Run, results: Path) -> dict | None:
+    """The record of a run that is made, which it tells the workflow; None of another. Needs no torch."""
+    if not is_made(results, run):
+        return None
+    with open_run(results, run) as folder:
+        if folder.record is not None:
+            folder.mark_done()
+        return folder.record
 
 
 def make(run: Run, job: Job) -> dict | None:

@@ -256,6 +256,12 @@ def _locked(work: Path):
         yield lock
 
 
+def is_made(results: Path, run: Run) -> bool:
+    """Whether a run was finished, here or where it was made."""
+    folders = (results / run.stage / run.id, work_folder(results, run.stage, run.id))
+    return any((folder / RECORD).exists() for folder in folders)
+
+
 @contextmanager
 def open_run(results: Path, run: Run):
     """Yield the RunFolder of a run: complete, or locked to be made; waits while another job is making it.
