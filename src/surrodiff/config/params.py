@@ -263,13 +263,14 @@ def _check_studies(params: Params, source: str, file_of: dict[str, str]):
 
 def _refusal(error: ValidationError, raw: Any, source: str, changes: dict) -> UserError:
     """All errors, one a line; what `changes` touch may come from the command line."""
-    found = [(one, refusals.keys_of(one, TAGS)) for one in error.errors(include_url=False)]
-    of_default = {(keys[1], *keys[4:]) for _, keys in found if keys[2:4] == ["models", "Default"]}
+    found = [refusals.about(one, refusals.keys_of(one, TAGS)) for one in error.errors(include_url=False)]
+    of_default = {(keys[1], *keys[4:]) for keys in found if keys[2:4] == ["models", "Default"]}
 
     def line(one: dict, keys: list[str]) -> str | None:
-        # A wrong key of Default is wrong in every model that inherits it: it is said once.
-        inherits = keys[2:3] == ["models"] and keys[3:4] != ["Default"] and not _is_there(keys, raw)
-        if inherits and any((keys[1], *keys[4:end]) in of_default for end in range(4, len(keys) + 1)):
+        # What is wrong with Default is wrong with every model that inherits it, and said once.
+        own = refusals.about(one, keys)
+        inherits = own[2:3] == ["models"] and own[3:4] != ["Default"] and not _is_there(own, raw)
+        if inherits and any((own[1], *own[4:end]) in of_default for end in range(4, len(own) + 1)):
             return None
         missing = one["type"] in refusals.MISSING
         keys = _written(keys, raw, missing)

@@ -56,6 +56,13 @@ def keys_of(error: dict, tags: tuple[str, ...]) -> list[str]:
     ]
 
 
+def about(error: dict, keys: list[str]) -> list[str]:
+    """The keys of what an error is about: cross-checks say theirs themselves, relative to the block that they check."""
+    return keys + error["msg"].removeprefix("Value error, ").split(": ")[0].split(".") * (
+        error["type"] == "value_error"
+    )
+
+
 def _as_written(keys: list[str], raw: Any) -> list[str]:
     """The keys without a place in a list, where a document has the value alone."""
     for key in keys[:-1]:

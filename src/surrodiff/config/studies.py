@@ -101,7 +101,7 @@ class Row(Block):
     images: Literal["real"] | None = None
     study: Name | None = None
     paper: dict[Name, Annotated[list[Cell], OneOrMore]] = Field(default={})
-    note: Annotated[list[Annotated[str, Field(max_length=1_000)]], OneOrMore] | None = None
+    note: Annotated[list[Annotated[str, Field(max_length=1_000)] | None], OneOrMore] | None = None
     swept: tuple[str, ...] = Field(default=(), exclude=True)  # what is written as lists, in that order
 
     @model_validator(mode="before")
