@@ -98,7 +98,7 @@ def test_a_mistake_of_the_file_beside_a_change_of_the_command_line_is_the_file_s
 def split(tmp_path, raw) -> Path:
     """A folder with params.yaml and the studies beside it, as the repository has them."""
     studies = raw.pop("studies")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (tmp_path / STUDIES).mkdir(parents=True)
     for name, study in studies.items():
         (tmp_path / STUDIES / f"{name}.yaml").write_text(yaml.safe_dump(study, sort_keys=False))

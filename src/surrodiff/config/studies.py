@@ -78,6 +78,8 @@ Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
 Compared = Annotated[Any, BeforeValidator(_compared)]
 Text = Annotated[str, Field(min_length=1, max_length=1_000)]
+# Of one of several rows; a configuration that went through Snakemake has null for an empty text.
+Note = Annotated[str, Field(max_length=1_000), BeforeValidator(lambda value: "" if value is None else value)]
 OneOrMore = BeforeValidator(_listed)
 
 
@@ -101,7 +103,7 @@ class Row(Block):
     images: Literal["real"] | None = None
     study: Name | None = None
     paper: dict[Name, Annotated[list[Cell], OneOrMore]] = Field(default={})
-    note: Annotated[list[Annotated[str, Field(max_length=1_000)] | None], OneOrMore] | None = None
+    note: Annotated[list[Note], OneOrMore] | None = None
     swept: tuple[str, ...] = Field(default=(), exclude=True)  # what is written as lists, in that order
 
     @model_validator(mode="before")
