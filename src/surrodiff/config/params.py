@@ -79,12 +79,13 @@ def _places(keys: list[str], raw: Any) -> Iterator[list[str]]:
             yield inner
 
 
-def _is_there(keys: list[str], value: Any) -> bool:
+def _is_there(keys: list[str], value: Any, whole: bool = True) -> bool:
+    """Whether a document has something at some keys; whole: a block as well."""
     for key in keys:
         if not isinstance(value, dict) or key not in value:
             return False
         value = value[key]
-    return True
+    return whole or not isinstance(value, dict)
 
 
 def _written(keys: list[str], raw: Any, missing: bool) -> list[str]:
@@ -261,16 +262,26 @@ def _check_studies(params: Params, source: str, file_of: dict[str, str]):
             )
 
 
+def _bases(keys: list[str], raw: Any) -> Iterator[tuple[str, ...]]:
+    """The keys, and those of blocks around them, from which a preset or a model inherits what an error is about: what
+    is wrong there is wrong with all that inherit it, and said once."""
+    if len(keys) < 3 or keys[0] != "presets" or _is_there(keys, raw, whole=False):
+        return
+    _, preset, *rest = keys
+    others = [["presets", BASE, *rest]] if preset != BASE else []
+    if rest[:1] == ["models"] and rest[1:2] != ["Default"]:
+        others.append(["presets", preset, "models", "Default", *rest[2:]])
+    for other in others:
+        yield from (tuple(other[:end]) for end in range(len(other) - len(rest) + 1, len(other) + 1))
+
+
 def _refusal(error: ValidationError, raw: Any, source: str, changes: dict) -> UserError:
     """All errors, one a line; what `changes` touch may come from the command line."""
     found = [refusals.about(one, refusals.keys_of(one, TAGS)) for one in error.errors(include_url=False)]
-    of_default = {(keys[1], *keys[4:]) for keys in found if keys[2:4] == ["models", "Default"]}
+    wrong = {tuple(keys) for keys in found}
 
     def line(one: dict, keys: list[str]) -> str | None:
-        # What is wrong with Default is wrong with every model that inherits it, and said once.
-        own = refusals.about(one, keys)
-        inherits = own[2:3] == ["models"] and own[3:4] != ["Default"] and not _is_there(own, raw)
-        if inherits and any((own[1], *own[4:end]) in of_default for end in range(4, len(own) + 1)):
+        if any(base in wrong for base in _bases(refusals.about(one, keys), raw)):
             return None
         missing = one["type"] in refusals.MISSING
         keys = _written(keys, raw, missing)
