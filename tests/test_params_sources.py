@@ -128,7 +128,7 @@ def test_a_mistake_in_a_study_is_told_with_its_file(split):
     for line, damaged in (
         ("title: missing", re.sub(r"title: .*\n", "", text)),
         ("rows.0.model: presets.paper.models has no 'Defualt'; there are ", text.replace("l: Default", "l: Defualt")),
-        ("not valid YAML: line 1: ", "{" + text),
+        ("not valid YAML: line 2: ", "{" + text),
     ):
         file.write_text(damaged)
         assert load_error(split / "params.yaml", named=file).startswith(f"{file}: {line}")
