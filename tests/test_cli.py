@@ -11,7 +11,8 @@ import pytest
 import torch
 from records import forget
 
-from surrodiff.commands.runs import STAGES
+from surrodiff.config.params import STUDIES
+from surrodiff.stages.registry import STAGES
 from surrodiff.planning.frozen import freeze
 from surrodiff.store.runs import read_record, work_folder
 
@@ -23,6 +24,7 @@ ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]
 def surrodiff(tmp_path, root):
     """Run a command in a folder that holds params.yaml, preset `test` on the CPU unless told otherwise."""
     shutil.copy(root / "params.yaml", tmp_path)
+    shutil.copytree(root / STUDIES, tmp_path / STUDIES)
     text = (tmp_path / "params.yaml").read_text()
     text = re.sub(r"(?m)^device: \w+", "device: cpu", re.sub(r"(?m)^preset: \w+", "preset: test", text))
     (tmp_path / "params.yaml").write_text(text)
@@ -143,7 +145,7 @@ def test_a_finished_run_is_found_by_name_or_id_and_printed(surrodiff, own_result
 def test_truncated_samples_are_told_when_they_are_scored(surrodiff, own_results, run_named):
     run = run_named("scores", "Default_6")
     forget(own_results, "scores")
-    file = own_results / "samples" / run.config["sample"] / "samples.npy"
+    file = own_results / "samples" / run.config.sample / "samples.npy"
     file.write_bytes(file.read_bytes()[:-100])
     line = error_line(surrodiff("score", "Default_6"))
     assert f"samples/{run.config['sample']}/samples.npy: truncated or altered" in line
@@ -163,7 +165,7 @@ def test_truncated_weights_are_told_when_they_are_sampled(surrodiff, own_results
 def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_results, run_named):
     """First the data, then a model's weights, do not fit."""
     model = run_named("models", "Default")
-    data, kept = own_results / "data" / model.config["data"], own_results / "kept"
+    data, kept = own_results / "data" / model.config.data, own_results / "kept"
     data.rename(kept)
     forget(own_results, "data")
     line = error_line(surrodiff("data", "digits", file_size=50_000))
@@ -209,7 +211,7 @@ def test_runs_are_made_from_a_frozen_file_without_params_yaml(surrodiff, own_res
 
 def test_what_is_most_likely_a_slip_is_told_once_and_work_goes_on(surrodiff, tmp_path):
     file = tmp_path / "params.yaml"
-    file.write_text(file.read_text().replace("warmup_steps: 2,", "warmup_steps: 4,"))
+    file.write_text(file.read_text().replace("warmup_steps: 2\n", "warmup_steps: 4\n"))
     done = surrodiff("data", "digits")
     assert done.returncode == 0
     told = "params.yaml: warning: presets.test.models.Default.training.warmup_steps: 4 is more than half of the 6 steps"
