@@ -11,12 +11,15 @@ import pytest
 import torch
 from records import forget
 
+from surrodiff.commands.runs import STAGES
 from surrodiff.config.params import STUDIES
-from surrodiff.stages.registry import STAGES
 from surrodiff.planning.frozen import freeze
 from surrodiff.store.runs import read_record, work_folder
 
-COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models", "plan"]
+COMMANDS = [
+    *(*STAGES, "make", "calibrate"),
+    *("table", "figure", "claims", "summary", "resolve", "models", "plan"),
+]
 ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]
 
 
@@ -148,7 +151,7 @@ def test_truncated_samples_are_told_when_they_are_scored(surrodiff, own_results,
     file = own_results / "samples" / run.config.sample / "samples.npy"
     file.write_bytes(file.read_bytes()[:-100])
     line = error_line(surrodiff("score", "Default_6"))
-    assert f"samples/{run.config['sample']}/samples.npy: truncated or altered" in line
+    assert f"samples/{run.config.sample}/samples.npy: truncated or altered" in line
     assert not list(own_results.glob("scores/*/record.json"))
 
 
@@ -207,6 +210,23 @@ def test_runs_are_made_from_a_frozen_file_without_params_yaml(surrodiff, own_res
     line = error_line(surrodiff("make", "Default-00000000", *given))
     assert "asks for no run 'Default-00000000'" in line
     assert str(frozen.name) in line
+
+
+def test_a_missing_or_wrong_study_is_told_with_its_file(surrodiff, tmp_path):
+    file = tmp_path / STUDIES / "table_4_1.yaml"
+    file.write_text(file.read_text().replace("model: Default", "model: Defualt"))
+    line = error_line(surrodiff("train", "Default"))
+    assert "workflow/studies/table_4_1.yaml: rows.0.model: presets.paper.models has no 'Defualt'; there are " in line
+    shutil.rmtree(tmp_path / STUDIES)
+    assert "workflow/studies: no studies (*.yaml) here; run this in the folder" in error_line(surrodiff("plan"))
+
+
+def test_a_study_of_one_s_own_is_a_table_of_its_own(surrodiff, tmp_path):
+    """Without a group it is made by every preset."""
+    (tmp_path / STUDIES / "mine.yaml").write_text("title: Mine\nrows:\n- model: Default\ncolumns: [scores]\n")
+    assert "references/classifier-" in error_line(surrodiff("table", "mine"))
+    line = error_line(surrodiff("table", "yours"))
+    assert "the preset makes no table 'yours'; it makes all_samplers, calibration, likelihood, mine, " in line
 
 
 def test_what_is_most_likely_a_slip_is_told_once_and_work_goes_on(surrodiff, tmp_path):
