@@ -281,7 +281,7 @@ class Study(Block):
         """The kinds of runs that columns and claims need of every row: score, timing, likelihood."""
         metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
         figures = ["score"] * any(figure.kind != "curves" for figure in self.figures)
-        return {GROUPS[column].needs for column in self.columns} | {*metrics, *figures} - {""}
+        return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}
 
     @model_validator(mode="after")
     def _check(self):
