@@ -141,7 +141,7 @@ class Params(Block):
             for group in preset.groups:
                 if self.studies and group not in groups:
                     raise ValueError(
-                        f"presets.{name}.groups: no study is of the group {group!r}; there are {', '.join(groups)}"
+                        f"presets.{name}.groups: no study is of the group {group!r}; there are {', '.join(groups) or 'none'}"
                     )
         return self
 

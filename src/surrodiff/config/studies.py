@@ -155,8 +155,8 @@ class Row(Block):
         if self.study:
             return []
         alone = {key: (getattr(self, key) or [None])[0] for key in SWEPT}
-        # What is swept tells rows apart, but for the model that their name begins with.
-        marking = [key for key in self.swept if key != ("surrogate" if self.surrogate else "model")]
+        # What is swept tells rows apart, but for the model, where their name begins with it.
+        marking = [key for key in self.swept if self.name or key != ("surrogate" if self.surrogate else "model")]
         found = []
         for number, values in enumerate(itertools.product(*(getattr(self, key) for key in self.swept))):
             own = alone | dict(zip(self.swept, values, strict=True))
