@@ -74,12 +74,13 @@ def repeated_keys(path: Path) -> list[str]:
 
 
 def unclear(message: str, path: Path) -> list[str]:
-    """The lines of a refusal that do not name the file, are too long, or cannot be printed."""
+    """The lines of a refusal that are too long, cannot be printed, or do not name the file (or the folder of the
+    studies, where the file has none)."""
     lines = message.split("\n")
     return [
         line[:LONGEST_LINE]
         for line in lines
-        if not line.startswith(f"{path}: ")
+        if not line.startswith((f"{path}: ", f"{path.parent / params.STUDIES}: "))
         or len(line) > LONGEST_LINE
         or UNPRINTABLE & {*map(unicodedata.category, line)}
     ]
