@@ -140,9 +140,8 @@ class Params(Block):
         for name, preset in self.presets.items():
             for group in preset.groups:
                 if self.studies and group not in groups:
-                    raise ValueError(
-                        f"presets.{name}.groups: no study is of the group {group!r}; there are {', '.join(groups) or 'none'}"
-                    )
+                    there = ", ".join(groups) or "none"
+                    raise ValueError(f"presets.{name}.groups: no study is of the group {group!r}; there are {there}")
         return self
 
 
