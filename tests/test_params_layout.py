@@ -38,7 +38,7 @@ def leaves(value, keys=()):
             ["preset=paper"],
             [("preset: demo      # test | demo | quick | paper", "preset: paper     # test | demo | quick | paper")],
         ),
-        (["models.Default.training.steps=160000"], [("      steps: 150000", "      steps: 160000")]),
+        (["models.Default.training.steps=200000"], [("      steps: 150000", "      steps: 200000")]),
         (
             ["models.Default.training.learning_rate=5e-05"],
             [("      learning_rate: 0.0002", "      learning_rate: 5e-05")],
@@ -51,7 +51,11 @@ def leaves(value, keys=()):
         (["presets.paper.execution.micro_batch=64"], [("micro_batch:", "micro_batch: 64")]),
         (
             ["presets.quick.likelihood.num_images=600", "presets.test.timing.rounds=3", "device=cpu"],
-            [("device: auto", "device: cpu"), ("num_images: 500}", "num_images: 600}"), ("rounds: 2,", "rounds: 3,")],
+            [
+                ("device: auto ", "device: cpu  "),
+                ("num_images: 500}", "num_images: 600}"),
+                ("rounds: 2,", "rounds: 3,"),
+            ],
         ),
     ],
 )

@@ -109,3 +109,64 @@ def test_a_model_in_no_table_is_not_made(raw, plan):
         for stage, name in all_of(plan, "models", "samples", "scores", "likelihoods", "timings")
         if name.startswith("DeepRes1")
     }
+
+
+def test_a_row_drawn_in_another_way_is_other_samples_of_the_same_model(raw, plan, run_named):
+    raw["samplers"]["clipped"] = {"kind": "ancestral", "variance": "fixed_small", "clip_x0": True}
+    rows = [{"model": "Default", "sampler": ["ancestral", "clipped"]}, {"surrogate": "SNGAN", "t_mid": [0, 0.5]}]
+    rows[1]["sampler"] = "clipped"
+    raw["studies"]["mine"] = {"title": "Mine", "rows": rows, "columns": ["scores"]}
+    after = plan_of(raw)
+    added = {(stage, name) for stage in ("samples", "scores") for name in ("Default_6_clipped", "SNGAN_t4_clipped")}
+    assert changes(plan, after) == added
+    table = after.tables["mine"]
+    usual, clipped, alone, _ = [after.runs[row.runs[0].sample] for row in table.rows]
+    assert usual.id == run_named("samples", "Default_6").id
+    assert alone.id == run_named("samples", "SNGAN_t0").id  # no diffusion takes part
+    assert clipped.config == usual.config.model_copy(update={"sampler": clipped.config.sampler})
+    assert clipped.config.sampler.clip_x0
+    assert [len(row.runs) for row in table.rows] == [3, 1, 1, 1]  # Default's usual samples are the calibration's
+
+
+def test_what_draws_a_sample_changes_samples_and_scores_only(raw, plan):
+    raw["samplers"]["ancestral"]["clip_x0"] = True
+    kept = {(stage, "SNGAN_t0") for stage in ("samples", "scores")}
+    assert changes(plan, plan_of(raw)) == all_of(plan, "samples", "scores") - kept
+
+
+def test_what_bounds_a_likelihood_is_not_what_draws_samples(raw, plan):
+    raw["presets"]["paper"]["likelihood"]["variance"] = "fixed_small"
+    assert changes(plan, plan_of(raw)) == all_of(plan, "likelihoods")
+
+
+def test_a_generator_by_itself_is_its_surrogate_at_t_mid_0(raw, plan):
+    row = {"model": "SNGAN", "label": "generator"}
+    raw["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["t_mid", "sampler", "scores"]}
+    after = plan_of(raw)
+    assert changes(plan, after) == set()
+    (row,) = after.tables["mine"].rows
+    assert (row.T, row.t_mid, row.evaluations, row.step) == (None, None, 1, 6)
+
+
+def test_rows_count_evaluations_of_every_network(plan):
+    rows = {row.line.name: row for row in plan.tables["table_4_5"].rows}
+    assert {name: row.evaluations for name, row in rows.items()} == {
+        **{"DDPMHalf@0": 8, "DDPMHalf@0.25": 6 + 1 + 2, "DDPMHalf@0.5": 4 + 1 + 4, "DDPMHalf@0.75": 2 + 1 + 6},
+        **{"SNGAN@0": 1, "SNGAN@0.25": 1 + 2, "SNGAN@0.5": 1 + 4, "SNGAN@0.75": 1 + 6, "Default": 8},
+    }
+    for row in rows.values():
+        assert sum(count for _, count in row.timings) == row.evaluations
+        assert {plan.runs[timing].stage for timing, _ in row.timings} == {"timings"}
+
+
+def test_a_table_that_needs_no_runs_but_models_asks_for_no_others(raw, plan):
+    rows = [{"model": ["Default", "DDPMHalf"], "steps": [0.5, 1]}]
+    raw["studies"] = {"mine": {"title": "Mine", "rows": rows, "columns": ["steps", "T", "loss_variance"]}}
+    raw["presets"]["paper"]["groups"] = []
+    after = plan_of(raw)
+    assert {run.sample for row in after.tables["mine"].rows for run in row.runs} == {None}
+    assert [(row.line.name, row.step) for row in after.tables["mine"].rows] == [
+        *[("Default@0.5", 4), ("Default@1", 6), ("DDPMHalf@0.5", 4), ("DDPMHalf@1", 6)]
+    ]
+    assert ("models", "DDPMHalf") in all_of(after, "models")
+    assert ("scores", "DDPMHalf_6") not in all_of(after, "scores")
