@@ -10,7 +10,6 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
-from surrodiff.config import documents
 from surrodiff.config import params as params_module
 from surrodiff.config.presets import Execution
 from surrodiff.planning import plan as plan_module
@@ -40,14 +39,14 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def _read_once() -> dict:
-    studies = {path.stem: documents.read(path) for path in sorted((ROOT / params_module.STUDIES).glob("*.yaml"))}
-    own = {"preset": "test", "device": "cpu", "studies": studies}
-    return yaml.safe_load((ROOT / "params.yaml").read_text()) | own
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"preset": "test", "device": "cpu"}
+    files = sorted((ROOT / params_module.STUDIES).glob("*.yaml"))
+    return raw | {"studies": {file.stem: yaml.safe_load(file.read_text()) for file in files}}
 
 
 @pytest.fixture
 def raw(_read_once) -> dict:
-    """params.yaml with its studies as loaded, preset `test` on the CPU; a copy to change at will."""
+    """params.yaml and the studies as loaded, preset `test` on the CPU; a copy to change at will."""
     return copy.deepcopy(_read_once)
 
 
@@ -118,7 +117,7 @@ def trained(results, _read_once, cpu, make, tmp_path_factory):
     """Results with a classifier that has learned something, its plan, and the network."""
     raw = copy.deepcopy(_read_once)
     classifier = {"channels": 16, "steps": 150, "batch_size": 64, "learning_rate": 0.005}
-    raw["presets"]["test"]["scoring"]["classifier"].update(classifier)
+    raw["presets"]["test"]["scoring"]["classifier"] |= classifier
     made = plan_module.build(params_module.parse(raw))
     folder = tmp_path_factory.mktemp("trained")
     (folder / "data").symlink_to(results / "data")

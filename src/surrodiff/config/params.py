@@ -11,7 +11,7 @@ from surrodiff.config.documents import merged
 from surrodiff.config.models import DDPM, Block, Name
 from surrodiff.config.presets import MOST_RUNS, Preset
 from surrodiff.config.refusals import shown
-from surrodiff.config.studies import OTHERS, Line, Study
+from surrodiff.config.studies import OTHERS, Line, Row, Study
 from surrodiff.errors import UserError, printable
 
 BASE = "paper"  # the preset that is written out
@@ -23,37 +23,54 @@ TAGS = ("ddpm", "sngan", "ancestral", *studies.KINDS)
 def _complete(raw: dict) -> dict:
     """A document whose presets are written out: each is the preset BASE with its own differences, and each of its
     models Default with those of the document and its own. One without blocks for all presets is complete."""
-    presets = raw.get("presets")
-    if not isinstance(presets, dict) or not any(key in raw for key in SHARED):
-        return raw
     shared = {key: raw[key] for key in SHARED if key in raw}
-    base = merged(shared, presets[BASE]) if isinstance(presets.get(BASE), dict) else shared
+    if not shared:
+        return raw
+    rest, presets = {key: value for key, value in raw.items() if key not in SHARED}, raw.get("presets")
+    for key, block in shared.items():
+        if not isinstance(block, dict):
+            raise ValueError(f"{key}: must be a block of keys, got {shown(block)}")
+    if not isinstance(presets, dict):
+        return rest
+    if BASE in presets and not isinstance(presets[BASE], dict):
+        return rest | {"presets": {BASE: presets[BASE]}}  # what is wrong, without all that therefore lacks
+    base = merged(shared, presets.get(BASE, {}))
     whole = {
         name: own if not isinstance(own, dict) else merged(base, own) if name != BASE else base
         for name, own in presets.items()
     }
-    for preset in whole.values():
-        if isinstance(preset, dict) and isinstance(preset.get("models"), dict):
-            preset["models"] = _of_default(preset["models"])
-    return {key: value for key, value in raw.items() if key not in SHARED} | {"presets": whole}
+    for name, preset in whole.items():
+        if not isinstance(preset, dict):
+            continue
+        if BASE not in presets and (lacks := Preset.model_fields.keys() - preset.keys() - {*SHARED}):
+            raise ValueError(f"presets.{BASE}: missing; {name} has no {min(lacks)}, and is a difference from it")
+        for key in SHARED:
+            if key not in preset:
+                raise ValueError(f"{key}: missing")
+        if isinstance(preset["models"], dict):
+            of_all = isinstance(shared.get("models", {}).get("Default"), dict)
+            preset["models"] = _of_default(preset["models"], f"presets.{name}." if of_all else "")
+    return rest | {"presets": whole}
 
 
-def _of_default(models: dict) -> dict:
-    """Models that are differences from Default, written out."""
+def _of_default(models: dict, where: str) -> dict:
+    """Models that are differences from Default, written out; where: of the block that should have it."""
     default = models.get("Default")
     if not isinstance(default, dict):
-        raise ValueError("models.Default: missing; the other models are differences from it")
+        raise ValueError(f"{where}models.Default: missing; the other models are differences from it")
     return {
         name: own if not isinstance(own, dict) or "kind" in own else merged(default, own)
         for name, own in models.items()
     }
 
 
-def _places(keys: list[str]) -> Iterator[list[str]]:
+def _places(keys: list[str], raw: Any) -> Iterator[list[str]]:
     """Where what a complete preset has at the given keys may be written, the place that counts first."""
     _, preset, *rest = keys
     own = [rest]
-    if rest[:1] == ["models"] and rest[1:2] != ["Default"]:
+    # A model that has a kind is no difference from Default.
+    above = (["presets", preset], ["presets", BASE], [])
+    if rest[:1] == ["models"] and not any(_is_there([*block, *rest[:2], "kind"], raw) for block in above):
         own.append(["models", "Default", *rest[2:]])
     for inner in own:
         yield ["presets", preset, *inner]
@@ -62,23 +79,27 @@ def _places(keys: list[str]) -> Iterator[list[str]]:
             yield inner
 
 
-def _is_there(keys: list[str], value: Any) -> bool:
+def _is_there(keys: list[str], value: Any, whole: bool = True) -> bool:
+    """Whether a document has something at some keys; whole: a block as well."""
     for key in keys:
         if not isinstance(value, dict) or key not in value:
             return False
         value = value[key]
-    return True
+    return whole or not isinstance(value, dict)
 
 
 def _written(keys: list[str], raw: Any, missing: bool) -> list[str]:
-    """The keys under which the document has what an error is about; those given where it is about nothing written."""
-    if len(keys) < 3 or keys[0] != "presets":
+    """The keys under which the document has what an error is about; those given where it is about nothing written.
+    What is missing belongs where the block is written out, not where it is a difference."""
+    if len(keys) < 3 or keys[0] != "presets" or not any(key in raw for key in SHARED):
         return keys
-    found = keys[:-1] if missing else keys
-    for place in _places(found):
-        if _is_there(place, raw):
-            return place + keys[len(found) :]
-    return keys
+    if not missing:
+        return next((place for place in _places(keys, raw) if _is_there(place, raw)), keys)
+    # Of a model or a sampler, where it has an entry.
+    block = 2 if keys[2] in SHARED else 0
+    places = [place for place in _places(keys, raw) if _is_there(place[: len(place) - len(keys) + 2 + block], raw)]
+    first = next((end for end in range(len(places[-1])) if not _is_there(places[-1][:end], raw)), None)
+    return places[-1][:first]
 
 
 class Params(Block):
@@ -99,13 +120,12 @@ class Params(Block):
 
     def lines(self, study: Study) -> list[Line]:
         """The rows of a study, with those that it has from others."""
-        return [
-            line
-            for row in study.rows
-            for line in (
-                [own for part in self.studies[row.study].rows for own in part.lines()] if row.study else row.lines()
-            )
-        ]
+        return [line for row in study.rows for line in self.lines_of(row)]
+
+    def lines_of(self, row: Row) -> list[Line]:
+        """The rows that one of a study's stands for."""
+        rows = self.studies[row.study].rows if row.study else [row]
+        return [line for own in rows for line in own.lines()]
 
     @model_validator(mode="before")
     @classmethod
@@ -115,43 +135,65 @@ class Params(Block):
     @model_validator(mode="after")
     def _check(self):
         if self.preset not in self.presets:
-            raise ValueError(f"preset: unknown {shown(self.preset)}; there are {', '.join(self.presets)}")
+            raise ValueError(f"preset: unknown {shown(self.preset)}; there are {', '.join(self.presets) or 'none'}")
         groups = dict.fromkeys(study.group for study in self.studies.values() if study.group)
         for name, preset in self.presets.items():
             for group in preset.groups:
                 if self.studies and group not in groups:
-                    raise ValueError(
-                        f"presets.{name}.groups: no study is of the group {group!r}; there are {', '.join(groups)}"
-                    )
+                    there = ", ".join(groups) or "none"
+                    raise ValueError(f"presets.{name}.groups: no study is of the group {group!r}; there are {there}")
         return self
 
 
 def _mistakes(params: Params) -> Iterator[tuple[str, str]]:
     """What the studies ask for and is not there: the study's name, and the key with what is wrong."""
+    missing = [*_missing_studies(params)]
+    yield from missing
+    if missing:
+        return
+    wrong = set()
+    for name, text in _unfit_rows(params):
+        wrong.add(name)
+        yield name, text
     figures: dict[str, str] = {}
     for name, study in params.studies.items():
-        for number, row in enumerate(study.rows):
-            other = params.studies.get(row.study)
-            if row.study and (other is None or any(part.study for part in other.rows)):
-                what = "there is no study" if other is None else "it has its own rows from others:"
-                yield name, f"rows.{number}.study: {what} {row.study!r}"
-                return
         for number, figure in enumerate(study.figures):
             if figure.name in figures:
                 yield name, f"figures.{number}.name: {figure.name} is drawn by {figures[figure.name]}, too"
             figures[figure.name] = name
-        names = {line.name: line for line in params.lines(study) if line.name}
-        yield from ((name, text) for text in _unnamed(study, names))
         own = [line for row in study.rows for line in row.lines() if line.name]
         if len({line.name for line in own}) < len(own):
             yield name, "rows: two rows are called the same in claims; give one of them a `name`"
+        if not wrong & {name, *(row.study for row in study.rows)}:  # whose names mean nothing
+            names = {line.name: line for line in params.lines(study) if line.name}
+            yield from ((name, text) for text in _unnamed(study, names))
+
+
+def _missing_studies(params: Params) -> Iterator[tuple[str, str]]:
+    for name, study in params.studies.items():
+        for number, row in enumerate(study.rows):
+            other = params.studies.get(row.study)
+            if row.study and other is None:
+                there = ", ".join(params.studies)
+                yield name, f"rows.{number}.study: there is no study {row.study!r}; there are {there}"
+            elif row.study and any(part.study for part in other.rows):
+                yield name, f"rows.{number}.study: {row.study!r} has rows from other studies itself; name those instead"
+
+
+def _unfit_rows(params: Params) -> Iterator[tuple[str, str]]:
+    """Rows that a preset cannot make, each with the first preset that cannot; those that a study has from another are
+    wrong there, unless what it asks of them is more."""
+    told = set()
     for preset_name, preset in params.presets.items():
-        for name, study in params.made(preset).items():
+        made = params.made(preset).items()
+        for name, study in sorted(made, key=lambda one: any(row.study for row in one[1].rows)):
             for number, row in enumerate(study.rows):
-                for line in row.lines():
-                    for key, text in _unfit(line, preset, f"presets.{preset_name}", study.needs()):
-                        yield name, f"rows.{number}.{key}: {text}"
-                        break
+                for line in params.lines_of(row):
+                    key, text = next(_unfit(line, preset, f"presets.{preset_name}", study.needs()), (None, ""))
+                    which = (row.study or name, key, key and getattr(line, key))
+                    if key and which not in told:
+                        yield name, f"rows.{number}.{'study' if row.study else key}: {text}"
+                    told.add(which)
 
 
 def _unnamed(study: Study, names: dict[str, Line]) -> Iterator[str]:
@@ -203,7 +245,7 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
         )
 
 
-def _check_studies(params: Params, file_of: dict[str, str]):
+def _check_studies(params: Params, source: str, file_of: dict[str, str]):
     """Raise UserError for what studies ask for and is not there, in a line for each mistake."""
     lines = list(dict.fromkeys(f"{file_of[name]}{text}" for name, text in _mistakes(params)))
     if lines:
@@ -214,27 +256,38 @@ def _check_studies(params: Params, file_of: dict[str, str]):
         runs = (rows * len(seeds.training) + len(seeds.calibration)) * len(seeds.sampling)
         if runs > MOST_RUNS:
             raise UserError(
-                f"params.yaml: presets.{name}.seeds: with the rows of the studies, {runs:,} sets of samples; at most "
+                f"{source}: presets.{name}.seeds: with the rows of the studies, {runs:,} sets of samples; at most "
                 f"{MOST_RUNS:,}"
             )
 
 
+def _bases(keys: list[str], raw: Any) -> Iterator[tuple[str, ...]]:
+    """The keys, and those of blocks around them, from which a preset or a model inherits what an error is about: what
+    is wrong there is wrong with all that inherit it, and said once."""
+    if len(keys) < 3 or keys[0] != "presets" or _is_there(keys, raw, whole=False):
+        return
+    _, preset, *rest = keys
+    others = [["presets", BASE, *rest]] if preset != BASE else []
+    if rest[:1] == ["models"] and rest[1:2] != ["Default"]:
+        others.append(["presets", preset, "models", "Default", *rest[2:]])
+    for other in others:
+        yield from (tuple(other[:end]) for end in range(len(other) - len(rest) + 1, len(other) + 1))
+
+
 def _refusal(error: ValidationError, raw: Any, source: str, changes: dict) -> UserError:
     """All errors, one a line; what `changes` touch may come from the command line."""
-    found = [(one, refusals.keys_of(one, TAGS)) for one in error.errors(include_url=False)]
-    of_default = {(keys[1], *keys[4:]) for _, keys in found if keys[2:4] == ["models", "Default"]}
+    found = [refusals.about(one, refusals.keys_of(one, TAGS)) for one in error.errors(include_url=False)]
+    wrong = {tuple(keys) for keys in found}
 
     def line(one: dict, keys: list[str]) -> str | None:
-        # A wrong key of Default is wrong in every model that inherits it: it is said once.
-        inherits = keys[2:3] == ["models"] and keys[3:4] != ["Default"] and not _is_there(keys, raw)
-        if inherits and any((keys[1], *keys[4:end]) in of_default for end in range(4, len(keys) + 1)):
+        if any(base in wrong for base in _bases(refusals.about(one, keys), raw)):
             return None
-        missing = one["type"] == "missing"
+        missing = one["type"] in refusals.MISSING
         keys = _written(keys, raw, missing)
         given = changes and _is_given(keys[:-1] if missing else keys, changes)
         return f"{source}{' or --config' if given else ''}: {refusals.message(one, keys)}"
 
-    return refusals.refusal(error, TAGS, line)
+    return refusals.refusal(error, raw, TAGS, line)
 
 
 def _is_given(keys: list[str], changes: Any) -> bool:
@@ -249,12 +302,17 @@ def _is_given(keys: list[str], changes: Any) -> bool:
 
 
 def parse(
-    raw: Any, source: str = "params.yaml", changes: dict | None = None, found: dict[str, Study] | None = None
+    raw: Any,
+    source: str = "params.yaml",
+    changes: dict | None = None,
+    found: dict[str, Study] | None = None,
+    folder: Path = STUDIES,
 ) -> Params:
     """The typed parameters of a loaded document; `source` names the file in messages.
 
     changes: what the command line has put into `raw`, to be named as another place where an error may lie; found: the
-    studies, where the document has none itself. Raises UserError with one line for each wrong key, type or range.
+    studies, where the document has none itself, and the folder that they are from. Raises UserError with one line for
+    each wrong key, type or range.
     """
     own = isinstance(raw, dict) and "studies" in raw
     source = printable(source)
@@ -263,7 +321,9 @@ def parse(
     except ValidationError as error:
         raise _refusal(error, raw, source, changes or {}) from None
     _check_studies(
-        params, {name: f"{source}: studies.{name}." if own else f"{STUDIES / name}.yaml: " for name in params.studies}
+        params,
+        source,
+        {name: f"{source}: studies.{name}." if own else f"{folder / name}.yaml: " for name in params.studies},
     )
     return params
 
@@ -283,12 +343,12 @@ def load(
         changes = documents.resolved(changes or {})
     except documents.Mistake as mistake:
         raise UserError(f"--config: {mistake}") from None
-    found = None
+    found, folder = None, folder or path.parent / STUDIES
     if isinstance(raw, dict):
         raw = merged(raw, changes)
         raw |= {key: value for key, value in overrides.items() if value is not None}
-        found = None if "studies" in raw else studies.read(folder or path.parent / STUDIES)
-    return parse(raw, str(path), changes, found)
+        found = None if "studies" in raw else studies.read(folder)
+    return parse(raw, str(path), changes, found, folder)
 
 
 def of_config(config: dict, folder: Path) -> Params:
@@ -299,7 +359,7 @@ def of_config(config: dict, folder: Path) -> Params:
         raw = documents.resolved(config)
     except documents.Mistake as mistake:
         raise UserError(f"config: {mistake}") from None
-    return parse(raw, "config", found=None if "studies" in raw else studies.read(folder))
+    return parse(raw, "config", found=None if "studies" in raw else studies.read(folder), folder=folder)
 
 
 def warnings(params: Params, source: str = "params.yaml") -> list[str]:

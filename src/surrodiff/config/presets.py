@@ -222,6 +222,8 @@ class Preset(Block):
 
     @model_validator(mode="after")
     def _check(self):
+        if "Default" not in self.models:
+            raise ValueError("models.Default: missing; rows are compared with it")
         default = self.models["Default"]
         if default.kind != "ddpm":
             raise ValueError("models.Default.kind: must be ddpm")

@@ -10,10 +10,12 @@ from surrodiff.errors import UserError, printable
 
 MOST_LINES = 20  # of errors at once
 
+MISSING = ("missing", "union_tag_not_found")  # the kinds of errors about what is not there
 _PLAIN = {
     "extra_forbidden": "unknown key",
-    "missing": "missing",
+    **dict.fromkeys(MISSING, "missing"),
     "model_type": "must be a block of keys",
+    "model_attributes_type": "must be a block of keys",
     "dict_type": "must be a block of keys",
     "list_type": "must be a list",
     "string_type": "must be text",
@@ -44,6 +46,8 @@ def keys_of(error: dict, tags: tuple[str, ...]) -> list[str]:
     keys = [str(key) for key in error["loc"]]
     if error["type"] == "name" and keys[-1:] == ["[key]"]:
         keys.pop()
+    if error["type"].startswith("union_tag"):
+        keys.append(error["ctx"]["discriminator"].strip("'"))
     # Names of keys may be a tag's as well: of those, only what follows a union's place is a tag.
     return [
         key
@@ -52,21 +56,44 @@ def keys_of(error: dict, tags: tuple[str, ...]) -> list[str]:
     ]
 
 
+def about(error: dict, keys: list[str]) -> list[str]:
+    """The keys of what an error is about: cross-checks say theirs themselves, relative to the block that they check."""
+    return keys + error["msg"].removeprefix("Value error, ").split(": ")[0].split(".") * (
+        error["type"] == "value_error"
+    )
+
+
+def _as_written(keys: list[str], raw: Any) -> list[str]:
+    """The keys without a place in a list, where a document has the value alone."""
+    for key in keys[:-1]:
+        if isinstance(raw, dict):
+            raw = raw.get(key)
+        elif isinstance(raw, list) and key.isdigit() and int(key) < len(raw):
+            raw = raw[int(key)]
+        else:
+            return keys
+    return keys if raw is None or isinstance(raw, dict | list) else keys[:-1]
+
+
 def message(error: dict, keys: list[str]) -> str:
     """One of pydantic's errors: the key, what is wrong, what was found."""
     found, kind = error["input"], error["type"]
     text = _PLAIN.get(kind, error["msg"].removeprefix("Value error, "))
-    if kind not in ("extra_forbidden", "missing") and not isinstance(found, dict | list | BaseModel):
+    if kind == "union_tag_invalid":
+        text = f"must be one of {error['ctx']['expected_tags']}, got {shown(error['ctx']['tag'])}"
+    if kind not in ("extra_forbidden", *MISSING) and not isinstance(found, dict | list | BaseModel):
         text += f", got {shown(found)}" + "; write it without quotes" * _is_quoted(found, kind)
     where = ".".join(printable(key, 60) for key in keys)
     # Cross-checks say their key themselves, relative to the block in which they were found.
     return where + (".", ": ")[kind != "value_error"] * bool(keys) + printable(text)
 
 
-def refusal(found: ValidationError, tags: tuple[str, ...], line: Callable[[dict, list[str]], str | None]) -> UserError:
+def refusal(
+    found: ValidationError, raw: Any, tags: tuple[str, ...], line: Callable[[dict, list[str]], str | None]
+) -> UserError:
     """All errors of a document, one a line, each once; `line` gives that of an error and its keys, or None."""
     errors = found.errors(include_url=False)
-    lines = list(dict.fromkeys(filter(None, (line(error, keys_of(error, tags)) for error in errors))))
+    lines = list(dict.fromkeys(filter(None, (line(error, _as_written(keys_of(error, tags), raw)) for error in errors))))
     if len(lines) > MOST_LINES:
         source = lines[0].split(": ")[0]
         lines = [*lines[:MOST_LINES], f"{source}: and {len(lines) - MOST_LINES:,} more like these"]

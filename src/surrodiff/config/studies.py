@@ -31,7 +31,11 @@ SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "handover")
 def _share(value: Any) -> Any:
     """A share as it is written: 1, 0.25 or 1/3."""
     text = str(value)
-    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}(\.\d{0,15}|/\d{1,9})?", text) or not as_share(text) <= 1:
+    if (
+        isinstance(value, bool)
+        or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,15}|/[0-9]{1,9})?", text)
+        or not as_share(text) <= 1
+    ):
         raise PydanticCustomError("share", "must be a share from 0 to 1, such as 0.25 or 1/3")
     return value
 
@@ -44,9 +48,22 @@ def as_share(written: str | int | float) -> Fraction:
         return Fraction(2)
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, or text, that every file can hold."""
+    if type(value) is str:
+        return value.encode(errors="ignore").decode() == value  # no half characters
+    return type(value) in (int, float) and math.isfinite(value)
+
+
 def _cell(value: Any) -> Any:
-    if value is not None and type(value) not in (int, float, str):
+    if value is not None and not _is_plain(value):
         raise PydanticCustomError("cell", "must be a number or text")
+    return value
+
+
+def _compared(value: Any) -> Any:
+    if not _is_plain(value):
+        raise PydanticCustomError("compared", "must be text or a number")
     return value
 
 
@@ -59,7 +76,10 @@ def _listed(value: Any) -> Any:
 
 Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
+Compared = Annotated[Any, BeforeValidator(_compared)]
 Text = Annotated[str, Field(min_length=1, max_length=1_000)]
+# Of one of several rows; a configuration that went through Snakemake has null for an empty text.
+Note = Annotated[str, Field(max_length=1_000), BeforeValidator(lambda value: "" if value is None else value)]
 OneOrMore = BeforeValidator(_listed)
 
 
@@ -83,7 +103,7 @@ class Row(Block):
     images: Literal["real"] | None = None
     study: Name | None = None
     paper: dict[Name, Annotated[list[Cell], OneOrMore]] = Field(default={})
-    note: Annotated[list[Annotated[str, Field(max_length=1_000)]], OneOrMore] | None = None
+    note: Annotated[list[Note], OneOrMore] | None = None
     swept: tuple[str, ...] = Field(default=(), exclude=True)  # what is written as lists, in that order
 
     @model_validator(mode="before")
@@ -135,8 +155,8 @@ class Row(Block):
         if self.study:
             return []
         alone = {key: (getattr(self, key) or [None])[0] for key in SWEPT}
-        # What is swept tells rows apart, but for the model that their name begins with.
-        marking = [key for key in self.swept if key != ("surrogate" if self.surrogate else "model")]
+        # What is swept tells rows apart, but for the model, where their name begins with it.
+        marking = [key for key in self.swept if self.name or key != ("surrogate" if self.surrogate else "model")]
         found = []
         for number, values in enumerate(itertools.product(*(getattr(self, key) for key in self.swept))):
             own = alone | dict(zip(self.swept, values, strict=True))
@@ -195,7 +215,7 @@ class Claim(Block):
     claim: Text
     quote: Text | None = None
     note: Text | None = None
-    comparisons: Annotated[list[list[str | int | float]], Field(min_length=1)]
+    comparisons: Annotated[list[list[Compared]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _check(self):
@@ -261,7 +281,7 @@ class Study(Block):
         """The kinds of runs that columns and claims need of every row: score, timing, likelihood."""
         metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
         figures = ["score"] * any(figure.kind != "curves" for figure in self.figures)
-        return {GROUPS[column].needs for column in self.columns} | {*metrics, *figures} - {""}
+        return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}
 
     @model_validator(mode="after")
     def _check(self):
@@ -317,4 +337,6 @@ def parse(raw: Any, source: str) -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        raise refusals.refusal(error, KINDS, lambda one, keys: f"{source}: {refusals.message(one, keys)}") from None
+        raise refusals.refusal(
+            error, raw, KINDS, lambda one, keys: f"{source}: {refusals.message(one, keys)}"
+        ) from None
