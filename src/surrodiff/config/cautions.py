@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from surrodiff.config.models import DDPM, SNGAN, AdversarialTraining, Diffusion, Training
+from surrodiff.config.models import DDPM, AdversarialTraining, Diffusion, Sampled, Training
 from surrodiff.config.presets import Classifier, Preset
 from surrodiff.config.studies import Line, timestep
 
@@ -41,7 +41,7 @@ def _of_training(training: Training) -> Iterator[str]:
         )
 
 
-def _of_model(model: DDPM | SNGAN) -> Iterator[str]:
+def _of_model(model: Sampled) -> Iterator[str]:
     found = [*_of_rate(model.training)]
     if isinstance(model, DDPM):
         yield from _of_schedule(model.diffusion)

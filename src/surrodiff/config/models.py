@@ -198,9 +198,26 @@ class DDPM(Block):
         return self
 
 
-class SNGAN(Block):
+class Generator(Block):
+    """A cheap model, such as Surrogate Diffusion begins with: one evaluation of its network is a batch of images of the
+    data's size. Its subclasses are kinds of models, each with its `training`."""
+
     by_all: ClassVar[bool] = False
 
+    def sampling_precision(self, asked: str) -> str:
+        """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
+        return self.training.precision
+
+    def multiply_accumulates(self) -> int:
+        """Those of one evaluation on one image, coarsely, from below (see config.memory)."""
+        raise NotImplementedError
+
+    def training_bytes(self, channels: int) -> int:
+        """Memory that a training step takes, coarsely, from below."""
+        raise NotImplementedError
+
+
+class SNGAN(Generator):
     kind: Literal["sngan"]
     image_size: Side
     z_dim: Width
@@ -221,9 +238,19 @@ class SNGAN(Block):
         )
         return self.model_copy(update={"discriminator_channels": 1, "training": training})
 
-    def sampling_precision(self, asked: str) -> str:
-        """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
-        return self.training.precision
+    @property
+    def _doublings(self) -> int:
+        return int(math.log2(self.image_size // 4))
+
+    def multiply_accumulates(self) -> int:
+        sides = (4 << level for level in range(1, self._doublings + 1))
+        return sum(18 * self.generator_channels**2 * side**2 for side in sides)
+
+    def training_bytes(self, channels: int) -> int:
+        weights = 18 * self._doublings * (self.generator_channels**2 + self.discriminator_channels**2)
+        widest = max(self.generator_channels, self.discriminator_channels)
+        image = self.image_size**2
+        return 16 * weights + self.training.batch_size * (2 * 4 * widest * image + 4 * channels * image)
 
     @model_validator(mode="after")
     def _check(self):
@@ -269,7 +296,10 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Model = Annotated[DDPM | SNGAN | Classifier, Field(discriminator="kind")]
+Sampled = DDPM | SNGAN  # every kind of model that draws samples
+Model = Sampled | Classifier
+OneSampled = Annotated[Sampled, Field(discriminator="kind")]
+OneModel = Annotated[Model, Field(discriminator="kind")]
 
 # Values that cost nothing, for models that stand for all which are equally fast.
 _DIFFUSION = Diffusion(T=1000, beta_1=1e-4, beta_T=0.02)

@@ -2,22 +2,30 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from surrodiff.config import cautions, documents, refusals, studies
 from surrodiff.config.documents import merged
-from surrodiff.config.models import DDPM, Block, Name
+from surrodiff.config.models import DDPM, Block, Name, Sampled
 from surrodiff.config.presets import MOST_RUNS, Preset
 from surrodiff.config.refusals import shown
+from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import OTHERS, Line, Row, Study
 from surrodiff.errors import UserError, printable
 
 BASE = "paper"  # the preset that is written out
 SHARED = ("models", "samplers")  # blocks of the document that every preset has, and may change
 STUDIES = Path("workflow/studies")  # beside params.yaml
-TAGS = ("ddpm", "sngan", "ancestral", *studies.KINDS)
+
+
+def _words(kinds: Any) -> list[str]:
+    """The words by which the members of a union, or a class alone, are told in a document."""
+    return [get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(kinds) or [kinds]]
+
+
+TAGS = (*_words(Sampled), *_words(Sampler), *studies.KINDS)  # which pydantic puts into the places of mistakes
 
 
 def _complete(raw: dict) -> dict:

@@ -12,12 +12,13 @@ from surrodiff.config import memory
 from surrodiff.config.models import (
     DDPM,
     MOST_BATCH,
-    SNGAN,
     Batch,
     Block,
     Distinct,
     Fraction,
+    Generator,
     Name,
+    OneSampled,
     Precision,
     Rate,
     Repetitions,
@@ -211,7 +212,7 @@ class Execution(Block):
 class Preset(Block):
     groups: Annotated[list[Name], Distinct]
     data: Data
-    models: dict[Name, Annotated[DDPM | SNGAN, Field(discriminator="kind")]]
+    models: dict[Name, OneSampled]
     samplers: dict[Name, SamplerConfig]
     seeds: Seeds
     sampling: Sampling
@@ -230,8 +231,10 @@ class Preset(Block):
         if default.image_size != self.data.image_size:
             raise ValueError(f"models.Default.image_size: must be data.image_size ({self.data.image_size})")
         for name, model in self.models.items():
-            if model.kind == "sngan" and model.image_size != self.data.image_size:
-                raise ValueError(f"models.{name}.image_size: SNGAN's must be data.image_size ({self.data.image_size})")
+            if isinstance(model, Generator) and model.image_size != self.data.image_size:
+                raise ValueError(
+                    f"models.{name}.image_size: a generator's must be data.image_size ({self.data.image_size})"
+                )
             if model.image_size > self.data.image_size:
                 raise ValueError(f"models.{name}.image_size: larger than data.image_size ({self.data.image_size})")
         if "ancestral" not in self.samplers:

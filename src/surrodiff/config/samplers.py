@@ -21,4 +21,4 @@ class Ancestral(Block):
         return t_start - t_stop
 
 
-Sampler = Ancestral
+Sampler = Ancestral  # with a second kind: Ancestral | Other

@@ -7,7 +7,7 @@ import torch
 
 from surrodiff.config.models import Objective
 from surrodiff.diffusion.schedule import Schedule
-from surrodiff.diffusion.timesteps import Importance, Uniform
+from surrodiff.diffusion.timesteps import TIMESTEPS, Uniform
 from surrodiff.runtime import distributed, noise
 from surrodiff.runtime.noise import Stream
 
@@ -51,8 +51,7 @@ class ObjectiveGradient:
         self, objective: Objective, schedule: Schedule, seed: int, device, before_forward: BeforeForward = _nothing
     ):
         self.objective, self.schedule, self.seed, self.before_forward = objective, schedule, seed, before_forward
-        sampler = {"uniform": Uniform, "importance": Importance}[objective.timesteps]
-        self.sampler = sampler(schedule.T, device)
+        self.sampler = TIMESTEPS[objective.timesteps](schedule.T, device)
 
     def _timesteps(self, stream: Stream, step: int, index: torch.Tensor):
         return self.sampler.draw(noise.uniform(self.seed, stream, step, index)[:, 0])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from surrodiff.config.models import DDPM, SNGAN, Classifier
+from surrodiff.config.models import DDPM, SNGAN, Classifier, Model
 from surrodiff.diffusion.reverse import ReverseProcess, Sampler
 from surrodiff.kinds import classifier, ddpm, sngan
 
@@ -56,7 +56,7 @@ KINDS = {
 }
 
 
-def kind_of(model: DDPM | SNGAN | Classifier) -> Kind:
+def kind_of(model: Model) -> Kind:
     """The kind of a model."""
     if type(model) not in KINDS:
         raise ValueError(f"no kind of model {type(model).__name__!r}")

@@ -7,7 +7,7 @@ This module touches no file and imports neither torch nor Snakemake.
 from dataclasses import dataclass, field, replace
 
 from surrodiff.config import studies
-from surrodiff.config.models import DDPM, SNGAN, Classifier
+from surrodiff.config.models import DDPM, Classifier, Generator, Model
 from surrodiff.config.params import Params
 from surrodiff.config.presets import Preset
 from surrodiff.config.studies import Figure, Line, Pairs, Study
@@ -141,7 +141,7 @@ class _Builder:
         reference = ReferenceConfig(features=features, data=self.plan.data, **scoring)
         self.plan.reference = self.plan.add(network, reference)
 
-    def _model(self, name: str, model: DDPM | SNGAN | Classifier, seed: int) -> str:
+    def _model(self, name: str, model: Model, seed: int) -> str:
         made = ModelConfig(model=model, channels=self.preset.data.channels, data=self.plan.data, seed=seed)
         return self.plan.add(name, made)
 
@@ -171,7 +171,7 @@ class _Builder:
                 diffusion = Trained(run=self.model(line.model, seed), step=step)
                 parts += [None if line.model == "Default" else line.model, unfinished]
                 parts += [handover] if handover == "x_t" else []
-        elif isinstance(models[line.model], SNGAN):
+        elif isinstance(models[line.model], Generator):
             surrogate = Surrogate(run=self.model(line.model, seed), step=step, t_mid=0, handover=None)
             parts = [line.model, "t0", unfinished]
         else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from surrodiff.config.models import DDPM, SNGAN, Block, Model, Precision, Revision, Seed, Steps
+from surrodiff.config.models import DDPM, Block, OneModel, OneSampled, Precision, Revision, Sampled, Seed, Steps
 from surrodiff.config.presets import Data
 from surrodiff.config.samplers import Sampler
 from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep, Unit
@@ -89,7 +89,7 @@ class ModelConfig(Config):
     stage = "models"
     seconds = "train_seconds"
 
-    model: Model
+    model: OneModel
     channels: Literal[1, 3]
     data: str
     seed: Seed
@@ -169,7 +169,7 @@ class SampleConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("models", part.run) for part in (self.model, self.surrogate) if part]
 
-    def evaluations(self, models: Runs) -> list[tuple[DDPM | SNGAN, int]]:
+    def evaluations(self, models: Runs) -> list[tuple[Sampled, int]]:
         """The models that it evaluates, first a surrogate if it has one, and how often each for one image.
 
         models: the runs that it needs, by id.
@@ -256,12 +256,12 @@ class TimingConfig(Config):
     sampling_steps: int
     batch_size: int
     revision: Revision
-    model: DDPM | SNGAN
+    model: OneSampled
     baseline: DDPM
     channels: Literal[1, 3]
     sampling_precision: Precision
 
-    def units(self, model: DDPM | SNGAN) -> tuple[TrainStep, Evaluation]:
+    def units(self, model: Sampled) -> tuple[TrainStep, Evaluation]:
         """What is timed of a model."""
         step = TrainStep(model=model, channels=self.channels)
         return step, _evaluation(model, self.channels, self.sampling_precision)
@@ -280,7 +280,7 @@ class TimingConfig(Config):
         return {step: told["train_step_seconds"], evaluation: told["evaluation_seconds_per_image"]}
 
 
-def _evaluation(model: DDPM | SNGAN, channels: int, asked: str) -> Evaluation:
+def _evaluation(model: Sampled, channels: int, asked: str) -> Evaluation:
     """One evaluation of a model that is asked to sample in a precision."""
     precision = model.sampling_precision(asked)
     return Evaluation(model=model.evaluated(), channels=channels, precision=precision)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from surrodiff.config.models import DDPM, SNGAN, Block, Classifier, Model, Precision
+from surrodiff.config.models import Block, Classifier, OneModel, OneSampled, Precision
 
 
 class _Unit(Block):
@@ -23,7 +23,7 @@ class TrainStep(_Unit):
     """A training step of a model as its `timed` gives it. channels: of the images."""
 
     unit: Literal["train_step"] = "train_step"
-    model: Model
+    model: OneModel
     channels: Literal[1, 3]
 
 
@@ -32,7 +32,7 @@ class Evaluation(_Unit):
     that it is asked to sample in."""
 
     unit: Literal["evaluation"] = "evaluation"
-    model: Annotated[DDPM | SNGAN, Field(discriminator="kind")]
+    model: OneSampled
     channels: Literal[1, 3]
     precision: Precision
 
