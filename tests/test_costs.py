@@ -84,10 +84,13 @@ def test_costs_and_speeds_count_what_the_sampler_evaluates(
     name, t_mid, handover, raw, trained_surrogates, cpu, make, monkeypatch
 ):
     """By the networks' own counts: of every sampler, at t_mid = 0, in between and T = 8, with both hand-overs."""
-    raw["presets"]["test"]["surrogate"] = {"t_mid": [t_mid], "handover": handover}
+    surrogate = {"surrogate": name, "t_mid": t_mid / 8, "handover": handover}
+    row = {"model": "Default"} if name == "Default" else surrogate
+    raw["studies"] = {"own": {"title": "Own", "rows": [row], "columns": ["speed", "scores"]}}
+    raw["presets"]["paper"]["groups"] = []
     made = plan_of(raw)
-    row = next(row for row in made.tables["table_4_5"] if row["model"] == name)
-    sample = made.runs[made.runs[row["runs"][0]["score"]].config.sample]
+    (row,) = made.tables["own"].rows
+    sample = made.runs[row.runs[0].sample]
     networks = []
     load = weights.load_weights
 
@@ -103,10 +106,12 @@ def test_costs_and_speeds_count_what_the_sampler_evaluates(
     total = sum(counted.values())
     assert total == sum(count for _, count in sample.config.evaluations(made.runs))
     assert total == units(Costs(made, trained_surrogates), sample)["evaluation"] / sample.config.num_samples
-    assert total == row["evaluations"] + row["default_evaluations"]
     # Default is loaded first where it takes part after a surrogate.
     default = networks[0].count / 3 if len(networks) == 2 else 0
-    assert row["default_evaluations"] == default
+    timed = {made.runs[timing].name: count for timing, count in row.timings}
+    expected = {name: total - default} | ({"Default": default} if len(networks) == 2 else {})
+    assert row.evaluations == total
+    assert timed == expected
     assert make(sample, trained_surrogates)["evaluations_per_sample"] == total
 
 

@@ -154,7 +154,7 @@ def test_a_study_needs_what_its_columns_claims_and_figures_need(column):
 
 
 def test_loss_variance_and_parameters_need_no_more_than_the_models():
-    columns = ["steps", "T", "network", "parameters", "image_size", "t_mid", "loss_variance", "images"]
+    columns = ["steps", "T", "network", "parameters", "image_size", "t_mid", "loss_variance"]
     assert Study.model_validate(study({"model": "Default"}, columns=columns)).needs() == set()
 
 

@@ -9,8 +9,7 @@ import sys
 import tempfile
 import time
 
-WORKFLOW = pathlib.Path(str(workflow.current_basedir)).resolve().parent
-SOURCES = str(WORKFLOW.parent / "src")
+SOURCES = str(pathlib.Path(str(workflow.current_basedir)).resolve().parents[1] / "src")
 sys.path.insert(0, SOURCES)
 
 from surrodiff.config import params as surrodiff_params
@@ -29,8 +28,6 @@ FROZEN = "_".join(filter(None, ("SURRODIFF_PARAMS", workflow.modifier.namespace)
 # Never the user's own: the main process always sets it.
 SUBMITTED = not workflow.is_main_process and FROZEN in os.environ
 
-# Those of the working directory, if it has any; else this workflow's own.
-STUDIES = next(path for path in (surrodiff_params.STUDIES, WORKFLOW / "studies") if path.is_dir())
 # Where relative paths begin.
 HERE = pathlib.Path().absolute()
 DRY_RUN = bool({"-n", "--dry-run", "--dryrun"} & {*sys.argv})
@@ -49,11 +46,11 @@ with shown():
     if SUBMITTED:
         PARAMS = surrodiff_params.load(pathlib.Path(os.environ[FROZEN]))
     elif workflow.modifier.skip_configfile:  # a module that is given its configuration
-        PARAMS = surrodiff_params.of_config(config, STUDIES)
+        PARAMS = surrodiff_params.of_config(config)
     elif "presets" in _changes and not os.path.exists("params.yaml"):  # by --configfile, in another folder
-        PARAMS = surrodiff_params.of_config(_changes, STUDIES)
+        PARAMS = surrodiff_params.of_config(_changes)
     else:
-        PARAMS = surrodiff_params.load(changes=_changes, folder=STUDIES)
+        PARAMS = surrodiff_params.load(changes=_changes)
     PARAMS = identity.identified(PARAMS, HERE)
 if workflow.is_main_process:
     for _warning in surrodiff_params.warnings(PARAMS):

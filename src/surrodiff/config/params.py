@@ -336,13 +336,19 @@ def parse(
     return params
 
 
+def _folder(beside: Path) -> Path:
+    """The folder of studies beside a params file; this repository's own where there is none."""
+    own = Path(__file__).parents[3] / STUDIES
+    return beside / STUDIES if (beside / STUDIES).is_dir() or not own.is_dir() else own
+
+
 def load(
     path: Path = Path("params.yaml"), changes: dict | None = None, folder: Path | None = None, **overrides: str | None
 ) -> Params:
-    """Read and validate a params file and the studies in `folder` (default: STUDIES beside the file; a file that holds
-    its studies itself needs none). overrides (`preset`, `device`) replace its top-level keys where not None; changes
-    are merged into it: what `snakemake --config` and `--configfile` hand over, in which text is read as a plain word of
-    the file is.
+    """Read and validate a params file and the studies in `folder`, or else where they lie (see _folder; a file that
+    holds its studies itself needs none).
+    overrides (`preset`, `device`) replace its top-level keys where not None; changes are merged into it: what
+    `snakemake --config` and `--configfile` hand over, in which text is read as a plain word of the file is.
 
     Raises UserError if a file is missing, is no YAML, or does not validate.
     """
@@ -351,7 +357,7 @@ def load(
         changes = documents.resolved(changes or {})
     except documents.Mistake as mistake:
         raise UserError(f"--config: {mistake}") from None
-    found, folder = None, folder or path.parent / STUDIES
+    found, folder = None, folder or _folder(path.parent)
     if isinstance(raw, dict):
         raw = merged(raw, changes)
         raw |= {key: value for key, value in overrides.items() if value is not None}
@@ -359,10 +365,10 @@ def load(
     return parse(raw, str(path), changes, found, folder)
 
 
-def of_config(config: dict, folder: Path) -> Params:
+def of_config(config: dict, folder: Path | None = None) -> Params:
     """The typed parameters of a whole configuration that a workflow gives to this one as its module; text in it is read
-    as a plain word of params.yaml is; the studies are those of `folder` unless it has its own. Raises UserError as
-    `load` does."""
+    as a plain word of params.yaml is; the studies are as for `load`. Raises UserError as that does."""
+    folder = folder or _folder(Path())
     try:
         raw = documents.resolved(config)
     except documents.Mistake as mistake:

@@ -283,6 +283,11 @@ class Study(Block):
         figures = ["score"] * any(figure.kind != "curves" for figure in self.figures)
         return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}
 
+    def compares(self) -> bool:
+        """Whether something of it is compared with Default, or with how Default's trainings vary."""
+        words = {*self.columns, *(word for claim in self.claims for found in claim.comparisons for word in found)}
+        return bool({"score", "timing"} & self.needs() or {"loss_variance", "Default"} & words)
+
     @model_validator(mode="after")
     def _check(self):
         known = {name for column in self.columns for name in GROUPS[column].names}

@@ -264,7 +264,7 @@ def build(params: Params) -> Plan:
     preset = params.selected
     builder = _Builder(preset)
     plan = builder.plan
-    if any(study.needs() & {"score", "timing"} for study in params.made(preset).values()):
+    if any(study.compares() for study in params.made(preset).values()):
         (plan.default,) = builder.rows(DEFAULT, {"score", "timing"})
     for name, study in params.made(preset).items():
         needs = study.needs()

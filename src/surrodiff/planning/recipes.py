@@ -88,24 +88,20 @@ def _only(row: Row, needs: set[str]) -> Row:
     return replace(row, timings=timings, runs=tuple(replace(run, **less) for run in row.runs))
 
 
-def _words(study: Study) -> set[str | int | float]:
-    """A study's columns, and the metrics and rows of its claims."""
-    return {*study.columns, *(word for claim in study.claims for found in claim.comparisons for word in found)}
-
-
-def _compared_with(plan: Plan, tables: dict[str, Table], needs: set[str]) -> Row | None:
-    """Default's row with what the tables need of it: all of its trainings where these show how trainings vary; None
-    where nothing is compared with it."""
-    said = {word for table in tables.values() for word in _words(table.study)}
-    varies = "score" in needs or "loss_variance" in said
-    if not (varies or "timing" in needs or "Default" in said):
+def _compared_with(plan: Plan, studies: list[Study], needs: set[str]) -> Row | None:
+    """Default's row with what the studies need of it, and all of its trainings where these show how trainings vary;
+    None where nothing is compared with it."""
+    if not any(study.compares() for study in studies):
         return None
+    metrics = {comparison[0] for study in studies for claim in study.claims for comparison in claim.comparisons}
+    varies = "score" in needs or "loss_variance" in metrics.union(*(study.columns for study in studies))
     return _only(plan.default if varies else replace(plan.default, runs=plan.default.runs[:1]), needs)
 
 
 def _recipe(plan: Plan, output: str, tables: dict[str, Table], *more: str, drawing: Drawing | None = None) -> Recipe:
     needs = {need for table in tables.values() for need in table.study.needs()}
-    default, reference = _compared_with(plan, tables, needs), plan.reference if "score" in needs else None
+    studies = [table.study for table in tables.values()]
+    default, reference = _compared_with(plan, studies, needs), plan.reference if "score" in needs else None
     return Recipe(output, (*TABLE_CODE, *more), tables, default, reference, drawing)
 
 
