@@ -218,6 +218,7 @@ def test_a_missing_or_wrong_study_is_told_with_its_file(surrodiff, tmp_path):
     line = error_line(surrodiff("train", "Default"))
     assert "workflow/studies/table_4_1.yaml: rows.0.model: presets.paper.models has no 'Defualt'; there are " in line
     shutil.rmtree(tmp_path / STUDIES)
+    (tmp_path / STUDIES).mkdir()
     assert "workflow/studies: no studies (*.yaml) here; run this in the folder" in error_line(surrodiff("plan"))
 
 

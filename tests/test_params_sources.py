@@ -111,8 +111,11 @@ def test_studies_beside_the_file_and_inside_it_are_the_same(split, raw, params):
 
 def test_studies_of_another_folder_are_read_where_it_is_given(split, params):
     (split / STUDIES).rename(split / "own studies")
+    assert load(split / "params.yaml") == params, "the repository's own"
+    (split / "own studies/likelihood.yaml").unlink()
+    assert load(split / "params.yaml", folder=split / "own studies") != params
+    (split / STUDIES).mkdir()
     assert "no studies (*.yaml) here" in load_error(split / "params.yaml", named=split / STUDIES)
-    assert load(split / "params.yaml", folder=split / "own studies") == params
 
 
 def test_a_document_that_has_its_studies_reads_no_others(split, raw, params):
