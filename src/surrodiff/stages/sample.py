@@ -45,6 +45,20 @@ def sampler_of(
     return sampler, (made.channels, data.image_size, data.image_size)
 
 
+def sampler_named(results: Path, name: str, device: torch.device | str = "cpu") -> Sampler:
+    """The sampler of samples that are made, by their name, such as `Default_400`, or their whole id: a function of
+    sample numbers, int64 (B,), that gives float images (B, C, S, S) in about [-1, 1].
+
+    Raises UserError if there are none of that name under `results`/samples, or several, as of old values.
+    """
+    folder = results / "samples"
+    found = sorted(path.name for path in folder.glob("*-????????") if name in (path.name, path.name[:-9]))
+    if len(found) != 1:
+        there = f"there are {', '.join(found)}; give one of these" if found else f"`surrodiff sample {name}` makes them"
+        raise UserError(f"{folder}: no samples, or several, are called {name}: {there}")
+    return sampler_of(load_run(results, "samples", found[0])[1], results, torch.device(device))[0]
+
+
 def _evaluations(config: SampleConfig, results: Path) -> int:
     """How many evaluations of networks an image takes."""
     runs = {run: Run(run.rpartition("-")[0], load_run(results, stage, run)[1]) for stage, run in config.needs()}
