@@ -29,7 +29,7 @@ PIECE = 10  # steps are a multiple
 
 
 def preset(paper: dict, pictures: str, width: int, samples: int, train_batch: int, execution: dict) -> dict:
-    """`paper`, cut to Default and SNGAN on own pictures."""
+    """`paper`, cut to Default and SNGAN on your own images."""
     models = {name: paper["models"][name] for name in ("Default", "SNGAN")}
     network = models["Default"]["network"]
     for block, keys in ((network, ("base_channels", "groups")), (models["SNGAN"], ("generator_channels",))):

@@ -1,4 +1,4 @@
-"""params.yaml: what is accepted, and that everything else is told in one line that names the file and the key."""
+"""params.yaml: what is accepted, and that everything else is reported in one line that names the file and the key."""
 
 import copy
 

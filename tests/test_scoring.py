@@ -50,8 +50,10 @@ def calibrated(trained, cpu):
     return arrays, found, load_run(folder, "references", made.reference)[2]
 
 
-def row(record: dict, images: str, damage=None, amount=None) -> dict:
-    (found,) = (r for r in record["calibration"] if (r["images"], r["damage"], r["amount"]) == (images, damage, amount))
+def row(record: dict, images: str, corruption=None, amount=None) -> dict:
+    (found,) = (
+        r for r in record["calibration"] if (r["images"], r["corruption"], r["amount"]) == (images, corruption, amount)
+    )
     return found
 
 

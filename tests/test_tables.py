@@ -187,7 +187,7 @@ def test_the_calibration_has_both_splits_damaged_copies_and_one_model_of_several
     assert frame["images"].tolist() == ["train", "held_out", "held_out", *["Default"] * 3]
     assert frame["against"].tolist() == ["held_out", *["train"] * 5]
     assert frame["num_images"].tolist() == [1437, 360, 360, 64, 64, 64]
-    assert frame["damage"][2] == "noise"
+    assert frame["corruption"][2] == "noise"
     assert frame["amount"][2] == 16
     assert frame["seed"].tolist()[3:] == [0, 1, 2]
     distances = [filled[1][row.runs[0].score] for row in own_rows(plan, "calibration")]
@@ -229,7 +229,18 @@ def test_the_csv_is_one_header_and_numbers(frames, filled, name):
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines) == len(frames[name]) + 1
     assert len(set(lines[0])) == len(lines[0])
-    words = {"model", "architecture", "setup", "surrogate", "images", "data", "note", "damage", "against", "sampler"}
+    words = {
+        "model",
+        "architecture",
+        "setup",
+        "surrogate",
+        "images",
+        "data",
+        "note",
+        "corruption",
+        "against",
+        "sampler",
+    }
     words |= {"against_default"}
     words |= {f"{whose}{what}" for whose in ("", "paper_") for what in ("block", "channel_multipliers")}
     for column in set(frames[name]) - words:

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a job loses nothing: the same command goes on, to the same bits."""
+"""SIGKILL at any moment of a job loses nothing: the same command resumes, bit for bit."""
 
 import json
 import os

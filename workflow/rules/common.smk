@@ -174,7 +174,7 @@ PYTHON = word(sys.executable)
 GIVEN = f"--params {word(PARAMS_FILE)} --results {word(FOLDER)}"
 # What a run's marker stands for belongs to the command, because Snakemake deletes the outputs of failed, killed and forced
 # jobs. It deletes a log when its job starts; the command keeps all attempts and gives the log back.
-MAKE = (
+RUN_COMMAND = (
     f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs:q}} {GIVEN} --threads {{threads}} --log {{log:q}}"
     " > /dev/null"
 )

@@ -9,4 +9,4 @@ rule prepare_data:
     message:
         "data {wildcards.run}"
     shell:
-        MAKE
+        RUN_COMMAND

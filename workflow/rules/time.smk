@@ -14,4 +14,4 @@ rule time:
     message:
         "time training steps and sampling, alone on the machine ({params.left})"
     shell:
-        MAKE
+        RUN_COMMAND

@@ -15,4 +15,4 @@ rule train:
     message:
         "train {wildcards.run} ({params.left})"
     shell:
-        MAKE
+        RUN_COMMAND

@@ -95,7 +95,7 @@ def _likelihood(row: Row, values: Values) -> Cells:
 def _images(row: Row, values: Values) -> Cells:
     """Of samples in a table of real images."""
     own = {"num_images": values.scores(row)[0].num_samples, "against": "train"}
-    return {"damage": None, "amount": None, "seed": row.seeds[0] if row.line.seeds else None, **own}
+    return {"corruption": None, "amount": None, "seed": row.seeds[0] if row.line.seeds else None, **own}
 
 
 def _scores(row: Row, values: Values) -> Cells:
@@ -184,7 +184,13 @@ def _real_images(values: Values, columns: list[str], subject: str) -> Iterator[C
 
 
 def _real_cells(line: RealScores, split: str, columns: list[str], values: Values) -> Cells:
-    own = {"damage": line.damage, "amount": line.amount, "seed": None, "num_images": line.num_images, "against": split}
+    own = {
+        "corruption": line.corruption,
+        "amount": line.amount,
+        "seed": None,
+        "num_images": line.num_images,
+        "against": split,
+    }
     cells = {"images": own, "scores": _score_cells([line], values, split)}
     return {name: cell for column in columns for name, cell in cells.get(column, {}).items()}
 

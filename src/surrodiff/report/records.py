@@ -55,7 +55,7 @@ class RealScores(Scores):
     """Of real images, whole or damaged by an amount."""
 
     images: str
-    damage: str | None
+    corruption: str | None
     amount: float | None
     num_images: int
 

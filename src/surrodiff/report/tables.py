@@ -58,7 +58,7 @@ def _pages_tables(made: pd.DataFrame, recipe: Recipe, values: Values) -> list[st
         for c in made
         if c.startswith(names.kernel) or c.endswith(("_infinity", "_held_out")) or c in ("precision", "recall")
     ]
-    subjects = [c for c in ("damage", "amount", "seed", "against", "train_steps", "t_mid", "sampler") if c in made]
+    subjects = [c for c in ("corruption", "amount", "seed", "against", "train_steps", "t_mid", "sampler") if c in made]
     subjects = [c for c in subjects if c != "train_steps" or "steps" in columns]
     first = made.drop(columns=[*more, *({"train_steps"} & set(made) - set(subjects))])
     if not more:  # only quoted

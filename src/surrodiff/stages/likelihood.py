@@ -51,7 +51,7 @@ def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict,
     start, (_, own) = total - len(parts.missing), parts.batches(batch)
     began = time.monotonic()
     progress = devices.Progress(f"likelihood {run.id}", total, "images", start)
-    # The other processes are as far as this one.
+    # Assumes equal progress on all ranks.
     scale = (total - start) / max(1, sum(map(len, own))) / T
 
     def advance(count: int):

@@ -88,7 +88,7 @@ def _row(
 ) -> dict:
     """A line of the calibration: a set of real images, scored against the given split."""
     is_mean, is_std = measured.inception_score
-    own = {"images": images, "damage": kind, "amount": amount, "num_images": measured.moments.count}
+    own = {"images": images, "corruption": kind, "amount": amount, "num_images": measured.moments.count}
     found = against(measured, real[split], protocol) | uncertainty(measured, real[split])
     return own | {"is_mean": is_mean, "is_std": is_std, split: found}
 

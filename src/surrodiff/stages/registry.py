@@ -1,6 +1,6 @@
 """One function that makes any run, by its stage.
 
-A stage is a module here with `make(run, folder, job)`, which makes the run in its open folder, or goes on where it was
+A stage is a module here with `make(run, folder, job)`, which makes the run in its open folder, or resumes where it was
 interrupted, and returns its record and the files that belong to it; None on a process that has nothing to finish, which
 only one that is not the first may be.
 """

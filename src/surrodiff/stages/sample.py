@@ -82,7 +82,7 @@ def make(run: Run[SampleConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
     start, (size, own) = total - len(parts.missing), parts.batches(batch)
     began = time.monotonic()
     progress = devices.Progress(f"sample {run.id}", total, "images", start)
-    # The other processes are as far as this one.
+    # Assumes equal progress on all ranks.
     scale = (total - start) / max(1, len(own) * size) / evaluations
 
     def advance(count: int):
