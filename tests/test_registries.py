@@ -26,7 +26,7 @@ def test_every_stage_that_a_plan_knows_has_a_module_that_makes_its_runs(plan):
 
 
 def test_every_class_of_models_and_samplers_is_in_its_registry():
-    assert set(KINDS) == set(get_args(get_args(Model)[0]))
+    assert set(KINDS) == set(get_args(Model))
     assert set(PROCESSES) == set(get_args(samplers.Sampler) or [samplers.Sampler])
 
 

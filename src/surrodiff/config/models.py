@@ -128,7 +128,7 @@ class Objective(Block):
 
     @model_validator(mode="after")
     def _check(self):
-        if self.extra_timestep_batches and self.timesteps == "uniform":
+        if self.extra_timestep_batches and self.timesteps != "importance":
             raise ValueError("extra_timestep_batches: only `timesteps: importance` keeps a history to add to")
         return self
 
