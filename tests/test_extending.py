@@ -82,7 +82,7 @@ def using(raw):
     """Parameters of the preset `test` with a study alone, and new entries of its blocks."""
 
     def using(study: dict, **blocks: dict) -> dict:
-        changes = blocks | {"presets": {"paper": {"groups": []}}}
+        changes = blocks | {"presets": {"paper": {"groups": [], "seeds": {"calibration": []}}}}
         return merged(raw, changes) | {"studies": {"mine": {"title": "Mine", **study}}}
 
     return using
@@ -263,6 +263,7 @@ from collections import Counter
 from pathlib import Path
 import torch
 from surrodiff.config import params
+from surrodiff.errors import UserError
 from surrodiff.planning.plan import build
 from surrodiff.stages import costs, registry
 from surrodiff.stages.job import Job
@@ -287,7 +288,16 @@ for stage in ("data", "models", "samples", "timings"):
         record = registry.make(run, job)
         found[f"{stage}/{run.name}"] = record | {"given": dict(given)}
 """
-SAMPLED = MADE + "\nprint(json.dumps(found))"
+SAMPLED = (
+    MADE
+    + """
+try:
+    params.load(changes={"samplers": {"two": {"stride": 0}, "three": {"kind": "leaps"}}})
+except UserError as error:
+    found["mistakes"] = str(error).splitlines()
+print(json.dumps(found))
+"""
+)
 
 
 def test_a_sampler(copy, using):
@@ -315,10 +325,13 @@ def test_a_sampler(copy, using):
         record = found[f"samples/{name}"]
         assert record["evaluations_per_sample"] == evaluations, name
         assert record["given"]["UNet"] == evaluations * record["num_samples"], name
+    stride, kind = found["mistakes"]
+    assert "samplers.two.stride: " in stride
+    assert "samplers.three.kind: must be one of 'ancestral', 'strided', got 'leaps'" in kind
 
 
 AUTOENCODER = '''\
-class AutoencoderTraining(_Steps):
+class AutoencoderTraining(SampledTraining):
     """Adam; `prior_weight` of the codes' squared distance from 0 beside the images' squared error."""
 
     prior_weight: Rate
