@@ -14,7 +14,7 @@ from surrodiff.networks.sngan import Generator
 from surrodiff.networks.unet import UNet
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
-from surrodiff.sampling.generator import GAN
+from surrodiff.sampling.generator import GeneratorSampler
 from surrodiff.sampling.low_resolution import LowResolutionDiffusion
 from surrodiff.sampling.surrogate import SurrogateDiffusion
 from surrodiff.sampling.whole import WholeProcess
@@ -76,9 +76,9 @@ def unet(size: int = 8, stream=Stream.REVERSE) -> ReverseProcess:
     return ReverseProcess(denoiser, Schedule(DIFFUSION), (1, size, size), SEED, stream=stream)
 
 
-def gan() -> GAN:
+def gan() -> GeneratorSampler:
     torch.manual_seed(1)
-    return GAN(Generator(8, 1, 6, 8).eval().requires_grad_(False), 6, SEED)
+    return GeneratorSampler(Generator(8, 1, 6, 8).eval().requires_grad_(False), 6, SEED)
 
 
 def low(t_mid: int, handover: str, reverse: ReverseProcess | None = None) -> LowResolutionDiffusion:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from surrodiff.config.models import DDPM, AdversarialTraining, Diffusion, Sampled, Training
+from surrodiff.config.models import DDPM, Diffusion, Sampled, SampledTraining, Training
 from surrodiff.config.presets import Classifier, Preset
 from surrodiff.config.studies import Line, timestep
 
@@ -23,7 +23,7 @@ def _of_schedule(diffusion: Diffusion) -> Iterator[str]:
         )
 
 
-def _of_rate(training: Training | AdversarialTraining | Classifier) -> Iterator[str]:
+def _of_rate(training: SampledTraining | Classifier) -> Iterator[str]:
     if training.learning_rate > MOST_RATE:
         yield f"learning_rate: {training.learning_rate:g} is so large that training will most likely diverge"
     if (way := training.learning_rate * training.steps) < LEAST_WAY:

@@ -128,12 +128,14 @@ class Objective(Block):
 
     @model_validator(mode="after")
     def _check(self):
-        if self.extra_timestep_batches and self.timesteps == "uniform":
+        if self.extra_timestep_batches and self.timesteps != "importance":
             raise ValueError("extra_timestep_batches: only `timesteps: importance` keeps a history to add to")
         return self
 
 
-class _Steps(Block):
+class SampledTraining(Block):
+    """What the training of every kind of model has that draws samples."""
+
     steps: Steps
     snapshot_every: Steps
     batch_size: Batch
@@ -149,7 +151,7 @@ class _Steps(Block):
         return self
 
 
-class Training(_Steps):
+class Training(SampledTraining):
     """Adam with linear warm-up, clipping of the gradient's norm and an exponential moving average of the weights."""
 
     warmup_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)]
@@ -157,7 +159,7 @@ class Training(_Steps):
     ema_decay: FractionOrZero
 
 
-class AdversarialTraining(_Steps):
+class AdversarialTraining(SampledTraining):
     """SNGAN's training; `steps` counts generator steps, each after `discriminator_steps` of the discriminator."""
 
     discriminator_steps: Repetitions
@@ -200,7 +202,8 @@ class DDPM(Block):
 
 class Generator(Block):
     """A cheap model, such as Surrogate Diffusion begins with: one evaluation of its network is a batch of images of the
-    data's size. Its subclasses are kinds of models, each with its `training`."""
+    data's size. Its subclasses are kinds of models, each with its `kind`, `image_size` and `training`, and with `timed`
+    and `evaluated` as of DDPM."""
 
     by_all: ClassVar[bool] = False
 

@@ -28,7 +28,7 @@ from surrodiff.config.models import (
     Steps,
     Width,
 )
-from surrodiff.config.samplers import Sampler as SamplerConfig
+from surrodiff.config.samplers import OneSampler
 
 # As in config.models: far beyond any published use.
 MOST_SAMPLES = 10_000_000
@@ -213,7 +213,7 @@ class Preset(Block):
     groups: Annotated[list[Name], Distinct]
     data: Data
     models: dict[Name, OneSampled]
-    samplers: dict[Name, SamplerConfig]
+    samplers: dict[Name, OneSampler]
     seeds: Seeds
     sampling: Sampling
     scoring: Scoring

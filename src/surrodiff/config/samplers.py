@@ -1,6 +1,8 @@
 """How samples are drawn from a diffusion: one class for each kind of sampler, with what its steps depend on."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from surrodiff.config.models import Block
 
@@ -21,4 +23,5 @@ class Ancestral(Block):
         return t_start - t_stop
 
 
-Sampler = Ancestral  # with a second kind: Ancestral | Other
+Sampler = Ancestral  # every kind of sampler; with a second: Ancestral | Other
+OneSampler = Annotated[Sampler, Field(discriminator="kind")]

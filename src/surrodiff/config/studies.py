@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from surrodiff.config import documents, refusals
 from surrodiff.config.columns import AXES, GROUPS, METRICS
-from surrodiff.config.models import AdversarialTraining, Block, Distinct, Name, Training
+from surrodiff.config.models import Block, Distinct, Name, SampledTraining
 from surrodiff.errors import UserError, printable
 
 MOST_ROWS = 1_000  # of one study
@@ -309,7 +309,7 @@ def timestep(t_mid: str | int | float, T: int) -> int:
     return math.floor(share * T + Fraction(1, 2)) if share in (0, 1) else _nearest(share * T, T - 1)
 
 
-def snapshot(steps: str | int | float, training: Training | AdversarialTraining) -> int:
+def snapshot(steps: str | int | float, training: SampledTraining) -> int:
     """The step nearest to a share of a training after which its weights are kept."""
     every = training.snapshot_every
     return every * _nearest(as_share(steps) * training.steps / every, training.steps // every)

@@ -21,7 +21,7 @@ Advance = Callable[[int], None]
 class Sampler(Protocol):
     """What every sampler offers; `hands_over_x_t` says that its result is a noisy x_tmid and no image.
 
-    reverse: the reverse process that ends it, None for a generator alone.
+    reverse: the reverse process that ends it, None for a generator alone, which has its network as `generator`.
     """
 
     hands_over_x_t: bool

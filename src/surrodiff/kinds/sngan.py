@@ -15,7 +15,7 @@ from surrodiff.planning.runs import ModelConfig, SampleConfig
 from surrodiff.runtime import noise
 from surrodiff.runtime.devices import autocast
 from surrodiff.runtime.noise import Stream
-from surrodiff.sampling.generator import GAN
+from surrodiff.sampling.generator import GeneratorSampler
 
 
 def build(model: SNGAN, channels: int, classes: None = None) -> Generator:
@@ -43,9 +43,9 @@ def described(model: SNGAN, parameters: int) -> dict[str, object]:
 
 def surrogate(
     network: Evaluation, config: ModelConfig, sample: SampleConfig, image_size: int, device, compile: bool | str
-) -> GAN:
+) -> GeneratorSampler:
     """A trained generator as the surrogate of a sample run, whose images have its size."""
-    return GAN(network, config.model.z_dim, sample.seed)
+    return GeneratorSampler(network, config.model.z_dim, sample.seed)
 
 
 def sampling_step(

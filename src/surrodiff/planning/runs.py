@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from surrodiff.config.models import DDPM, Block, OneModel, OneSampled, Precision, Revision, Sampled, Seed, Steps
 from surrodiff.config.presets import Data
-from surrodiff.config.samplers import Sampler
+from surrodiff.config.samplers import OneSampler
 from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep, Unit
 
 
@@ -159,7 +159,7 @@ class SampleConfig(Config):
     seconds = "sample_seconds"
 
     num_samples: int
-    sampler: Sampler | None
+    sampler: OneSampler | None
     precision: Precision
     seed: Seed
     revision: Revision
