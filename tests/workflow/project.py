@@ -125,10 +125,16 @@ class Repository(Project):
     def clone(cls, origin: "Repository", path: Path, *options: str) -> "Repository":
         """A fresh clone, made with more of git's options, with all of DVC's files."""
         subprocess.run(["git", "clone", "--quiet", *options, str(origin.path), str(path)], check=True)
-        cloned = cls.__new__(cls)
-        cloned.path, cloned.preset = path, "test"
+        cloned = cls.at(path)
         cloned.succeed("dvc", "pull")
         return cloned
+
+    @classmethod
+    def at(cls, path: Path) -> "Repository":
+        """One that is there."""
+        there = cls.__new__(cls)
+        there.path, there.preset = path, "test"
+        return there
 
     def environment(self) -> dict[str, str]:
         who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
