@@ -17,8 +17,8 @@ def project(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory, worker_id) -> Repository:
-    """Everything made by `dvc repro`, committed and pushed; not to be changed, but cloned. Made once for all of pytest's
-    processes."""
+    """Everything made by `dvc repro`, committed and pushed; not to be changed, but cloned. It is made once for all of
+    pytest's processes."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "recorded"
     folder.mkdir(exist_ok=True)
