@@ -270,3 +270,17 @@ def test_a_figure_of_pairs_rests_on_its_samples_alone(plan):
     recipe = recipes.figure(plan, "figure_4_4")
     assert stages(recipe) == {"models", "scores"}
     assert {plan.runs[run].name for stage, run in recipe.sources() if stage == "scores"} == {"SNGAN_t0", "SNGAN_t2"}
+
+
+def test_claims_may_name_rows_whose_runs_are_another_s_and_rows_that_only_quote(raw, tmp_path):
+    """SNGAN keeps weights after 2, 4 and 6 steps: 0.9 and 1 of its training come to the same."""
+    quoted = {"label": "theirs", "name": "Theirs", "paper": {"fid": 5.5}}
+    rows = [{"model": "SNGAN", "steps": [0.9, 1]}, {"model": "Default"}, quoted]
+    comparisons = [["distance", "SNGAN@1", "<", "SNGAN@0.9"], ["distance", "Default", "<", "Theirs"]]
+    claims = [{"claim": "c", "comparisons": [one]} for one in comparisons]
+    plan = filled(raw, tmp_path, own={"rows": rows, "columns": ["scores"], "claims": claims})
+    table, _ = written(plan, tmp_path)
+    assert len(table) == 4
+    judged = judge(recipes.table(plan, "own"), Records(tmp_path))
+    assert judged["verdict"].tolist()[1] == UNKNOWN
+    assert "SNGAN@1" in judged["comparisons"][0][0]

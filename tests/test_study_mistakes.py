@@ -194,7 +194,9 @@ def test_a_missing_key_is_named(raw, key):
 )
 def test_two_rows_of_one_name_are_told_and_a_name_tells_them_apart(raw, written):
     raw["studies"]["mine"] = {"title": "Mine", "rows": written, "columns": ["scores"]}
-    assert refusal(raw) == "studies.mine.rows: two rows are called the same in claims; give one of them a `name`"
+    assert refusal(raw).startswith(
+        "studies.mine.rows: two rows are called the same in claims; give one of them a `name` ("
+    )
     written[0]["name"] = "Another"
     params.parse(raw)
 

@@ -1,5 +1,6 @@
 """`params.yaml` and the studies, typed and validated: every key that the pipeline knows, its type and its range."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -167,11 +168,12 @@ def _mistakes(params: Params) -> Iterator[tuple[str, str]]:
     for name, study in params.studies.items():
         for number, figure in enumerate(study.figures):
             if figure.name in figures:
-                yield name, f"figures.{number}.name: {figure.name} is drawn by {figures[figure.name]}, too"
+                other = figures[figure.name]
+                yield name, f"figures.{number}.name: {figure.name} is drawn by {other}, too; give one another name"
             figures[figure.name] = name
-        own = [line for row in study.rows for line in row.lines() if line.name]
-        if len({line.name for line in own}) < len(own):
-            yield name, "rows: two rows are called the same in claims; give one of them a `name`"
+        called = Counter(line.name for row in study.rows for line in row.lines() if line.name)
+        if twice := [own for own, count in called.items() if count > 1]:
+            yield name, f"rows: two rows are called the same in claims; give one of them a `name` ({', '.join(twice)})"
         if not wrong & {name, *(row.study for row in study.rows)}:  # whose names mean nothing
             names = {line.name: line for line in params.lines(study) if line.name}
             yield from ((name, text) for text in _unnamed(study, names))
@@ -228,7 +230,8 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
     for key in ("surrogate", "model"):
         name = getattr(line, key)
         if name is not None and name not in preset.models:
-            yield key, f"{where}.models has no {name!r}; there are {', '.join(preset.models)}"
+            there = ", ".join(preset.models)
+            yield key, f"{where}.models has no {name!r}; there are {there}; a new one is an entry under `models`"
             return
     if line.subject is None:
         return

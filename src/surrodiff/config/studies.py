@@ -290,6 +290,12 @@ class Study(Block):
 
     @model_validator(mode="after")
     def _check(self):
+        real = [number for number, row in enumerate(self.rows) if row.images]
+        if real and "scores" not in self.columns:
+            raise ValueError(f"rows.{real[0]}.images: real images are scored; add `scores` to `columns`")
+        taken = ("train_steps", "note", "seeds", "data", "num_samples", "num_images", "against_default")
+        if self.subject in taken:
+            raise ValueError(f"subject: {self.subject!r} is the heading of another column; give another one")
         known = {name for column in self.columns for name in GROUPS[column].names}
         for number, row in enumerate(self.rows):
             for key in row.paper:

@@ -104,7 +104,8 @@ class _Rows:
 
     def __init__(self, recipe: Recipe, table: str, records: Records):
         self.values = Values(recipe, records)
-        rows = [row for row in recipe.tables[table].rows if row.runs]
+        every = recipe.tables[table].rows
+        rows = [row for row in every if row.runs]
         # Default stands in several tables: of equal rows of other studies the first is meant, and so it is of rows that
         # are called the same.
         self.found: dict[str, Row] = {}
@@ -112,10 +113,10 @@ class _Rows:
             if not any(row.runs == other.runs and row.timings == other.timings for other in self.found.values()):
                 several = sum(row.line.name == other.line.name for other in self.found.values())
                 self.found[row.line.name + f" ({several + 1})" * bool(several)] = row
-        self.named = self.found
-        if "Default" not in self.found and recipe.default:
+        self.named = {row.line.name: row for row in reversed(every) if row.line.name} | self.found
+        if "Default" not in self.named and recipe.default:
             own = next((row for row in rows if _is_default(row, recipe.default)), recipe.default)
-            self.named = {**self.found, "Default": own}
+            self.named["Default"] = own
         self.quantities: dict[tuple[str, str], Quantity] = {}
 
     def quantity(self, metric: str, key: str | float) -> Quantity:
@@ -128,6 +129,8 @@ class _Rows:
     def _quantity(self, metric: str, key: str) -> Quantity:
         row = self.named[key]
         paper = _papers(row, metric)
+        if not row.runs:  # it only quotes
+            return Quantity(key, paper=paper)
         match metric:
             case "parameters":
                 return Quantity(key, self.values.records.trained(row.runs[0].model).parameters, 0.0, paper)

@@ -197,7 +197,7 @@ def _real_cells(line: RealScores, split: str, columns: list[str], values: Values
 
 def printed(value: Any) -> tuple[float, float | None] | None:
     """The number that a paper prints in a cell, with the standard deviation that may follow it; None of other text."""
-    parts = re.fullmatch(rf"\s*{_NUMBER}\s*(?:±\s*{_NUMBER}\s*)?", str(value))
+    parts = re.fullmatch(rf"\s*{_NUMBER}\s*(?:(?:±|\+/?-)\s*{_NUMBER}\s*)?", str(value))
     return parts and (float(parts[1]), parts[2] and float(parts[2]))
 
 
