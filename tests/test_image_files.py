@@ -88,7 +88,7 @@ def _malformed_resolution(exif: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "corruption", [_malformed_resolution, lambda exif: exif[:20], lambda exif: exif[:6] + b"\xff" * 40]
+    "damage", [_malformed_resolution, lambda exif: exif[:20], lambda exif: exif[:6] + b"\xff" * 40]
 )
 def test_a_malformed_tag_does_not_end_the_reading(tmp_path, damage):
     exif = Image.Exif()

@@ -101,7 +101,7 @@ def test_whatever_happens_to_the_log_of_an_unfinished_training_reaches_no_table(
     assert without_seconds(begun.final / "losses.csv") == without_seconds(begun.whole / "losses.csv")
 
 
-@pytest.mark.parametrize("corruption", ["missing", "truncated", "of another step", "of another run"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "of another step", "of another run"])
 def test_a_snapshot_that_was_damaged_before_a_resumption_is_not_certified(begun, damage):
     begun.until(5)
     file = begun.work / "weights-2.safetensors"
