@@ -45,9 +45,9 @@ def leaves(value, keys=()):
         ),
         (["models.DeepRes1.network.num_res_blocks=3"], [("1}}", "3}}")]),
         (["samplers.ancestral.clip_x0=true"], [("clip_x0: false}", "clip_x0: true}")]),
-        (["presets.demo.models.Default.training.steps=1500"], [("          steps: 750", "          steps: 1500")]),
+        (["presets.quick.models.Default.training.steps=9000"], [("          steps: 6000", "          steps: 9000")]),
         (["presets.demo.models.ShortDiffusion.diffusion.T=8"], [("{T: 6,", "{T: 8,")]),
-        (["presets.demo.sampling.num_samples=600"], [("num_samples: 512}", "num_samples: 600}")]),
+        (["presets.quick.sampling.num_samples=600"], [("num_samples: 5000}", "num_samples: 600}")]),
         (["presets.paper.execution.micro_batch=64"], [("micro_batch:", "micro_batch: 64")]),
         (
             ["presets.quick.likelihood.num_images=600", "presets.test.timing.rounds=3", "device=cpu"],
@@ -73,7 +73,7 @@ def test_dvc_changes_the_lines_of_the_numbers_alone(root, copy, overrides, lines
     [
         ("+presets.demo.likelihood.seed=3", "{num_images: 64}", "{num_images: 64, seed: 3}"),
         ("+presets.test.sampling.precision=float32", "{num_samples: 64}", "{num_samples: 64, precision: float32}"),
-        ("+presets.demo.seeds.training=[1,2]", "[0, 1, 2, 3, 4]}", "[0, 1, 2, 3, 4], training: [1, 2]}"),
+        ("+presets.demo.seeds.training=[1,2]", "[0, 1, 2, 3]}", "[0, 1, 2, 3], training: [1, 2]}"),
     ],
 )
 def test_a_number_that_a_preset_inherits_is_added_to_its_line(root, copy, override, old, new):
