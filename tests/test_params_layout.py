@@ -45,7 +45,7 @@ def leaves(value, keys=()):
         ),
         (["models.DeepRes1.network.num_res_blocks=3"], [("1}}", "3}}")]),
         (["samplers.ancestral.clip_x0=true"], [("clip_x0: false}", "clip_x0: true}")]),
-        (["presets.quick.models.Default.training.steps=9000"], [("          steps: 6000", "          steps: 9000")]),
+        (["presets.quick.models.Default.training.steps=8000"], [("          steps: 6000", "          steps: 8000")]),
         (["presets.demo.models.ShortDiffusion.diffusion.T=8"], [("{T: 6,", "{T: 8,")]),
         (["presets.quick.sampling.num_samples=600"], [("num_samples: 5000}", "num_samples: 600}")]),
         (["presets.paper.execution.micro_batch=64"], [("micro_batch:", "micro_batch: 64")]),
