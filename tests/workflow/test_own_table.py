@@ -5,23 +5,23 @@ import pytest
 from PIL import Image
 from project import trained
 
-MODELS = {"Wide": {"network": {"base_channels": 12}}, "Thin": {"network": {"base_channels": 4}}}
+MODELS = {"Deep": {"network": {"num_res_blocks": 3}}, "Flat": {"network": {"num_res_blocks": 1, "dropout": 0.2}}}
 STUDY = {
-    "title": "Widths",
+    "title": "Depths",
     "rows": [
-        {"model": ["Wide", "Thin"], "steps": [0.5, 1]},
+        {"model": ["Deep", "Flat"], "steps": [0.5, 1]},
         {"label": "SNGAN, refined", "surrogate": "SNGAN", "t_mid": [0, 0.3]},
-        {"label": "with less noise", "model": "Wide", "sampler": "small"},
+        {"label": "with less noise", "model": "Deep", "sampler": "small"},
     ],
     "columns": ["steps", "t_mid", "sampler", "parameters", "speed", "scores"],
     "claims": [
         {
-            "claim": "the wide one is larger, and the thin one faster",
-            "comparisons": [["parameters", "Wide@1", ">", "Thin@1"], ["sampling_speed", "Thin@1", ">", "Wide@1"]],
+            "claim": "the deep one is larger, and the flat one faster",
+            "comparisons": [["parameters", "Deep@1", ">", "Flat@1"], ["sampling_speed", "Flat@1", ">", "Deep@1"]],
         },
-        {"claim": "nothing is better than the wide one", "comparisons": [["distance", "Wide@1", "<", "others"]]},
+        {"claim": "nothing is better than the deep one", "comparisons": [["distance", "Deep@1", "<", "others"]]},
     ],
-    "figures": [{"kind": "scatter", "name": "widths_speed", "x": ["samples_per_second", "parameters_m"]}],
+    "figures": [{"kind": "scatter", "name": "depths_speed", "x": ["samples_per_second", "parameters_m"]}],
 }
 
 
@@ -29,7 +29,7 @@ def write(project):
     for name, model in MODELS.items():
         project.change("models", name, value=model)
     project.change("samplers", "small", value={"kind": "ancestral", "variance": "fixed_small", "clip_x0": True})
-    project.write_study("widths", STUDY)
+    project.write_study("depths", STUDY)
 
 
 @pytest.mark.parametrize("tool", ["snakemake", "dvc"])
@@ -37,18 +37,18 @@ def test_a_table_of_ones_own_is_one_more_file(clone, tool):
     before, outputs = clone.made("models"), clone.outputs()
     write(clone)
     printed = clone.snakemake() if tool == "snakemake" else clone.succeed("dvc", "repro")
-    assert sorted(trained(printed)) == ["Thin", "Wide"]
+    assert sorted(trained(printed)) == ["Flat", "Deep"]
     assert clone.made("models").items() >= before.items()
     assert "Nothing to be done" in clone.snakemake("--dry-run")
     if tool == "dvc":
         clone.assert_clean()
 
-    table = pd.read_csv(clone.results / "tables/widths.csv")
+    table = pd.read_csv(clone.results / "tables/depths.csv")
     assert table["model"].tolist() == [
-        "Wide",
-        "Wide",
-        "Thin",
-        "Thin",
+        "Deep",
+        "Deep",
+        "Flat",
+        "Flat",
         "SNGAN, refined",
         "SNGAN, refined",
         "with less noise",
@@ -62,12 +62,12 @@ def test_a_table_of_ones_own_is_one_more_file(clone, tool):
     assert table["fd_classifier"].gt(0).all()
     assert table["fd_classifier"].nunique() == 7
     assert table["samples_per_second"].gt(0).all()
-    page = (clone.results / "tables/widths.md").read_text()
-    assert "# Widths" in page
+    page = (clone.results / "tables/depths.md").read_text()
+    assert "# Depths" in page
     assert "64 samples a row" in page
-    claims = pd.read_csv(clone.results / "claims.csv").query("table == 'widths'")
+    claims = pd.read_csv(clone.results / "claims.csv").query("table == 'depths'")
     assert claims["claim"].tolist() == [claim["claim"] for claim in STUDY["claims"]]
     assert claims["verdict"].isin(["holds", "fails", "undecided"]).all()
-    assert min(Image.open(clone.results / "figures/widths_speed.png").size) > 300
+    assert min(Image.open(clone.results / "figures/depths_speed.png").size) > 300
     kept = {name: content for name, content in clone.outputs().items() if name in outputs and "claims" not in name}
     assert kept == {name: content for name, content in outputs.items() if "claims" not in name}
