@@ -1,7 +1,7 @@
 # The environment comes from requirements.lock; then the ordinary commands run in it. PRESET=quick or paper for more.
 PYTHON ?= python3
 BIN = .venv/bin
-TARGETS = tables test lint lock clean-env
+TARGETS = tables test test-benchmarks test-lowest lint lock clean-env
 
 .PHONY: $(TARGETS)
 
@@ -9,7 +9,20 @@ tables: .venv/complete
 	$(BIN)/python -m snakemake --cores all $(if $(PRESET),--config preset=$(PRESET))
 
 test: .venv/complete
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not benchmark"
+
+# What takes a minute by itself: that the benchmarks run.
+test-benchmarks: .venv/complete
+	$(BIN)/python -m pytest -m benchmark
+
+# The core at the lowest versions that pyproject.toml allows, with the newest of what only tests need. PYTHON: 3.11 or 3.12.
+test-lowest: .venv/complete
+	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) .venv-lowest
+	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct .
+	$(BIN)/python -m uv pip freeze --quiet --python .venv-lowest --exclude surrodiff > .venv-lowest/constraints.txt
+	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --constraint .venv-lowest/constraints.txt '.[test,efficientnet]'
+	PYTHONPATH=src .venv-lowest/bin/python -m pytest -n auto --dist loadfile -m "not benchmark" \
+	  --ignore tests/workflow --ignore tests/test_fuzz.py --ignore tests/test_params_layout.py
 
 lint: .venv/complete
 	$(BIN)/ruff check .
@@ -33,4 +46,4 @@ lock:
 	  --no-emit-index-url --no-annotate --no-header --constraint requirements.lock - -o requirements-uv.lock
 
 clean-env:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest

@@ -21,7 +21,7 @@ from sides import Sides
 from surrodiff.cli import count
 from surrodiff.report.rows import number, paper_lines
 from surrodiff.runtime import devices
-from surrodiff.stages.timing import seconds_of
+from surrodiff.stages.time import seconds_of
 from surrodiff.store import provenance
 from surrodiff.store.runs import write_text
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from ours import COMPILED, EAGER, Setting, add_networks, eights, models, reverse, trainer
+from ours import COMPILED, EAGER, Setting, add_networks, eights, models, network_of, reverse, trainer, with_network
 
-from surrodiff import networks
 from surrodiff.cli import count
+from surrodiff.config.models import DDPM
 from surrodiff.errors import shown
 from surrodiff.runtime import devices
 from surrodiff.store.runs import write_text
@@ -37,7 +37,7 @@ def perturb(network: torch.nn.Module):
         weight.add_((SCALE * torch.randn(weight.shape, generator=generator)).to(weight.device))
 
 
-def gradient(model: dict, batch: int, setting: Setting, device: torch.device) -> torch.Tensor:
+def gradient(model: DDPM, batch: int, setting: Setting, device: torch.device) -> torch.Tensor:
     torch.manual_seed(0)  # of the random images
     made = trainer(model, batch, setting, device)
     perturb(made.network)
@@ -46,9 +46,9 @@ def gradient(model: dict, batch: int, setting: Setting, device: torch.device) ->
 
 
 @torch.inference_mode()
-def sampled(model: dict, batch: int, setting: Setting, device: torch.device, what: str) -> torch.Tensor:
+def sampled(model: DDPM, batch: int, setting: Setting, device: torch.device, what: str) -> torch.Tensor:
     torch.manual_seed(0)
-    network = networks.build(model)
+    network = network_of(model)
     perturb(network)
     made = reverse(model, network, setting, device)
     index, t = torch.arange(batch, device=device), made.schedule.T // 2
@@ -74,8 +74,7 @@ def main():
     args = parser.parse_args()
     device, known, rows = devices.resolve(args.device), models(args.width), []
     for name in args.networks:
-        model = known[name]
-        model["network"]["dropout"] = 0.0
+        model = with_network(known[name], dropout=0.0)
         for what, compute in COMPUTED.items():
             exact = compute(model, args.batch, EAGER[0], device)
             for setting in [EAGER[1], *COMPILED * args.compile]:

@@ -19,16 +19,17 @@ from surrodiff.config import documents, params
 from surrodiff.errors import shown
 from surrodiff.planning import plan
 from surrodiff.runtime import devices
-from surrodiff.stages import timing
 from surrodiff.stages.costs import Costs
+from surrodiff.stages.time import unit_seconds
 
+ROOT = Path(__file__).parent.parent
 SHARE = 0.8  # of the training that is Default's; the rest is SNGAN's
 LEAST_SHARE = 0.3  # of the minutes that is training, however long sampling takes
 PIECE = 10  # steps are a multiple
 
 
 def preset(paper: dict, pictures: str, width: int, samples: int, train_batch: int, execution: dict) -> dict:
-    """`paper`, cut to Default and SNGAN on own pictures."""
+    """`paper`, cut to Default and SNGAN on your own images."""
     models = {name: paper["models"][name] for name in ("Default", "SNGAN")}
     network = models["Default"]["network"]
     for block, keys in ((network, ("base_channels", "groups")), (models["SNGAN"], ("generator_channels",))):
@@ -43,7 +44,7 @@ def preset(paper: dict, pictures: str, width: int, samples: int, train_batch: in
     paper["scoring"].update(features="efficientnet_lite0", kid_subset_size=min(1000, samples // 2))
     paper["timing"].update(rounds=3, train_steps=1, sampling_steps=1, batch_size=execution["sampling_batch"])
     paper["execution"].update(execution)
-    return {**paper, "models": models}
+    return {**paper, "groups": [], "models": models}
 
 
 def with_steps(made: dict, default: int, sngan: int) -> dict:
@@ -52,18 +53,28 @@ def with_steps(made: dict, default: int, sngan: int) -> dict:
     training.update(steps=default, snapshot_every=default, warmup_steps=min(5000, default // 10))
     training["ema_decay"] = min(0.9999, 1 - 10 / default)
     made["models"]["SNGAN"]["training"].update(steps=sngan, snapshot_every=sngan)
-    made["evaluated_steps"] = [default]
-    names = {f"table_4_{n}": ["Default"] for n in range(1, 5)} | {"table_4_5": ["SNGAN", "Default"]}
-    return {"preset": "evidence", "device": "auto", "tables": names, "presets": {"evidence": made}}
+    return {
+        "preset": "evidence",
+        "device": "auto",
+        "studies": {"table_4_5": table_4_5()},
+        "presets": {"evidence": made},
+    }
+
+
+def table_4_5() -> dict:
+    """The paper's study, cut to the rows of these models; nothing is claimed of them."""
+    study = documents.read(ROOT / "workflow/studies/table_4_5.yaml")
+    rows = [row for row in study["rows"] if row.get("surrogate", row.get("model")) in ("SNGAN", "Default")]
+    return {**study, "group": None, "rows": rows, "claims": []}
 
 
 def steps(raw: dict, minutes: float, device) -> tuple[int, int]:
     """Training steps of Default and SNGAN that fill what sampling and scoring leave of the minutes."""
     made = params.parse(raw)
-    built, execution = plan.build(made), made.selected.execution.model_dump()
+    built, execution = plan.build(made), made.selected.execution
     costs = Costs(built, Path("/nonexistent"))
     for unit in costs.unknown():
-        costs.rates[unit] = timing.unit_seconds(unit, device, execution)
+        costs.rates[unit] = unit_seconds(unit, device, execution)
     whole = {run.name: costs.cost(run).seconds for run in built.runs.values() if run.stage == "models"}
     sampling = sum(cost.seconds or 0 for cost in costs.all() if cost.run.stage in ("samples", "scores"))
     training = 60 * minutes * max(LEAST_SHARE, 1 - sampling / (60 * minutes))
@@ -94,7 +105,8 @@ def main():
     parser.add_argument("--train-batch", type=count, default=128, help="of Default; SNGAN has half (default: 128)")
     parser.add_argument("--batch", type=count, default=500, help="images at once in sampling")
     args = parser.parse_args()
-    paper = documents.read(Path(__file__).parent.parent / "params.yaml")["presets"]["paper"]
+    whole = documents.read(ROOT / "params.yaml")
+    paper = {**whole["presets"]["paper"], "samplers": whole["samplers"], "models": whole["models"]}
     execution = {"sampling_batch": args.batch, "threads": torch.get_num_threads(), "checkpoint_every": 200}
     made = preset(paper, args.pictures, args.width, args.samples, args.train_batch, execution)
     raw = with_steps(made, PIECE, PIECE)

@@ -4,23 +4,23 @@ Everything that the benchmarks make of the product is made here.
 """
 
 import argparse
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from surrodiff import networks
 from surrodiff.cli import count
 from surrodiff.config import params
-from surrodiff.config.models import Diffusion
+from surrodiff.config.memory import is_large
+from surrodiff.config.models import DDPM
+from surrodiff.config.presets import Preset
+from surrodiff.config.samplers import Ancestral
 from surrodiff.diffusion.reverse import ReverseProcess
-from surrodiff.diffusion.schedule import Schedule
-from surrodiff.kinds import KINDS
+from surrodiff.kinds import ddpm
 from surrodiff.networks import acceleration
 from surrodiff.networks.acceleration import Evaluation
+from surrodiff.planning.runs import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,24 @@ def precisions(device: torch.device) -> list[str]:
     return ["float32"] + ["bfloat16"] * acceleration.has_bfloat16(device)
 
 
-def models(width: int) -> dict[str, dict]:
+def paper() -> Preset:
+    """The preset `paper`."""
+    return params.load(Path(__file__).parent.parent / "params.yaml", preset="paper").selected
+
+
+def models(width: int) -> dict[str, DDPM]:
     """The preset `paper`'s diffusion models at full resolution, all widths by `width` / 128."""
-    file = Path(__file__).parent.parent / "params.yaml"
     found = {}
-    for name, model in params.load(file, preset="paper").selected.models.items():
-        if model.kind == "ddpm" and model.image_size == 32:
-            found[name] = {**model.model_dump(), "channels": 3, "seed": 0}
-            network = found[name]["network"]
-            network["base_channels"] = network["base_channels"] * width // 128
-            network["groups"] = network["groups"] * width // 128
+    for name, model in paper().models.items():
+        if isinstance(model, DDPM) and model.image_size == 32:
+            widths = {key: getattr(model.network, key) * width // 128 for key in ("base_channels", "groups")}
+            found[name] = with_network(model, **widths)
     return found
+
+
+def with_network(model: DDPM, **changes) -> DDPM:
+    """A model with some numbers of its network changed."""
+    return model.model_copy(update={"network": model.network.model_copy(update=changes)})
 
 
 def eights(text: str) -> int:
@@ -70,35 +77,48 @@ def add_networks(parser: argparse.ArgumentParser, default: list[str] | None, tex
     parser.add_argument("--networks", nargs="+", metavar="NAME", choices=choices, default=default, help=text)
 
 
-def precision(model: dict, setting: Setting, device: torch.device) -> str:
-    return acceleration.resolve_precision(setting.precision, device, model)
+def _config(model: DDPM) -> ModelConfig:
+    return ModelConfig(model=model, channels=3, data="random", seed=0)
 
 
-def trainer(model: dict, batch: int, setting: Setting, device: torch.device):
+def macs(model: DDPM) -> int:
+    """Multiply-accumulates of one evaluation on one image."""
+    return ddpm.macs_per_image(model, 3)
+
+
+def network_of(model: DDPM) -> torch.nn.Module:
+    return ddpm.build(model, 3)
+
+
+def precision(model: DDPM, setting: Setting, device: torch.device) -> str:
+    return acceleration.resolve_precision(setting.precision, device, is_large(model))
+
+
+def trainer(model: DDPM, batch: int, setting: Setting, device: torch.device) -> ddpm.DiffusionTrainer:
     """The product's trainer on random images."""
-    config = copy.deepcopy(model)
-    config["training"].update(batch_size=batch, precision=setting.precision)
+    training = model.training.model_copy(update={"batch_size": batch, "precision": setting.precision})
+    config = _config(model.model_copy(update={"training": training}))
     images = torch.randint(0, 256, (4 * batch, 3, 32, 32), dtype=torch.uint8)
-    execution = {"compile": setting.compiled, "channels_last": "auto", "fused": True, "micro_batch": None}
-    return KINDS["ddpm"](config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
+    own = {"compile": setting.compiled, "channels_last": "auto", "fused": True, "micro_batch": None}
+    execution = paper().execution.model_copy(update=own)
+    return ddpm.DiffusionTrainer(config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
 
 
-def reverse(model: dict, network: torch.nn.Module, setting: Setting, device: torch.device) -> ReverseProcess:
+def reverse(model: DDPM, network: torch.nn.Module, setting: Setting, device: torch.device) -> ReverseProcess:
     """The product's reverse process with a network of the model's."""
     network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    compiled = partial(acceleration.compiled, setting=setting.compiled, device=device, config=model, cuda_graph=True)
-    schedule = Schedule(Diffusion.model_validate(model["diffusion"]), device=device)
+    sampler = Ancestral(kind="ancestral", variance="fixed_large", clip_x0=False)
     evaluation = Evaluation(network, precision(model, setting, device))
-    return ReverseProcess(evaluation, schedule, (3, 32, 32), seed=0, compiled=compiled)
+    return ddpm.process(evaluation, _config(model), sampler, 0, device, setting.compiled)
 
 
-def train(model: dict, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
+def train(model: DDPM, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
     made, number = trainer(model, batch, setting, device), iter(range(1, 10**9))
     return lambda: made.step(next(number))
 
 
-def sample(model: dict, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
-    made, index = reverse(model, networks.build(model), setting, device), torch.arange(batch, device=device)
+def sample(model: DDPM, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
+    made, index = reverse(model, network_of(model), setting, device), torch.arange(batch, device=device)
     x_t = made.prior(index)
 
     @torch.inference_mode()

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from ours import Setting
 
-from surrodiff import networks
+from surrodiff.config.models import DDPM
+from surrodiff.kinds import ddpm
 from surrodiff.runtime import devices
 
 DECAY = 0.9999
@@ -84,9 +85,9 @@ def _trained(network, loss_of, update_ema, batch: int, setting: Setting, device:
     return step
 
 
-def train_plain(model: dict, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
+def train_plain(model: DDPM, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
     """The paper's Default in the plainest loop: no layout, no fused optimiser, PyTorch's generator."""
-    network = networks.build(model).to(device).train()
+    network = ddpm.build(model, 3).to(device).train()
     ema = copy.deepcopy(network).requires_grad_(False)
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, device=device), 0)
 

@@ -11,10 +11,10 @@ from functools import partial
 
 from contest import Contestant, parser, run, start, write
 from ours import AUTO, models, sample
+from ours import macs as own_macs
 from peers import diffusers_network, lucidrains_network, sample_diffusers, sample_lucidrains
 from train import macs
 
-from surrodiff import networks
 from surrodiff.errors import shown
 
 
@@ -25,13 +25,13 @@ def main():
 
     def ours(name: str, setting) -> Contestant:
         make = partial(sample, known[name], batch, setting, device)
-        return Contestant("surrodiff", name, "", setting, networks.macs_per_image(known[name]), make)
+        return Contestant("surrodiff", name, "", setting, own_macs(known[name]), make)
 
     def peer(name: str, sample, setting, operations: float) -> Contestant:
         return Contestant(name, "Default", "", setting, operations, partial(sample, width, batch, setting, device))
 
     # Objectives and schedules change no reverse step.
-    shapes = {str(model["network"]): name for name, model in reversed(known.items())}
+    shapes = {str(model.network): name for name, model in reversed(known.items())}
     names = args.networks or [name for name in known if name in shapes.values()]
     contestants = [ours(name, AUTO) for name in names]
     theirs = {

@@ -34,7 +34,7 @@ from surrodiff.errors import shown
 from surrodiff.runtime import devices
 from surrodiff.scoring import features, resizing
 from surrodiff.scoring.metrics import Moments, frechet_distance
-from surrodiff.stages.timing import seconds_of
+from surrodiff.stages.time import seconds_of
 from surrodiff.store import provenance, runs
 
 TORCHSCRIPT = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid looks for NVIDIA's file

@@ -13,10 +13,11 @@ from functools import partial
 import torch
 from contest import Contestant, parser, run, start, write
 from ours import AUTO, EAGER, models, train
+from ours import macs as own_macs
 from peers import diffusers_network, lucidrains_network, train_diffusers, train_lucidrains, train_plain
 from torch.utils.flop_counter import FlopCounterMode
 
-from surrodiff import networks
+from surrodiff.config.models import DDPM
 from surrodiff.errors import shown
 
 
@@ -31,19 +32,18 @@ def macs(build) -> float:
         return float("nan")
 
 
-def per_step(model: dict) -> float:
+def per_step(model: DDPM) -> float:
     """Multiply-accumulates of a training step for one image: each noise's pass and, twice as much, its gradient; and
     passes without gradient."""
-    objective = model["objective"]
-    passes = objective["noises"] * (3 + objective["extra_timestep_batches"])
-    return passes * networks.macs_per_image(model)
+    passes = model.objective.noises * (3 + model.objective.extra_timestep_batches)
+    return passes * own_macs(model)
 
 
-def objective_name(model: dict) -> str:
-    objective = model["objective"]
-    extra, noises = objective["extra_timestep_batches"], objective["noises"]
-    weights = f", k = {noises}, {objective['weights']} weights" if noises > 1 else ""
-    return f"{objective['timesteps']} t" + f", +{extra}" * (extra > 0) + weights
+def objective_name(model: DDPM) -> str:
+    objective = model.objective
+    extra, noises = objective.extra_timestep_batches, objective.noises
+    weights = f", k = {noises}, {objective.weights} weights" if noises > 1 else ""
+    return f"{objective.timesteps} t" + f", +{extra}" * (extra > 0) + weights
 
 
 def main():

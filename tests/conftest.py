@@ -11,9 +11,12 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from surrodiff.config import params as params_module
+from surrodiff.config.presets import Execution
 from surrodiff.planning import plan as plan_module
+from surrodiff.planning.runs import Run
 from surrodiff.scoring import features
 from surrodiff.stages import registry
+from surrodiff.stages.job import Job
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,12 +39,14 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def _read_once() -> dict:
-    return yaml.safe_load((ROOT / "params.yaml").read_text()) | {"preset": "test", "device": "cpu"}
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"preset": "test", "device": "cpu"}
+    files = sorted((ROOT / params_module.STUDIES).glob("*.yaml"))
+    return raw | {"studies": {file.stem: yaml.safe_load(file.read_text()) for file in files}}
 
 
 @pytest.fixture
 def raw(_read_once) -> dict:
-    """params.yaml as loaded, preset `test` on the CPU; a copy to change at will."""
+    """params.yaml and the studies as loaded, preset `test` on the CPU; a copy to change at will."""
     return copy.deepcopy(_read_once)
 
 
@@ -58,8 +63,8 @@ def plan(params):
 
 
 @pytest.fixture(scope="session")
-def execution(params) -> dict:
-    return params.selected.execution.model_dump()
+def execution(params) -> Execution:
+    return params.selected.execution
 
 
 @pytest.fixture(scope="session")
@@ -68,17 +73,27 @@ def cpu() -> torch.device:
 
 
 @pytest.fixture(scope="session")
+def make(execution, cpu):
+    """Make a run on the CPU, with some numbers of `execution` changed; returns its record."""
+
+    def make(run: Run, results: Path, **changes) -> dict | None:
+        return registry.make(run, Job(results, cpu, execution.model_copy(update=changes)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def run_named(plan):
     """The run of the plan with a stage and a name."""
 
-    def find(stage: str, name: str) -> plan_module.Run:
+    def find(stage: str, name: str) -> Run:
         return next(run for run in plan.runs.values() if (run.stage, run.name) == (stage, name))
 
     return find
 
 
 @pytest.fixture(scope="session")
-def results(tmp_path_factory, run_named, execution, cpu) -> Path:
+def results(tmp_path_factory, run_named, make) -> Path:
     """A results folder with digits, Default, SNGAN, the classifier, the reference, and Default's scored samples.
 
     For reading only: a test that changes it takes `own_results`.
@@ -93,23 +108,22 @@ def results(tmp_path_factory, run_named, execution, cpu) -> Path:
         ("samples", "Default_6"),
         ("scores", "Default_6"),
     ):
-        registry.make(run_named(stage, name), folder, cpu, execution)
+        make(run_named(stage, name), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def trained(results, _read_once, cpu, tmp_path_factory):
+def trained(results, _read_once, cpu, make, tmp_path_factory):
     """Results with a classifier that has learned something, its plan, and the network."""
     raw = copy.deepcopy(_read_once)
     classifier = {"channels": 16, "steps": 150, "batch_size": 64, "learning_rate": 0.005}
-    raw["presets"]["test"]["scoring"]["classifier"].update(classifier)
-    parsed = params_module.parse(raw)
-    made = plan_module.build(parsed)
+    raw["presets"]["test"]["scoring"]["classifier"] |= classifier
+    made = plan_module.build(params_module.parse(raw))
     folder = tmp_path_factory.mktemp("trained")
     (folder / "data").symlink_to(results / "data")
     classifier_run = next(run for run in made.runs.values() if run.name == "classifier" and run.stage == "models")
     for run in (classifier_run, made.runs[made.reference]):
-        registry.make(run, folder, cpu, parsed.selected.execution.model_dump())
+        make(run, folder)
     return folder, made, features.classifier(folder, classifier_run.id, cpu)
 
 

@@ -1,28 +1,38 @@
 """Data runs and images of random pixels, for the tests of data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from configs import changed
 from PIL import Image
 
+from surrodiff.config.presets import Execution
 from surrodiff.data import image_folders, sources
 from surrodiff.errors import UserError
-from surrodiff.planning.plan import Run
+from surrodiff.planning.runs import DataConfig, Run
+from surrodiff.stages import registry
+from surrodiff.stages.job import Job
 
-DIGITS = {"source": "digits", "path": None, "image_size": 8, "channels": 1, "held_out": 0.2, "seed": 0, "revision": 1}
+DIGITS = DataConfig(source="digits", path=None, image_size=8, channels=1, held_out=0.2, seed=0, revision=1)
 
 
-def prepared(results, **changes) -> tuple[dict[str, torch.Tensor], dict]:
+def prepare(run: Run[DataConfig], results: Path) -> dict:
+    """Make a data run, which neither a device nor anything of `execution` changes; returns its record."""
+    return registry.make(run, Job(results, torch.device("cpu"), Execution.model_construct()))
+
+
+def prepared(results: Path, **changes) -> tuple[dict[str, torch.Tensor], dict]:
     """Arrays and record of a data run that differs from the digits' by the given keys."""
-    run = Run("data", "mine", {**DIGITS, **changes})
-    sources.prepare(run, results)
+    run = Run("mine", changed(DIGITS, **changes))
+    prepare(run, results)
     return sources.load(results, run.id)
 
 
 def folder_data(path, **changes) -> dict:
-    """The configuration of a data run of an image folder, which was not planned."""
-    own = {"source": "image_folder", "path": str(path), "channels": 3, "padding": "crop", "fingerprint": None}
-    return {**DIGITS, **own, **changes}
+    """What the configuration of a data run of an image folder, which was not planned, has unlike the digits'."""
+    return {"source": "image_folder", "path": str(path), "channels": 3, **changes}
 
 
 def read(root, size=8, channels=3, padding="crop"):

@@ -12,10 +12,11 @@ def plan_of(raw: dict) -> Plan:
 
 def changed_plan(raw: dict, key: str, value) -> Plan:
     """The plan after setting one dotted key of the preset `test`."""
-    block = raw = copy.deepcopy(raw)
+    before, block = params.parse(raw), copy.deepcopy(raw)
+    after = block
     *parents, last = ("presets.test." + key).split(".")
     for parent in parents:
         block = block.setdefault(parent, {})
-    assert block.get(last) != value
     block[last] = value
-    return plan_of(raw)
+    assert params.parse(after) != before
+    return plan_of(after)

@@ -27,8 +27,13 @@ def distances_to(distance: float) -> dict:
     }
 
 
-def calibration_row(images: str, split: str, distance: float, damage=None, amount=None, is_mean=9.5) -> dict:
-    own = {"images": images, "damage": damage, "amount": amount, "num_images": 1437 if images == "train" else 360}
+def calibration_row(images: str, split: str, distance: float, corruption=None, amount=None, is_mean=9.5) -> dict:
+    own = {
+        "images": images,
+        "corruption": corruption,
+        "amount": amount,
+        "num_images": 1437 if images == "train" else 360,
+    }
     return own | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
 
 

@@ -14,8 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reliability.projects import SEVERAL_MODELS, parameters, project
+from reliability.projects import parameters, project
 from reliability.soaking import Workflow, soak
+from small_studies import several
 
 
 def arguments() -> argparse.Namespace:
@@ -33,7 +34,7 @@ def main() -> int:
     args = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends what it has started
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir=args.folder))
-    document = parameters(SEVERAL_MODELS, steps=240, samples=400, images=200, batch=16, processes=args.processes)
+    document = parameters(several(), steps=240, samples=400, images=200, batch=16, processes=args.processes)
     workflow = Workflow(tuple(shlex.split(args.workflow_options)), args.processes)
     whole = project(folder / "uninterrupted", document)
     done = whole.run(*workflow.command)

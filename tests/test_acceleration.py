@@ -8,17 +8,16 @@ from records import forget
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from surrodiff import networks
-from surrodiff.config import params
+from surrodiff.config import memory, params
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.errors import UserError
-from surrodiff.kinds import KINDS
+from surrodiff.kinds.registry import kind_of
 from surrodiff.networks import acceleration
 from surrodiff.networks.acceleration import Evaluation, compiled, images_at_once, layout, resolve_precision
 from surrodiff.planning import plan
-from surrodiff.sampling.ancestral import Ancestral
-from surrodiff.stages import samples, training
+from surrodiff.sampling.whole import WholeProcess
+from surrodiff.stages import sample, train
 from surrodiff.store import tensors
 from surrodiff.store.runs import work_folder
 
@@ -29,14 +28,19 @@ CONFIGS = {
     preset: {run.name: run.config for run in plan.build(parsed).runs.values() if run.stage == "models"}
     for preset, parsed in PARAMS.items()
 }
-EXECUTION = PARAMS["test"].selected.execution.model_dump()
+EXECUTION = PARAMS["test"].selected.execution
 INDEX = torch.arange(6)
 
 
 def trainer_of(name: str, **execution):
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     config = CONFIGS["test"][name]
-    return KINDS[config["kind"]](config, images, torch.arange(20) % 3, CPU, {**EXECUTION, **execution})
+    how = EXECUTION.model_copy(update=execution)
+    return kind_of(config.model).trainer(config, images, torch.arange(20) % 3, CPU, how)
+
+
+def large(preset: str, name: str) -> bool:
+    return memory.is_large(CONFIGS[preset][name].model)
 
 
 def ends(trainer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,7 +58,7 @@ def assert_close(first, second, rtol: float, atol: float):
 def reverse_of(name: str = "Default", precision: str = "float32", **how) -> ReverseProcess:
     torch.manual_seed(0)
     config = CONFIGS["test"][name]
-    network = networks.build(config).eval().requires_grad_(False)
+    network = kind_of(config.model).build(config.model, config.channels).eval().requires_grad_(False)
     torch.nn.init.normal_(network.head[-1].weight, std=0.1)
     schedule = Schedule(PARAMS["test"].selected.models[name].diffusion)
     return ReverseProcess(Evaluation(network, precision), schedule, (1, 8, 8), 0, **how)
@@ -102,7 +106,7 @@ def test_no_step_waits_for_the_device(name, micro_batch):
 
 def test_no_step_of_sampling_waits_for_the_device():
     for clip in (True, False):
-        sampler = Ancestral(reverse_of(clip_x0=clip))
+        sampler = WholeProcess(reverse_of(clip_x0=clip))
         with Unwaiting([]):
             sampler(INDEX)
 
@@ -122,9 +126,9 @@ def test_a_compiled_training_takes_the_same_steps(name, micro_batch, graphs, tra
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_one_compiled_step_serves_all_timesteps_and_the_last_batch(precision, traced):
     def made(function):
-        return compiled(function, True, CPU, CONFIGS["test"]["Default"], cuda_graph=True)
+        return compiled(function, True, CPU, large("test", "Default"), cuda_graph=True)
 
-    plain, quick = (Ancestral(reverse_of(precision=precision, **how)) for how in ({}, {"compiled": made}))
+    plain, quick = (WholeProcess(reverse_of(precision=precision, **how)) for how in ({}, {"compiled": made}))
     for index in (INDEX, INDEX + len(INDEX)):
         assert torch.allclose(quick(index), plain(index), atol=1e-5 if precision == "float32" else 0.1)
     assert traced["stats"]["unique_graphs"] == 1
@@ -161,13 +165,23 @@ def test_a_network_whose_weights_are_cast_once_samples_as_under_autocast(name):
 
 
 def test_auto_compiles_large_networks_on_a_gpu_alone():
-    for preset, large in (("demo", False), ("paper", True)):
+    for preset, is_large in (("demo", False), ("paper", True)):
         for name in ("Default", "MBConv64", "DDPMHalf", "SNGAN"):
-            config = CONFIGS[preset][name]
-            assert acceleration.compiles("auto", GPU, config) is large
-            assert acceleration.compiles("auto", CPU, config) is False
-            assert acceleration.compiles(True, CPU, config)
-            assert not acceleration.compiles(False, GPU, config)
+            assert large(preset, name) is is_large
+    for is_large in (False, True):
+        assert acceleration.compiles("auto", GPU, is_large) is is_large
+        assert acceleration.compiles("auto", CPU, is_large) is False
+        assert acceleration.compiles(True, CPU, is_large)
+        assert not acceleration.compiles(False, GPU, is_large)
+
+
+@pytest.mark.parametrize("preset", ["test", "demo", "paper"])
+def test_the_coarse_count_of_operations_is_at_least_a_fifth_of_the_exact_one_and_not_above_it(preset):
+    for name, config in CONFIGS[preset].items():
+        if kind_of(config.model).macs_per_image is None:  # the classifier
+            continue
+        exact = kind_of(config.model).macs_per_image(config.model, config.channels)
+        assert 0.19 * exact < memory.multiply_accumulates(config.model) < exact, name
 
 
 def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys):
@@ -176,12 +190,12 @@ def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys
         return 2 * x
 
     monkeypatch.setattr(acceleration, "compiles", lambda *_: True)
-    function = compiled(untraceable, "auto", CPU, {})
+    function = compiled(untraceable, "auto", CPU, lambda: 0)
     for _ in range(2):
         assert torch.equal(function(torch.ones(2)), torch.full((2,), 2.0))
     assert capsys.readouterr().err.count("going on without") == 1
     with pytest.raises(UserError, match=r"execution\.compile: compiling failed"):
-        compiled(untraceable, True, CPU, {})(torch.ones(2))
+        compiled(untraceable, True, CPU, lambda: 0)(torch.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -194,25 +208,25 @@ def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys
     ],
 )
 def test_auto_is_bfloat16_for_large_networks_on_processors_that_multiply_it(monkeypatch, has, expected):
-    large, small = CONFIGS["paper"]["Default"], CONFIGS["demo"]["Default"]
+    big, small = large("paper", "Default"), large("demo", "Default")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert resolve_precision("auto", CPU, large) == expected
+    assert resolve_precision("auto", CPU, big) == expected
     assert resolve_precision("auto", CPU, small) == "float32"
-    assert resolve_precision("float32", CPU, large) == "float32"
+    assert resolve_precision("float32", CPU, big) == "float32"
     assert resolve_precision("bfloat16", CPU, small) == "bfloat16"
 
 
-def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, execution, cpu, monkeypatch):
+def test_a_training_goes_on_in_the_precision_that_it_began_with(own_results, run_named, monkeypatch, make):
     run = run_named("models", "Default")
     forget(own_results, "models", run.id)
-    monkeypatch.setattr(training, "_save_checkpoint", interrupted_after(training._save_checkpoint))
+    monkeypatch.setattr(train, "_save_checkpoint", interrupted_after(train._save_checkpoint))
     monkeypatch.setattr("surrodiff.kinds.ddpm.resolve_precision", lambda *_: "bfloat16")
     with pytest.raises(KeyboardInterrupt):
-        training.train(run, own_results, cpu, execution)
-    checkpoint = work_folder(own_results, "models", run.id) / training.CHECKPOINT
+        make(run, own_results)
+    checkpoint = work_folder(own_results, "models", run.id) / train.CHECKPOINT
     assert tensors.load(checkpoint)[1]["precision"] == "bfloat16"
     monkeypatch.undo()
-    assert training.train(run, own_results, cpu, execution)["provenance"]["precision"] == "bfloat16"
+    assert make(run, own_results)["provenance"]["precision"] == "bfloat16"
 
 
 def interrupted_after(save):
@@ -267,15 +281,15 @@ def test_a_given_batch_and_the_processor_s_need_no_search():
     assert images_at_once("auto", never, CPU) == 64
 
 
-def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, cpu, monkeypatch):
+def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, monkeypatch, make):
     """25 at most are three batches of 22, the last of which is cut: the samples are those of one batch of 64."""
     run, sizes = run_named("samples", "Default_6"), []
-    expected, _ = samples.load(own_results, run.id)
+    expected, _ = sample.load(own_results, run.id)
     forget(own_results, "samples")
     step = ReverseProcess.step
     monkeypatch.setattr(ReverseProcess, "step", lambda *args: sizes.append(len(args[1])) or step(*args))
-    record = samples.sample(run, own_results, cpu, 25)
-    found, _ = samples.load(own_results, run.id)
+    record = make(run, own_results, sampling_batch=25)
+    found, _ = sample.load(own_results, run.id)
     assert set(sizes) == {22}
     assert record["batch"] == 22
     assert found.shape == expected.shape

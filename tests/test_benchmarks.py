@@ -7,6 +7,8 @@ import sys
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.benchmark
+
 
 def test_scoring_is_compared_at_equal_distances(root, tmp_path):
     script = [sys.executable, "benchmarks/scoring.py", "--images", "2", "--batch", "2", "--rounds", "1"]

@@ -18,7 +18,7 @@ def record(data="digits", features="classifier", fid=3.1508, score=11.24, noise=
 def series(*numbers: tuple[float, float]) -> dict:
     """A record whose distances under noise, from none on, and their standard errors are these."""
     made = record(noise=[distance for distance, _ in numbers[1:]], fid=numbers[0][0])
-    rows = [r for r in made["calibration"] if r["images"] == "held_out" and r["damage"] in (None, "noise")]
+    rows = [r for r in made["calibration"] if r["images"] == "held_out" and r["corruption"] in (None, "noise")]
     for row, (_, error) in zip(rows, numbers, strict=True):
         row["train"]["frechet_error"] = error
     return made

@@ -100,12 +100,25 @@ def test_a_schedule_that_ends_in_no_noise_is_told(sound):
 
 def test_rows_at_a_t_mid_that_changes_nothing_or_everything_are_told(sound):
     put(sound, f"{DEFAULT}.diffusion", {"T": 1000, "beta_1": 1.0e-6, "beta_T": 0.03})
-    put(sound, f"{TEST}.surrogate.t_mid", [0, 1, 500])
-    assert warning(sound).startswith("surrogate.t_mid: at 1 of T = 1000 the noise is 0.001")
-    put(sound, f"{TEST}.surrogate.t_mid", [0, 500, 1000])
-    assert warning(sound).startswith(
-        "surrogate.t_mid: at 1000 of T = 1000 only 0.0005 of the surrogate's sample is left"
-    )
+    del sound["studies"]["table_4_5"]["claims"], sound["studies"]["table_4_5"]["figures"]
+    rows = sound["studies"]["table_4_5"]["rows"] = [{"surrogate": "SNGAN", "t_mid": [0, 0.001, 0.5]}]
+    where = "models.Default.diffusion: at t_mid"
+    assert warning(sound).startswith(f"{where} 1 of T = 1000 the noise is 0.001")
+    rows[0]["t_mid"] = [0, 0.5, 1]
+    assert warning(sound).startswith(f"{where} 1000 of T = 1000 only 0.0005 of the surrogate's sample is left")
+    rows[0]["model"] = ["ShortDiffusion"]
+    put(sound, f"{TEST}.models.ShortDiffusion.diffusion", {"T": 10, "beta_1": 1.0e-6, "beta_T": 0.99999})
+    rows[0]["t_mid"] = 0.1
+    assert warning(sound).startswith("models.ShortDiffusion.diffusion: at t_mid 1 of T = 10 the noise is 0.001")
+
+
+def test_rows_of_a_study_that_is_not_made_are_not_told(sound):
+    put(sound, f"{DEFAULT}.diffusion", {"T": 1000, "beta_1": 1.0e-6, "beta_T": 0.02})
+    row = {"surrogate": "SNGAN", "t_mid": 0.001}
+    sound["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["scores"], "group": "beyond"}
+    assert params.warnings(params.parse(sound)) == []
+    put(sound, f"{TEST}.groups", ["paper", "beyond"])
+    assert warning(sound).startswith("models.Default.diffusion: at t_mid 1 of T = 1000")
 
 
 def test_only_the_selected_preset_is_looked_at(sound):

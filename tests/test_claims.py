@@ -3,26 +3,24 @@ out."""
 
 import math
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import scipy.stats
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import changed_plan
+from plans import changed_plan, plan_of
 from records import change_record, fill
 
-from surrodiff.config import params
-from surrodiff.planning.plan import build
-from surrodiff.planning.recipes import recipe, sidecar
+from surrodiff.errors import UserError
+from surrodiff.planning import recipes
+from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report import claims, tables
 from surrodiff.report.claims import FAILS, HOLDS, UNDECIDED, UNKNOWN, compare, conclusion
+from surrodiff.report.records import Records
 
 NUMBERS = st.floats(-1e6, 1e6)
-CLAIMS = yaml.safe_load(Path(claims.__file__).with_name("claims.yaml").read_text())
-TABLES = [f"table_4_{n}" for n in range(1, 6)]
+TABLES = ["all_samplers", *(f"table_4_{n}" for n in range(1, 6))]
 
 
 @given(NUMBERS, NUMBERS, st.floats(0, 1e6))
@@ -70,14 +68,21 @@ def test_a_claim_holds_only_with_all_of_its_comparisons(verdicts, expected):
 def judged(plan, tmp_path_factory) -> pd.DataFrame:
     results = tmp_path_factory.mktemp("claims") / "test"
     fill(plan, results, "classifier", 64)
-    made = recipe(plan, "claims")
-    tables.write_claims(made, results)
-    assert (results / "claims.json").read_text() == sidecar(made, results)
+    recipe = recipes.claims(plan)
+    tables.write_claims(recipe, results)
+    assert (results / "claims.json").read_text() == sidecar(recipe, results)
     return pd.read_csv(results / "claims.csv", keep_default_na=False)
 
 
-def test_every_claim_is_judged_and_says_what_it_rests_on(judged):
-    assert judged["claim"].tolist() == [claim["claim"] for claim in CLAIMS]
+def all_claims(raw) -> list[tuple[str, dict]]:
+    """Every claim with its study."""
+    return [(name, claim) for name, study in raw["studies"].items() for claim in study.get("claims", [])]
+
+
+def test_every_claim_is_judged_and_says_what_it_rests_on(judged, raw):
+    assert len(judged) == 21
+    found = list(zip(judged["table"], judged["claim"], judged["quote"], strict=True))
+    assert found == [(name, claim["claim"], claim.get("quote", "")) for name, claim in all_claims(raw)]
     assert judged["verdict"].isin([HOLDS, FAILS, UNDECIDED]).all(), "every row and metric that a claim names is there"
     assert (judged["features"] == "classifier").all()
     assert (judged["num_samples"] == 64).all()
@@ -89,11 +94,11 @@ def test_every_claim_is_judged_and_says_what_it_rests_on(judged):
 CONTRADICTED = {
     # FID 6.36 against 4.93 at factor 4
     "SNGAN makes sampling 2 to 4 times as fast, with better samples than the full diffusion": [
-        "distance SNGAN@t250 < Default"
+        "distance SNGAN@0.25 < Default"
     ],
     # IS 8.80 and 8.67 against 8.67: not lower, and equal
     "DDPM-16 is strictly worse than the full diffusion, and gains less speed than SNGAN": [
-        "score DDPMHalf@t500 < Default"
+        "score DDPMHalf@0.5 < Default"
     ],
     # train time 2.13 against 1.60
     "two more batches of losses a step take only slightly longer": [
@@ -101,10 +106,10 @@ CONTRADICTED = {
     ],
     # FID 4.84 at 500 against 4.90 at 750; IS 8.94 at 250, 8.84 at 500, 8.70 at 750; DDPM-16's IS 8.80 and 8.67
     "a smaller t_mid gives lower quality and faster sampling": [
-        "distance SNGAN@t500 > SNGAN@t750",
-        "score SNGAN@t250 < SNGAN@t500",
-        "score SNGAN@t500 < SNGAN@t750",
-        "score DDPMHalf@t500 < DDPMHalf@t750",
+        "distance SNGAN@0.5 > SNGAN@0.75",
+        "score SNGAN@0.25 < SNGAN@0.5",
+        "score SNGAN@0.5 < SNGAN@0.75",
+        "score DDPMHalf@0.5 < DDPMHalf@0.75",
     ],
 }
 # It prints no variance of a loss, and the control is not in it.
@@ -131,28 +136,32 @@ def test_what_contradicts_the_paper_is_named(judged, claim):
     assert [" ".join(parts) for parts in failing] == CONTRADICTED[claim]
 
 
-def test_a_claim_has_the_paper_s_words_or_says_why_it_is_here():
-    unquoted = {claim["claim"] for claim in CLAIMS if not claim.get("quote")}
+def test_a_claim_has_the_paper_s_words_or_says_why_it_is_here(raw):
+    unquoted = {claim["claim"] for _, claim in all_claims(raw) if not claim.get("quote")}
     assert unquoted == {
         "more training steps give better samples",
         "IWDiff improves on as many noises with equal weights",
     }
-    assert all(claim["note"] for claim in CLAIMS if claim["claim"] in unquoted)
+    assert all(claim["note"] for _, claim in all_claims(raw) if claim["claim"] in unquoted)
+
+
+def judge(recipe: Recipe, results) -> pd.DataFrame:
+    return claims.judge(recipe, Records(results))
 
 
 def scored(plan, results, distances: dict[str, list[float]]) -> pd.DataFrame:
     """The claims of Table 4.4 where rows have these Frechet distances, one for each seed, with errors of 1."""
     fill(plan, results, "classifier", 64)
-    made = recipe(plan, "table_4_4")
-    for row in made["rows"]:
-        for run, distance in zip(row["runs"], distances.get(row["model"], [50.0] * 9), strict=False):
+    recipe = recipes.table(plan, "table_4_4")
+    for row in recipe.table.rows:
+        for run, distance in zip(row.runs, distances.get(row.line.model, [50.0] * 9), strict=False):
 
             def change(record: dict, distance: float = distance):
                 record["train"] |= {"frechet_distance": distance, "frechet_error": 1.0}
                 record |= {"is_mean": 10.0 - distance / 10, "is_std": 0.02}
 
-            change_record(results / "scores" / run["score"], change)
-    return claims.judge(made, results).set_index("claim")
+            change_record(results / "scores" / run.score, change)
+    return judge(recipe, results).set_index("claim")
 
 
 CONTROL = "IWDiff improves on as many noises with equal weights"
@@ -186,10 +195,9 @@ def test_one_seed_of_everything_decides_nothing_about_quality(raw, tmp_path):
 
 def test_all_tables_are_compared_for_what_the_paper_says_of_all(plan, tmp_path):
     fill(plan, tmp_path, "classifier", 64)
-    made = recipe(plan, "claims")
 
-    def judge() -> pd.Series:
-        return claims.judge(made, tmp_path).set_index("claim").loc["IWDiff + Importance Sampling is the best of all"]
+    def verdict(recipe: Recipe) -> pd.Series:
+        return judge(recipe, tmp_path).set_index("claim").loc["IWDiff + Importance Sampling is the best of all"]
 
     def rescore(run: str, distance: float, score: float):
         def change(record: dict):
@@ -198,45 +206,46 @@ def test_all_tables_are_compared_for_what_the_paper_says_of_all(plan, tmp_path):
 
         change_record(tmp_path / "scores" / run, change)
 
-    best = next(row for row in plan.tables["table_4_4"] if row["model"] == "IWDiffImportanceSampling")
-    rescore(best["runs"][0]["score"], -1e4, 1e4)
-    assert judge()["verdict"] == HOLDS
-    assert judge()["in_the_papers_numbers"] == HOLDS
-    other = plan.tables["table_4_2"][0]["runs"][0]["score"]
+    best = next(row for row in plan.tables["table_4_4"].rows if row.line.model == "IWDiffImportanceSampling")
+    rescore(best.runs[0].score, -1e4, 1e4)
+    for recipe in (recipes.claims(plan), recipes.table(plan, "all_samplers")):
+        assert verdict(recipe)["verdict"] == HOLDS
+        assert verdict(recipe)["in_the_papers_numbers"] == HOLDS
+        assert all("the 22 others" in text for text in verdict(recipe)["comparisons"])
+    other = plan.tables["table_4_2"].rows[0].runs[0].score
     rescore(other, -2e4, 1e4)
-    assert judge()["verdict"] == FAILS
-    assert "fails for ShortDiffusion@50000" in judge()["comparisons"][0]
+    for recipe in (recipes.claims(plan), recipes.table(plan, "all_samplers")):
+        assert verdict(recipe)["verdict"] == FAILS
+        assert "fails for ShortDiffusion@1/3" in verdict(recipe)["comparisons"][0]
 
 
 def test_a_user_s_own_model_is_not_what_the_paper_means_by_others(raw, tmp_path):
-    for preset in raw["presets"].values():
-        preset["models"]["Mine"] = {"network": {"num_res_blocks": 3}}
-    raw["tables"]["table_4_3"].append("Mine")
-    made = build(params.parse(raw))
-    fill(made, tmp_path, "classifier", 64)
-    found = claims.judge(recipe(made, "table_4_3"), tmp_path).set_index("claim")["comparisons"]
+    raw["models"]["Mine"] = {"network": {"num_res_blocks": 3}}
+    raw["studies"]["table_4_3"]["rows"].append({"model": "Mine"})
+    plan = plan_of(raw)
+    fill(plan, tmp_path, "classifier", 64)
+    found = judge(recipes.table(plan, "table_4_3"), tmp_path).set_index("claim")["comparisons"]
     assert all("the 5 others" in text and "Mine" not in text for text in found["MBConv96 is the best and the slowest"])
 
 
-def test_a_claim_about_a_row_that_is_not_there_is_not_measured(raw, tmp_path):
-    raw["tables"]["table_4_3"] = ["Default", "DeepRes1"]
-    raw["presets"]["test"]["surrogate"]["t_mid"] = [0, 2]
-    made = build(params.parse(raw))
-    fill(made, tmp_path, "classifier", 64)
-    found = claims.judge(recipe(made, "table_4_3"), tmp_path).set_index("claim")["verdict"]
-    assert found["MBConv96 is the best and the slowest"] == UNKNOWN
-    assert found["of the architectures, the smaller one is faster and has the higher FID"] in (UNKNOWN, FAILS)
-    found = claims.judge(recipe(made, "table_4_5"), tmp_path)
-    assert found["verdict"].isin([UNKNOWN, FAILS]).all()
+def test_a_claim_about_a_row_that_is_not_there_is_refused(raw):
+    raw["studies"]["table_4_5"]["rows"][1] = {"surrogate": "SNGAN", "t_mid": [0, 0.25]}
+    with pytest.raises(UserError) as caught:
+        plan_of(raw)
+    first, *others = str(caught.value).splitlines()
+    missing = "params.yaml: studies.table_4_5.claims.0.comparisons.0: no row is called 'SNGAN@0.5'; there are "
+    assert first.startswith(missing)
+    assert "SNGAN@0.25" in first.removeprefix(missing)
+    assert all("no row is called" in line for line in others)
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_s_page_ends_with_its_claims(plan, tmp_path, name):
     fill(plan, tmp_path, "classifier", 64)
-    made = recipe(plan, name)
-    tables.write(made, tmp_path)
-    section = (tmp_path / "tables" / f"{name}.md").read_text().partition("## The paper's claims\n")[2]
-    found = claims.judge(made, tmp_path)
+    recipe = recipes.table(plan, name)
+    tables.write(recipe, tmp_path)
+    section = (tmp_path / "tables" / f"{name}.md").read_text().partition("## Claims\n")[2]
+    found = judge(recipe, tmp_path)
     assert section.count("\n- **") == len(found) > 0
     for claim in found.to_dict("records"):
         assert f"- **{claim['verdict']}**, {claim['in_the_papers_numbers']}: {claim['claim']} (" in section

@@ -12,10 +12,14 @@ import torch
 from records import forget
 
 from surrodiff.commands.runs import STAGES
+from surrodiff.config.params import STUDIES
 from surrodiff.planning.frozen import freeze
 from surrodiff.store.runs import read_record, work_folder
 
-COMMANDS = [*STAGES, "make", "table", "figure", "summary", "models", "plan"]
+COMMANDS = [
+    *(*STAGES, "make", "calibrate"),
+    *("table", "figure", "claims", "summary", "resolve", "models", "plan"),
+]
 ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]
 
 
@@ -23,6 +27,7 @@ ALL_COMMANDS = [*COMMANDS, "record", "prune", "plots-page"]
 def surrodiff(tmp_path, root):
     """Run a command in a folder that holds params.yaml, preset `test` on the CPU unless told otherwise."""
     shutil.copy(root / "params.yaml", tmp_path)
+    shutil.copytree(root / STUDIES, tmp_path / STUDIES)
     text = (tmp_path / "params.yaml").read_text()
     text = re.sub(r"(?m)^device: \w+", "device: cpu", re.sub(r"(?m)^preset: \w+", "preset: test", text))
     (tmp_path / "params.yaml").write_text(text)
@@ -143,10 +148,10 @@ def test_a_finished_run_is_found_by_name_or_id_and_printed(surrodiff, own_result
 def test_truncated_samples_are_told_when_they_are_scored(surrodiff, own_results, run_named):
     run = run_named("scores", "Default_6")
     forget(own_results, "scores")
-    file = own_results / "samples" / run.config["sample"] / "samples.npy"
+    file = own_results / "samples" / run.config.sample / "samples.npy"
     file.write_bytes(file.read_bytes()[:-100])
     line = error_line(surrodiff("score", "Default_6"))
-    assert f"samples/{run.config['sample']}/samples.npy: truncated or altered" in line
+    assert f"samples/{run.config.sample}/samples.npy: truncated or altered" in line
     assert not list(own_results.glob("scores/*/record.json"))
 
 
@@ -163,7 +168,7 @@ def test_truncated_weights_are_told_when_they_are_sampled(surrodiff, own_results
 def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_results, run_named):
     """First the data, then a model's weights, do not fit."""
     model = run_named("models", "Default")
-    data, kept = own_results / "data" / model.config["data"], own_results / "kept"
+    data, kept = own_results / "data" / model.config.data, own_results / "kept"
     data.rename(kept)
     forget(own_results, "data")
     line = error_line(surrodiff("data", "digits", file_size=50_000))
@@ -207,9 +212,27 @@ def test_runs_are_made_from_a_frozen_file_without_params_yaml(surrodiff, own_res
     assert str(frozen.name) in line
 
 
+def test_a_missing_or_wrong_study_is_told_with_its_file(surrodiff, tmp_path):
+    file = tmp_path / STUDIES / "table_4_1.yaml"
+    file.write_text(file.read_text().replace("model: Default", "model: Defualt"))
+    line = error_line(surrodiff("train", "Default"))
+    assert "workflow/studies/table_4_1.yaml: rows.0.model: presets.paper.models has no 'Defualt'; there are " in line
+    shutil.rmtree(tmp_path / STUDIES)
+    (tmp_path / STUDIES).mkdir()
+    assert "workflow/studies: no studies (*.yaml) here; run this in the folder" in error_line(surrodiff("plan"))
+
+
+def test_a_study_of_one_s_own_is_a_table_of_its_own(surrodiff, tmp_path):
+    """Without a group it is made by every preset."""
+    (tmp_path / STUDIES / "mine.yaml").write_text("title: Mine\nrows:\n- model: Default\ncolumns: [scores]\n")
+    assert "references/classifier-" in error_line(surrodiff("table", "mine"))
+    line = error_line(surrodiff("table", "yours"))
+    assert "the preset makes no table 'yours'; it makes all_samplers, calibration, likelihood, mine, " in line
+
+
 def test_what_is_most_likely_a_slip_is_told_once_and_work_goes_on(surrodiff, tmp_path):
     file = tmp_path / "params.yaml"
-    file.write_text(file.read_text().replace("warmup_steps: 2,", "warmup_steps: 4,"))
+    file.write_text(file.read_text().replace("warmup_steps: 2\n", "warmup_steps: 4\n"))
     done = surrodiff("data", "digits")
     assert done.returncode == 0
     told = "params.yaml: warning: presets.test.models.Default.training.warmup_steps: 4 is more than half of the 6 steps"

@@ -11,19 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import changed_plan, plan_of
 
-from surrodiff.planning.plan import WEIGHTS_SHA256, Run
+from surrodiff.kinds import weights
+from surrodiff.planning import units as units_module
+from surrodiff.planning.plan import WEIGHTS_SHA256
+from surrodiff.planning.runs import Run
+from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep
 from surrodiff.scoring import corruptions
 from surrodiff.scoring.severities import images_scored
-from surrodiff.stages import registry, samples, timing
-from surrodiff.stages.costs import KEPT, Costs, Rate, TimeLeft, Unit, duration, report, time_left
+from surrodiff.stages import sample as sample_stage
+from surrodiff.stages import time as timing
+from surrodiff.stages.costs import KEPT, Costs, Rate, TimeLeft, duration, report, time_left
 from surrodiff.store.runs import open_run
 
 
 def units(costs: Costs, run: Run) -> dict[str, int]:
-    """A run's work by kind of unit; the kinds of different networks together."""
+    """A run's work by kind of unit; those of different networks together."""
     found: dict[str, int] = {}
     for unit, count in costs.work(run).items():
-        found[unit.kind] = found.get(unit.kind, 0) + count
+        found[unit.unit] = found.get(unit.unit, 0) + count
     return found
 
 
@@ -52,11 +57,11 @@ def test_work_is_counted_as_the_samplers_evaluate(plan, run_named, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained_surrogates(results, run_named, cpu, execution, tmp_path_factory):
+def trained_surrogates(results, run_named, tmp_path_factory, make):
     """Results with Default and both surrogates trained."""
     own = Path(shutil.copytree(results, tmp_path_factory.mktemp("surrogates") / "test"))
     for model in ("DDPMHalf", "SNGAN"):
-        registry.make(run_named("models", model), own, cpu, execution)
+        make(run_named("models", model), own)
     return own
 
 
@@ -76,32 +81,47 @@ class Counting(torch.nn.Module):
 @pytest.mark.parametrize("name", ["Default", "DDPMHalf", "SNGAN"])
 @pytest.mark.parametrize("t_mid", [0, 2, 8])
 def test_costs_and_speeds_count_what_the_sampler_evaluates(
-    name, t_mid, handover, raw, trained_surrogates, cpu, monkeypatch
+    name, t_mid, handover, raw, trained_surrogates, cpu, make, monkeypatch
 ):
     """By the networks' own counts: of every sampler, at t_mid = 0, in between and T = 8, with both hand-overs."""
-    raw["presets"]["test"]["surrogate"] = {"t_mid": [t_mid], "handover": handover}
+    surrogate = {"surrogate": name, "t_mid": t_mid / 8, "handover": handover}
+    row = {"model": "Default"} if name == "Default" else surrogate
+    raw["studies"] = {"own": {"title": "Own", "rows": [row], "columns": ["speed", "scores"]}}
+    raw["presets"]["paper"]["groups"] = []
     made = plan_of(raw)
-    row = next(row for row in made.tables["table_4_5"] if row["model"] == name)
-    sample = made.runs[made.runs[row["runs"][0]["score"]].config["sample"]]
+    (row,) = made.tables["own"].rows
+    sample = made.runs[row.runs[0].sample]
     networks = []
-    load = samples.load_weights
+    load = weights.load_weights
 
     def counting(*arguments):
         network, config = load(*arguments)
         networks.append(Counting(network))
         return networks[-1], config
 
-    monkeypatch.setattr(samples, "load_weights", counting)
-    sampler, _ = samples.sampler_of(sample.config, trained_surrogates, cpu)
+    monkeypatch.setattr(weights, "load_weights", counting)
+    sampler, _ = sample_stage.sampler_of(sample.config, trained_surrogates, cpu)
     sampler(torch.arange(3))
     counted = {id(network.network): network.count / 3 for network in networks}
     total = sum(counted.values())
-    assert total == sampler.evaluations
-    assert total == units(Costs(made, trained_surrogates), sample)["evaluation"] / sample.config["num_samples"]
-    assert total == row["evaluations"] + row["default_evaluations"]
+    assert total == sum(count for _, count in sample.config.evaluations(made.runs))
+    assert total == units(Costs(made, trained_surrogates), sample)["evaluation"] / sample.config.num_samples
     # Default is loaded first where it takes part after a surrogate.
     default = networks[0].count / 3 if len(networks) == 2 else 0
-    assert row["default_evaluations"] == default
+    timed = {made.runs[timing].name: count for timing, count in row.timings}
+    expected = {name: total - default} | ({"Default": default} if len(networks) == 2 else {})
+    assert row.evaluations == total
+    assert timed == expected
+    assert make(sample, trained_surrogates)["evaluations_per_sample"] == total
+
+
+def test_a_unit_comes_back_from_its_text_and_is_one_with_its_like(plan, run_named, tmp_path):
+    found = {unit for run in plan.runs.values() for unit in Costs(plan, tmp_path).work(run)}
+    assert {type(unit) for unit in found} == {TrainStep, Evaluation, ImageScore}
+    assert {units_module.parse(unit.text) for unit in found} == found
+    assert len({unit.text for unit in found}) == len(found)
+    with pytest.raises(ValueError, match="unit"):
+        units_module.parse('{"unit": "nap"}')
 
 
 @pytest.mark.parametrize("labels", [[0, 1] * 10, list(range(10)) * 2])
@@ -182,9 +202,10 @@ def test_long_steps_are_extrapolated_from_a_few_images(plan, run_named, tmp_path
 
 @pytest.mark.parametrize("network", ["inception", "efficientnet_lite0"])
 def test_scoring_is_measured_without_the_weights(network, cpu, execution, no_network):
-    features = {"network": network, "precision": "float32", "sha256": WEIGHTS_SHA256[network]}
-    unit = Unit("score", json.dumps({"features": features, "channels": 1, "image_size": 8}))
-    assert timing.unit_seconds(unit, cpu, execution | {"sampling_batch": 1}).seconds > 0
+    features = Features(network=network, precision="float32", sha256=WEIGHTS_SHA256[network], run=None)
+    unit = ImageScore(features=features, channels=1, image_size=8, classifier=None)
+    one = execution.model_copy(update={"sampling_batch": 1})
+    assert timing.unit_seconds(unit, cpu, one).seconds > 0
 
 
 def test_time_left_adds_what_is_known_and_counts_what_is_not(plan, tmp_path):
@@ -263,7 +284,8 @@ def test_files_that_cannot_be_read_are_named_and_their_runs_count_as_not_made(pl
     costs = Costs(plan, tmp_path)
     assert sorted(costs.damaged) == sorted([*damaged, tmp_path / KEPT])
     assert costs.cost(run_named("models", "Default")).done == 0
-    costs.keep(Unit("score", "{}"), Rate(1.0, "measured"))
+    (unit,) = costs.work(run_named("models", "Default"))
+    costs.keep(unit, Rate(1.0, "measured"))
     assert tmp_path / KEPT not in Costs(plan, tmp_path).damaged
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from data_runs import DIGITS, prepared, refusal
+from data_runs import DIGITS, prepare, prepared, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from surrodiff.data import pixels, sources
-from surrodiff.planning.plan import Run
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import noise
 from surrodiff.store.runs import sha256
 
@@ -140,7 +140,8 @@ def test_images_of_one_class_are_split_as_a_permutation_says():
 
 @pytest.mark.parametrize("share", [0.0001, 0.9999])
 def test_a_split_too_small_is_reported_with_its_key(tmp_path, share):
-    message = refusal(lambda: prepared(tmp_path, held_out=share))
+    run = Run("mine", DIGITS.model_copy(update={"held_out": share}))  # which params.yaml may not ask for
+    message = refusal(prepare, run, tmp_path)
     assert message.startswith(f"data.held_out: {share} of 1797 images: ")
     assert ("held_out split has too few (1)" if share < 0.5 else "train split has too few (0)") in message
 
@@ -162,17 +163,17 @@ def test_digits_can_be_enlarged(tmp_path):
 
 
 def test_prepared_data_is_found_and_not_made_again(tmp_path):
-    run = Run("data", "mine", DIGITS)
-    record = sources.prepare(run, tmp_path)
+    run = Run("mine", DIGITS)
+    record = prepare(run, tmp_path)
     file = tmp_path / "data" / run.id / sources.IMAGES
     before = file.stat().st_mtime_ns
-    assert sources.prepare(run, tmp_path) == record
+    assert prepare(run, tmp_path) == record
     assert file.stat().st_mtime_ns == before
 
 
 def test_damaged_data_is_told_when_it_is_read(tmp_path):
-    run = Run("data", "mine", DIGITS)
-    sources.prepare(run, tmp_path)
+    run = Run("mine", DIGITS)
+    prepare(run, tmp_path)
     file = tmp_path / "data" / run.id / sources.IMAGES
     file.write_bytes(file.read_bytes()[:-1])
     assert refusal(sources.load, tmp_path, run.id).startswith(f"{file}: truncated or altered")
@@ -272,5 +273,5 @@ def test_a_data_run_asks_for_the_official_archive(tmp_path, no_network):
 
 
 def test_a_home_directory_that_there_is_not_is_reported(tmp_path):
-    message = refusal(lambda: prepared(tmp_path, source="cifar10", path="~nobody-of-this-name/images"))
+    message = refusal(lambda: prepared(tmp_path, source="cifar10", path="~nobody-of-this-name/images", channels=3))
     assert message.startswith("data.path: '~nobody-of-this-name/images' names no home directory")

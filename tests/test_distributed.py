@@ -11,14 +11,15 @@ import time
 import numpy as np
 import pytest
 import torch
+from configs import changed
 from records import forget
 from test_trainers import CONFIGS, CPU, pictures
 
 from surrodiff.errors import UserError
-from surrodiff.kinds import DiffusionTrainer
+from surrodiff.kinds.ddpm import DiffusionTrainer
 from surrodiff.runtime import devices, distributed
 from surrodiff.scoring import features
-from surrodiff.stages import registry, samples, scoring, training
+from surrodiff.stages import reference, sample, train
 from surrodiff.store import tensors
 from surrodiff.store.runs import work_folder
 
@@ -110,12 +111,13 @@ def test_shares_are_all_of_the_rows_in_order_and_nearly_equal(ranks, count):
 @pytest.mark.parametrize(("world", "micro_batch"), [(2, None), (3, 1)])
 def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, name, world, micro_batch):
     """With dropout; 8 images among 3 processes are uneven shares, and T = 2 fills importance sampling's history."""
-    training_ = {**CONFIGS[name]["training"], "grad_clip": 1e9}
-    config = {**CONFIGS[name], "training": training_, "diffusion": {"T": 2, "beta_1": 0.1, "beta_T": 0.9}}
-    assert config["network"]["dropout"] > 0
+    few = {"T": 2, "beta_1": 0.1, "beta_T": 0.9}
+    config = changed(CONFIGS[name], model={"training": {"grad_clip": 1e9}, "diffusion": few})
+    assert config.model.network.dropout > 0
 
     def steps(micro_batch):
-        trainer = DiffusionTrainer(config, *pictures(20), CPU, {**execution, "micro_batch": micro_batch})
+        how = execution.model_copy(update={"micro_batch": micro_batch})
+        trainer = DiffusionTrainer(config, *pictures(20), CPU, how)
         told, gradients = [], []
         for step in range(1, 5):
             told.append(torch.stack([*trainer.step(step).values(), *trainer.log(step).values()]))
@@ -134,7 +136,7 @@ def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, n
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 3)])
 def test_a_training_goes_on_with_another_number_of_processes(
-    ranks, own_results, run_named, execution, cpu, monkeypatch, first, then
+    ranks, own_results, run_named, monkeypatch, first, then, make
 ):
     run = run_named("models", "Default")
     folder = own_results / "models" / run.id
@@ -151,14 +153,14 @@ def test_a_training_goes_on_with_another_number_of_processes(
 
         monkeypatch.setattr(DiffusionTrainer, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            training.train(run, own_results, cpu, execution)
+            make(run, own_results)
 
     ranks(first, until_step_4)
-    _, metadata = tensors.load(work_folder(own_results, "models", run.id) / training.CHECKPOINT)
+    _, metadata = tensors.load(work_folder(own_results, "models", run.id) / train.CHECKPOINT)
     assert metadata["step"] == "4"
-    records = ranks(then, lambda: training.train(run, own_results, cpu, execution))
+    records = ranks(then, lambda: make(run, own_results))
     assert records[0]["step"] == 6
-    for file in (training.CHECKPOINT, "weights-2.safetensors", "weights-6.safetensors"):
+    for file in (train.CHECKPOINT, "weights-2.safetensors", "weights-6.safetensors"):
         expected, found = state_of(whole / file), state_of(folder / file)
         assert expected.keys() == found.keys()
         for key, value in expected.items():
@@ -190,8 +192,8 @@ def test_all_processes_end_with_one_message_where_features_are_not_finite(ranks)
 def state_of(file) -> dict[str, torch.Tensor]:
     """The tensors of a file, of a checkpoint's log without its last column, the seconds."""
     state, _ = tensors.load(file)
-    if training.LOG_ROWS in state:
-        state[training.LOG_ROWS][:, -1] = 0
+    if train.LOG_ROWS in state:
+        state[train.LOG_ROWS][:, -1] = 0
     return state
 
 
@@ -202,34 +204,33 @@ def without(record: dict) -> dict:
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_named, execution, cpu, world):
+def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_named, world, make):
     """To the bit: batches hold the same rows. 64 images in batches of 24 are one each for three processes."""
     runs = [
         run_named(*name) for name in (("samples", "Default_6"), ("scores", "Default_6"), ("likelihoods", "Default"))
     ]
-    execution = {**execution, "sampling_batch": 24}
 
     def made() -> list[dict]:
         for run in runs:
             forget(own_results, run.stage)
-        return [registry.make(run, own_results, cpu, execution) for run in runs]
+        return [make(run, own_results, sampling_batch=24) for run in runs]
 
     alone = made()
-    images, _ = samples.load(own_results, runs[0].id)
+    images, _ = sample.load(own_results, runs[0].id)
     for run in runs:
         forget(own_results, run.stage)
-    several = ranks(world, lambda: [registry.make(run, own_results, cpu, execution) for run in runs])
-    assert np.array_equal(samples.load(own_results, runs[0].id)[0], images)
+    several = ranks(world, lambda: [make(run, own_results, sampling_batch=24) for run in runs])
+    assert np.array_equal(sample.load(own_results, runs[0].id)[0], images)
     assert [without(record) for record in several[0]] == [without(record) for record in alone]
     left = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
     assert left == {"config.json", "record.json", "done.json", "samples.npy", "grid.png"}
 
 
-def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, cpu, monkeypatch):
+def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, monkeypatch, make):
     run = run_named("samples", "Default_6")
-    images, _ = samples.load(own_results, run.id)
+    images, _ = sample.load(own_results, run.id)
     forget(own_results, "samples")
-    add = samples.PartFiles.add
+    add = sample.PartFiles.add
 
     def interrupted(parts, *made):
         if made and distributed.rank() != 1:
@@ -238,42 +239,42 @@ def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, r
             raise KeyboardInterrupt
 
     def two_of_three():
-        monkeypatch.setattr(samples.PartFiles, "add", interrupted)
-        monkeypatch.setattr(samples.PartFiles, "collected", interrupted)
+        monkeypatch.setattr(sample.PartFiles, "add", interrupted)
+        monkeypatch.setattr(sample.PartFiles, "collected", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            samples.sample(run, own_results, cpu, 10)
+            make(run, own_results, sampling_batch=10)
 
     ranks(3, two_of_three)
-    record, _ = ranks(2, lambda: samples.sample(run, own_results, cpu, 10))
+    record, _ = ranks(2, lambda: make(run, own_results, sampling_batch=10))
     assert record["sampled_now"] == 20  # of seven batches the second process of three had two
-    assert np.abs(samples.load(own_results, run.id)[0].astype(int) - images).max() <= 1
+    assert np.abs(sample.load(own_results, run.id)[0].astype(int) - images).max() <= 1
 
 
-def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, execution, cpu):
+def test_the_reference_is_that_of_one_process(ranks, own_results, run_named, make):
     run = run_named("references", "classifier")
-    alone, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
+    alone, _ = tensors.load(own_results / "references" / run.id / reference.STATISTICS)
     forget(own_results, "references")
-    ranks(2, lambda: registry.make(run, own_results, cpu, execution))
-    several, _ = tensors.load(own_results / "references" / run.id / scoring.STATISTICS)
+    ranks(2, lambda: make(run, own_results))
+    several, _ = tensors.load(own_results / "references" / run.id / reference.STATISTICS)
     assert all(several[key].equal(value) for key, value in alone.items())
 
 
-def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_results, run_named, execution, cpu):
+def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_results, run_named, make):
     runs = [run_named("models", name) for name in ("SNGAN", "classifier")]
-    alone = [state_of(own_results / "models" / run.id / training.CHECKPOINT) for run in runs]
+    alone = [state_of(own_results / "models" / run.id / train.CHECKPOINT) for run in runs]
     forget(own_results, "models")
-    ranks(2, lambda: [registry.make(run, own_results, cpu, execution) for run in runs])
+    ranks(2, lambda: [make(run, own_results) for run in runs])
     for run, expected in zip(runs, alone, strict=True):
-        found = state_of(own_results / "models" / run.id / training.CHECKPOINT)
+        found = state_of(own_results / "models" / run.id / train.CHECKPOINT)
         assert all(found[key].equal(value) for key, value in expected.items())
 
 
-def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, run_named, execution, cpu):
+def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, run_named, make):
     forget(own_results, "models", run_named("models", "Default").id)
 
     def refused() -> str:
         with pytest.raises(UserError) as told:
-            registry.make(run_named("models", "Default"), own_results, cpu, execution)
+            make(run_named("models", "Default"), own_results)
         return str(told.value)
 
     assert set(ranks(9, refused)) == {"training.batch_size: 8 images are too few for 9 processes"}

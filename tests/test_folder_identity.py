@@ -124,6 +124,7 @@ def test_jobs_use_what_was_planned(project, asked):
     assert identity.identified(params.load(frozen)).selected == planned.selected
     shutil.rmtree(project / "images")
     assert data_id(params.load(frozen)) == plan.build(planned).data
+    assert vars(plan.build(params.load(frozen))) == vars(plan.build(planned))
 
 
 def test_a_missing_or_unclear_folder_is_reported_before_anything_is_planned(project, asked):

@@ -21,6 +21,14 @@ def test_the_frozen_file_plans_the_same_runs(raw, preset, tmp_path):
     assert vars(plan.build(read)) == vars(plan.build(asked))
 
 
+@pytest.mark.parametrize("preset", ["test", "paper"])
+def test_the_frozen_file_needs_no_studies_and_plans_what_they_ask_for(root, preset, tmp_path):
+    asked = params.load(root / "params.yaml", preset=preset)
+    read = params.load(freeze(asked, tmp_path), folder=tmp_path / "none")
+    assert read.studies == asked.studies
+    assert vars(plan.build(read)) == vars(plan.build(asked))
+
+
 @given(
     rate=st.floats(1e-9, 1.0), last=st.floats(1e-5, 0.5), seeds=st.sets(st.integers(0, 2**31), min_size=1, max_size=5)
 )
@@ -28,7 +36,7 @@ def test_numbers_come_back_exactly(raw, tmp_path, rate, last, seeds):
     raw = copy.deepcopy(raw)
     raw["presets"]["test"]["models"]["Default"]["training"]["ema_decay"] = last
     raw["presets"]["test"]["models"]["SNGAN"]["training"]["learning_rate"] = rate
-    raw["presets"]["test"]["seeds"]["sampling"] = sorted(seeds)
+    raw["presets"]["test"]["seeds"] = {"sampling": sorted(seeds)}
     asked = params.parse(raw)
     assert params.parse(json.loads(freeze(asked, tmp_path).read_text())).selected == asked.selected
 
@@ -44,5 +52,7 @@ def test_the_name_tells_the_content_and_a_damaged_file_is_written_again(raw, tmp
     assert freeze(params.parse(raw), tmp_path) == path
     raw["presets"]["test"]["timing"]["rounds"] += 1
     assert freeze(params.parse(raw), tmp_path) != path
+    raw["presets"]["test"]["timing"]["rounds"] -= 1
+    assert freeze(params.parse(raw), tmp_path) == path
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2

@@ -8,7 +8,7 @@ from reliability import params_fuzz
 from reliability.files_fuzz import SCENARIOS, Files
 from reliability.findings import Report
 from reliability.params_mutations import MUTATIONS, NAMED, mutated
-from reliability.projects import ONE_MODEL
+from small_studies import one_model
 
 SEED = 1
 # One that reads each kind of file; the others read them in the same ways.
@@ -41,7 +41,7 @@ def test_a_preset_with_a_shells_characters_runs_no_command(tmp_path):
 def files(tmp_path_factory) -> Files:
     chosen = tuple(scenario for scenario in SCENARIOS if scenario.name in CHOSEN)
     assert len(chosen) == len(CHOSEN)
-    return Files(Path(tmp_path_factory.mktemp("fuzz")) / "states", chosen, ONE_MODEL)
+    return Files(Path(tmp_path_factory.mktemp("fuzz")) / "states", chosen, one_model())
 
 
 def test_every_damaged_file_is_made_again_or_refused_in_a_line_that_names_it(files):

@@ -1,7 +1,4 @@
-"""Every run's id of every preset, as users' results folders and DVC's records have them.
-
-A change of `golden_ids.json` makes every such result anew: it is a decision, to be told in the changelog.
-"""
+"""Every run's id of every preset, as users' results folders and DVC's records have them."""
 
 import json
 from pathlib import Path
@@ -12,6 +9,11 @@ from surrodiff.config import params as params_module
 from surrodiff.planning import plan
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_ids.json").read_text())
+MEANS = (
+    "The ids of runs have changed. An id is the name under which everybody's finished models, samples and scores are "
+    "found, so a change makes all of these anew. If it was not meant, undo it. If it is a decision, write "
+    "golden_ids.json again and name it in CHANGELOG.md. Gone: {gone}; new: {new}"
+)
 
 
 def test_every_preset_has_its_ids_recorded(params):
@@ -20,5 +22,6 @@ def test_every_preset_has_its_ids_recorded(params):
 
 @pytest.mark.parametrize("preset", GOLDEN)
 def test_ids_are_those_of_finished_runs(root, preset):
-    made = plan.build(params_module.load(root / "params.yaml", preset=preset))
-    assert sorted(made.runs) == GOLDEN[preset]
+    runs = plan.build(params_module.load(root / "params.yaml", preset=preset)).runs
+    gone, new = sorted({*GOLDEN[preset]} - runs.keys()), sorted(runs.keys() - {*GOLDEN[preset]})
+    assert sorted(runs) == GOLDEN[preset], MEANS.format(gone=gone, new=new)

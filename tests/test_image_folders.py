@@ -6,11 +6,12 @@ import unicodedata
 
 import pytest
 import torch
-from data_runs import folder_data, prepared, read, refusal, write_image
+from configs import changed
+from data_runs import DIGITS, folder_data, prepare, prepared, read, refusal, write_image
 from PIL import Image
 
 from surrodiff.data import image_folders, listing, sources
-from surrodiff.planning.plan import Run
+from surrodiff.planning.runs import Run
 
 
 def classes(root, names=("cat", "dog"), count=3, suffix=".png"):
@@ -283,7 +284,7 @@ def test_a_broken_source_leaves_no_data_behind(tmp_path):
 
 def test_a_finished_run_needs_no_folder(tmp_path):
     root = classes(tmp_path / "images")
-    run = Run("data", "mine", folder_data(root))
-    record = sources.prepare(run, tmp_path)
+    run = Run("mine", changed(DIGITS, **folder_data(root)))
+    record = prepare(run, tmp_path)
     shutil.rmtree(root)
-    assert sources.prepare(run, tmp_path) == record
+    assert prepare(run, tmp_path) == record

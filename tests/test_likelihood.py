@@ -3,6 +3,7 @@
 import csv
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import hypothesis.strategies as st
@@ -18,11 +19,11 @@ from surrodiff.data import pixels, sources
 from surrodiff.diffusion.bound import decoder_nll, variational_bound
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
-from surrodiff.kinds.weights import load_weights
-from surrodiff.planning.plan import Run
+from surrodiff.kinds.weights import load_evaluation, load_weights
+from surrodiff.planning.runs import LikelihoodConfig, Run
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
-from surrodiff.stages import likelihood, registry
+from surrodiff.stages import likelihood
 from surrodiff.store.runs import work_folder
 
 SEED = 5
@@ -212,6 +213,7 @@ def test_the_decoder_stays_exact_far_in_the_tails(mean, sigma):
 def bound_run(run_named, model="Default", **changes) -> Run:
     config = {
         "model": {"run": run_named("models", model).id, "step": 6},
+        "data": run_named("data", "digits").id,
         "num_images": 20,
         "clip_x0": True,
         "variance": "fixed_large",
@@ -219,24 +221,24 @@ def bound_run(run_named, model="Default", **changes) -> Run:
         "seed": 3,
         "revision": 1,
     }
-    return Run("likelihoods", model, config | changes)
+    return Run(model, LikelihoodConfig.model_validate(config | changes))
 
 
 def expected_terms(results, run: Run, cpu, size: int = 8) -> torch.Tensor:
     config = run.config
-    network, model = load_weights(results, config["model"]["run"], config["model"]["step"], cpu)
-    held_out = sources.load(results, model["data"])[0]["held_out_images"]
-    order = noise.permutation(config["seed"], Stream.BOUND, 0, len(held_out))[: config["num_images"]]
+    network, trained = load_weights(results, config.model.run, config.model.step, cpu)
+    held_out = sources.load(results, trained.data)[0]["held_out_images"]
+    order = noise.permutation(config.seed, Stream.BOUND, 0, len(held_out))[: config.num_images]
     x_0 = pixels.to_float(pixels.resize_uint8(held_out, size)[order])
-    diffusion = Diffusion.model_validate(model["diffusion"])
-    return published(network, diffusion, config["variance"], config["clip_x0"], x_0, order, config["seed"])
+    diffusion = trained.model.diffusion
+    return published(network, diffusion, config.variance, config.clip_x0, x_0, order, config.seed)
 
 
 @either_variance
 @clipped_or_not
-def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, execution, cpu, variance, clip_x0):
+def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, cpu, variance, clip_x0, make):
     run = bound_run(run_named, variance=variance, clip_x0=clip_x0)
-    record = registry.make(run, own_results, cpu, execution)
+    record = make(run, own_results)
     terms = expected_terms(own_results, run, cpu)
     bounds, means = terms.sum(1), terms.mean(0)
     assert record["bits_per_dim"] == pytest.approx(bounds.mean().item(), rel=1e-4)
@@ -254,18 +256,18 @@ def test_the_stage_reports_the_bound_of_a_trained_model(own_results, run_named, 
     assert {file.name for file in folder.iterdir()} == {"config.json", "record.json", "done.json", "terms.csv"}
 
 
-def test_pictures_are_resized_to_the_models_size(own_results, run_named, execution, cpu):
-    registry.make(run_named("models", "DDPMHalf"), own_results, cpu, execution)
+def test_pictures_are_resized_to_the_models_size(own_results, run_named, cpu, make):
+    make(run_named("models", "DDPMHalf"), own_results)
     run = bound_run(run_named, "DDPMHalf")
-    record = registry.make(run, own_results, cpu, execution)
+    record = make(run, own_results)
     assert record["image_size"] == 4
     expected = expected_terms(own_results, run, cpu, size=4).sum(1).mean().item()
     assert record["bits_per_dim"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_named, cpu, monkeypatch):
+def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_named, monkeypatch, make):
     run = bound_run(run_named)
-    whole = likelihood.likelihood(run, own_results, cpu, 64)
+    whole = make(run, own_results, sampling_batch=64)
     forget(own_results, "likelihoods", run.id)
     evaluated = []
 
@@ -277,45 +279,46 @@ def test_an_interrupted_run_goes_on_after_the_last_whole_image(own_results, run_
 
     monkeypatch.setattr(likelihood, "variational_bound", counted)
     with pytest.raises(KeyboardInterrupt):
-        likelihood.likelihood(run, own_results, cpu, 6)  # 20 in four batches of 5
+        make(run, own_results, sampling_batch=6)  # 20 in four batches of 5
     part = work_folder(own_results, "likelihoods", run.id) / "terms-0.part"
     assert part.stat().st_size == 10 * (2 + 9) * 8  # a row lies beside its checksum and its number
     part.write_bytes(part.read_bytes()[:-100])  # in the middle of the last but one
     monkeypatch.setattr(likelihood, "variational_bound", variational_bound)
-    record = likelihood.likelihood(run, own_results, cpu, 7)
+    record = make(run, own_results, sampling_batch=7)
     assert record["evaluated_now"] == 20 - 8
     for key in ("bits_per_dim", "bits_per_dim_error", "prior", "kl", "decoder"):
         assert record[key] == pytest.approx(whole[key], rel=1e-5)
     assert not part.exists()
 
 
-def test_a_finished_run_is_found(own_results, run_named, cpu, monkeypatch):
+def test_a_finished_run_is_found(own_results, run_named, monkeypatch, make):
     run = bound_run(run_named)
-    record = likelihood.likelihood(run, own_results, cpu, 64)
+    record = make(run, own_results, sampling_batch=64)
     monkeypatch.setattr(likelihood, "variational_bound", None)
-    assert likelihood.likelihood(run, own_results, cpu, 64) == record
+    assert make(run, own_results, sampling_batch=64) == record
 
 
 @pytest.mark.parametrize("count", [0, 1, 361])
-def test_a_number_of_images_that_cannot_be_had_is_told(own_results, run_named, cpu, count):
+def test_a_number_of_images_that_cannot_be_had_is_told(own_results, run_named, make, count):
     run = bound_run(run_named, num_images=count)
-    message = refusal(likelihood.likelihood, run, own_results, cpu, 64)
+    message = refusal(make, run, own_results)
     assert message == f"likelihood.num_images: must be from 2 to the 360 held-out images, got {count}"
 
 
-def test_a_model_without_a_bound_is_told(own_results, run_named, cpu):
-    message = refusal(likelihood.likelihood, bound_run(run_named, "SNGAN"), own_results, cpu, 64)
+def test_a_model_without_a_bound_is_told(own_results, run_named, make):
+    message = refusal(make, bound_run(run_named, "SNGAN"), own_results)
     assert message.startswith("likelihood: SNGAN-")
     assert message.endswith("is a sngan; only a ddpm has a bound")
 
 
-def test_bounds_that_are_not_finite_are_told_and_not_kept(own_results, run_named, cpu, monkeypatch):
+def test_bounds_that_are_not_finite_are_told_and_not_kept(own_results, run_named, make, monkeypatch):
     def diverged(*arguments):
-        return replace(of_best(), denoiser=lambda x_t, t: torch.full_like(x_t, torch.nan))
+        _, trained = load_evaluation(*arguments)
+        return lambda x_t, t: torch.full_like(x_t, torch.nan), trained
 
-    monkeypatch.setattr(likelihood, "reverse_of", diverged)
+    monkeypatch.setattr(likelihood, "load_evaluation", diverged)
     run = bound_run(run_named)
-    message = refusal(likelihood.likelihood, run, own_results, cpu, 6)
+    message = refusal(partial(make, sampling_batch=6), run, own_results)
     assert "bounds of images 0 to 4 are not finite" in message
     assert not (own_results / "likelihoods" / run.id / "record.json").exists()
     assert (work_folder(own_results, "likelihoods", run.id) / "terms-0.part").stat().st_size == 0

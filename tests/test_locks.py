@@ -10,9 +10,10 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from configs import RUN, changed
 
 from surrodiff.errors import UserError
-from surrodiff.planning.plan import Run
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import devices, locks
 from surrodiff.store import runs
 from surrodiff.store.runs import (
@@ -20,14 +21,11 @@ from surrodiff.store.runs import (
     work_folder,
 )
 
-RUN = Run("models", "Mine", {"steps": 3, "rate": 0.5})
-
-
 HOLDER = """
 import pathlib, sys
-from surrodiff.planning.plan import Run
+from configs import RUN
 from surrodiff.store.runs import open_run
-with open_run(pathlib.Path(sys.argv[1]), Run("models", "Mine", {"steps": 3, "rate": 0.5})):
+with open_run(pathlib.Path(sys.argv[1]), RUN):
     print("open", flush=True)
     sys.stdin.read()
 """
@@ -41,7 +39,7 @@ def held_elsewhere(results, root):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(root / "src")},
+        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root / 'tests'}"},
     )
     try:
         assert process.stdout.readline() == "open\n"
@@ -55,7 +53,7 @@ def held_elsewhere(results, root):
 
 def test_a_second_process_waits_for_the_first_and_says_for_whom(tmp_path, root, capsys):
     with held_elsewhere(tmp_path, root) as holder:
-        with open_run(tmp_path, Run("models", "Mine", {"steps": 4})) as other:
+        with open_run(tmp_path, Run("Mine", changed(RUN.config, seed=4))) as other:
             assert other.record is None
         threading.Timer(3, holder.stdin.close).start()
         with open_run(tmp_path, RUN) as folder:

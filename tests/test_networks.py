@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from surrodiff import networks
 from surrodiff.config import params
+from surrodiff.config.models import DDPM, SNGAN, Classifier, Network
+from surrodiff.kinds.registry import kind_of
 from surrodiff.networks.blocks import Attention, Dropout, GroupNorm, MBConvBlock, ResBlock, TimestepEmbedding
-from surrodiff.networks.classifier import Classifier
 from surrodiff.networks.sngan import Discriminator, Generator, hinge_discriminator
 from surrodiff.planning import plan
+from surrodiff.planning.runs import ModelConfig
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ["test", "demo", "quick", "paper"]
@@ -29,24 +31,32 @@ PAPER = {
 }
 
 
-def configs(preset: str) -> dict[str, dict]:
+def configs(preset: str) -> dict[str, ModelConfig]:
     made = plan.build(params.load(ROOT / "params.yaml", preset=preset))
     return {made.runs[run].name: made.runs[run].config for run in made.of_stage("models")}
 
 
-def shapes_of(config: dict) -> tuple:
+def shapes_of(config: ModelConfig) -> tuple:
     """Everything about a configuration that a network's shapes depend on."""
-    return (config["image_size"], str(config.get("network", config["kind"])))
+    return (config.model.image_size, str(getattr(config.model, "network", config.model.kind)))
 
 
 @pytest.fixture(scope="module")
-def paper() -> dict[str, dict]:
+def paper() -> dict[str, ModelConfig]:
     return configs("paper")
 
 
-def on_meta(config: dict) -> torch.nn.Module:
+def build(config: ModelConfig) -> torch.nn.Module:
+    return kind_of(config.model).build(config.model, config.channels, 10)
+
+
+def on_meta(config: ModelConfig) -> torch.nn.Module:
     with torch.device("meta"):
-        return networks.build(config)
+        return build(config)
+
+
+def macs(config: ModelConfig) -> int:
+    return kind_of(config.model).macs_per_image(config.model, config.channels)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -54,23 +64,25 @@ def test_parameters_are_those_of_the_paper(paper, name):
     count, published = PAPER[name]
     found = networks.trainable_parameters(on_meta(paper[name]))
     assert found == count
-    assert round(networks.parameters_by_paper(found, paper[name]), 2) == published
+    assert round(networks.parameters_by_paper(found, paper[name].model), 2) == published
 
 
 def test_rows_that_change_no_architecture_have_the_parameters_of_default(paper):
-    same = [n for n, c in paper.items() if c["kind"] == "ddpm" and c["network"] == paper["Default"]["network"]]
+    same = [
+        n for n, c in paper.items() if isinstance(c.model, DDPM) and c.model.network == paper["Default"].model.network
+    ]
     assert {"ShortDiffusion", "IWDiff", "ImportanceSampling"} <= set(same)
     assert networks.trainable_parameters(on_meta(paper["ShortDiffusion"])) == PAPER["Default"][0]
 
 
 def test_half_the_resolution_has_one_level_less_so_that_the_lowest_is_default_s(paper):
-    half = paper["DDPMHalf"]["network"]
-    assert half == {**paper["Default"]["network"], "channel_multipliers": [1, 2, 2]}
+    half = paper["DDPMHalf"].model.network
+    assert half == paper["Default"].model.network.model_copy(update={"channel_multipliers": [1, 2, 2]})
     assert networks.trainable_parameters(on_meta(paper["DDPMHalf"])) == PAPER["ShallowRes2"][0]
     for preset in PRESETS:
         found = configs(preset)
         lowest = [
-            found[name]["image_size"] >> len(found[name]["network"]["channel_multipliers"])
+            found[name].model.image_size >> len(found[name].model.network.channel_multipliers)
             for name in ("Default", "DDPMHalf")
         ]
         assert lowest[0] == lowest[1]
@@ -80,23 +92,24 @@ def test_sngan_has_the_published_parameters(paper):
     config = paper["SNGAN"]
     assert networks.trainable_parameters(on_meta(config)) == 4_276_739
     with torch.device("meta"):
-        discriminator = Discriminator(config["image_size"], 3, config["discriminator_channels"])
+        discriminator = Discriminator(config.model.image_size, 3, config.model.discriminator_channels)
     assert networks.trainable_parameters(discriminator) == 1_053_824
 
 
 def test_operations_of_default_and_of_half_the_resolution(paper):
-    default = networks.macs_per_image(paper["Default"])
+    default = macs(paper["Default"])
     assert default == pytest.approx(6.22e9, rel=0.01)
     # From the paper's own sampling speeds, 16x16 costs 1/2.53 of 32x32 on a GPU; by operations it is about a quarter.
-    assert networks.macs_per_image(paper["DDPMHalf"]) == pytest.approx(default / 4, rel=0.05)
-    assert networks.macs_per_image(paper["DeepRes1"]) < 0.7 * default
-    assert networks.macs_per_image(paper["MBConv64"]) < 0.25 * default
+    assert macs(paper["DDPMHalf"]) == pytest.approx(default / 4, rel=0.05)
+    assert macs(paper["DeepRes1"]) < 0.7 * default
+    assert macs(paper["MBConv64"]) < 0.25 * default
 
 
 def test_operations_of_a_known_network_are_counted_exactly():
     network = {"block": "standard", "base_channels": 2, "channel_multipliers": [1], "num_res_blocks": 1}
     network |= {"attention_levels": [0], "groups": 1, "dropout": 0.0}
-    found = networks.macs_per_image({"kind": "ddpm", "network": network, "channels": 1, "image_size": 4})
+    model = configs("test")["Default"].model.model_copy(update={"network": Network(**network), "image_size": 4})
+    found = kind_of(model).macs_per_image(model, 1)
     pixels, ch = 16, 2
     conv = lambda c_in, c_out, k=3: pixels * k * k * c_in * c_out  # noqa: E731
     block = lambda c_in: conv(c_in, ch) + conv(ch, ch) + 4 * ch * ch + (conv(c_in, ch, 1) if c_in != ch else 0)  # noqa: E731
@@ -111,27 +124,25 @@ def test_output_shapes_of_every_network_of_every_preset(preset):
     made = {shapes_of(config): config for config in configs(preset).values()}
     assert len(made) >= 6
     for config in made.values():
-        size = config["image_size"]
-        if config["kind"] == "classifier":
-            with torch.device("meta"):
-                network = Classifier(size, config["channels_in"], config["channels"], 10)
-                features, logits = network(torch.empty(3, config["channels_in"], size, size))
-            assert features.shape == (3, 2 * config["channels"])
-            assert logits.shape == (3, 10)
-            continue
-        network, shape = on_meta(config), (3, config["channels"], size, size)
+        model, size = config.model, config.model.image_size
+        network, shape = on_meta(config), (3, config.channels, size, size)
         with torch.device("meta"):
-            if config["kind"] == "ddpm":
-                assert network(torch.empty(shape), torch.ones(3, dtype=torch.long)).shape == shape
-            else:
-                assert network(torch.empty(3, config["z_dim"])).shape == shape
+            match model:
+                case Classifier():
+                    features, logits = network(torch.empty(shape))
+                    assert features.shape == (3, 2 * model.width)
+                    assert logits.shape == (3, 10)
+                case DDPM():
+                    assert network(torch.empty(shape), torch.ones(3, dtype=torch.long)).shape == shape
+                case SNGAN():
+                    assert network(torch.empty(3, model.z_dim)).shape == shape
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_an_untrained_network_predicts_almost_nothing(name):
     config = configs("test")[name]
     torch.manual_seed(0)
-    network = networks.build(config)
+    network = build(config)
     x = torch.randn(4, 1, 8, 8)
     out = network(x, torch.tensor([1, 2, 5, 8]))
     assert out.shape == x.shape
@@ -166,7 +177,7 @@ def test_standard_blocks_begin_as_in_the_author_s_code(paper):
     """Xavier and zero biases; the last convolution of a block and of the network almost nothing; and attention, which
     the block initialises with itself, all of it at gain 1: a standard deviation of 0.063 at 256 channels."""
     torch.manual_seed(0)
-    network = networks.build(paper["Default"])
+    network = build(paper["Default"])
     levels = standard_levels(network)
     attentions = [attention for _, attention in levels if isinstance(attention, Attention)]
     assert (len(levels), len(attentions)) == (2 * 4 + 2 + 3 * 4, 2 + 1 + 3)
@@ -194,7 +205,7 @@ def test_mbconv_blocks_begin_as_pytorch_makes_them_and_what_is_outside_as_elsewh
     """In the author's code nothing calls an MBConv block's own initialisation, so that attention after it keeps its
     own, whose last layer begins near 0; the network's other layers are Xavier's."""
     torch.manual_seed(0)
-    network = networks.build(paper["MBConv64"])
+    network = build(paper["MBConv64"])
     levels, inside = standard_levels(network), set()
     for block, attention in levels:
         assert isinstance(block, MBConvBlock)
@@ -257,7 +268,7 @@ def test_timesteps_are_told_apart():
 @pytest.mark.parametrize("name", ["Default", "MBConv64"])
 def test_the_output_depends_on_t_and_each_image_on_its_own_t(name):
     torch.manual_seed(0)
-    network = networks.build(configs("test")[name]).eval()
+    network = build(configs("test")[name]).eval()
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.2)
     x = torch.randn(1, 1, 8, 8).expand(3, -1, -1, -1)
@@ -331,7 +342,7 @@ def test_dropout_forgets_no_pixel_with_another():
 
 def test_dropout_acts_in_training_alone():
     torch.manual_seed(0)
-    network = networks.build(configs("test")["Default"])
+    network = build(configs("test")["Default"])
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.2)
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([1, 5])
@@ -374,5 +385,8 @@ def test_hinge_loss_of_the_discriminator():
 
 
 def test_an_unknown_kind_of_network_is_refused():
-    with pytest.raises(ValueError, match="vae"):
-        networks.build({"kind": "vae"})
+    class VAE:
+        kind = "vae"
+
+    with pytest.raises(ValueError, match="VAE"):
+        kind_of(VAE())

@@ -1,11 +1,14 @@
-"""Damaged params files: each ends in a plan, or in lines that name the file."""
+"""Damaged params files and studies: each ends in a plan, or in lines that name the file."""
 
 import os
 import random
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 
-from surrodiff.config import params
+from surrodiff.config import params, refusals
 from surrodiff.errors import UserError
 from surrodiff.planning import plan
 
@@ -54,9 +57,8 @@ def words_replaced(text: str, chance: random.Random) -> str:
 
 
 def blocks_replaced(text: str, chance: random.Random) -> str:
-    """A block in braces is something else, or another block."""
-    starts = [i for i, c in enumerate(text) if c == "{"]
-    blocks = [text[i : text.index("}", i) + 1] for i in starts]
+    """A block in braces, or a list in brackets, is something else, or another of them."""
+    blocks = re.findall(r"\{[^}]*\}|\[[^]]*\]", text)
     block = chance.choice(blocks)
     return text.replace(block, chance.choice([*VALUES, *blocks]), 1)
 
@@ -75,36 +77,48 @@ def mutated(text: str, chance: random.Random) -> bytes:
     return data if change else bytes_flipped(data, chance)
 
 
-@pytest.fixture(scope="module")
-def small(root) -> str:
-    """params.yaml with the preset `test` alone, so that many readings take little time."""
-    text = (root / "params.yaml").read_text()
-    head, rest = text.split("presets:\n")
-    return head.replace("preset: demo", "preset: test") + "presets:\n" + rest.split("  # Minutes")[0]
+@pytest.fixture
+def small(tmp_path, root) -> Path:
+    """params.yaml with the preset `test` and the one that it is a difference from, so that many readings take little
+    time, and the studies beside it."""
+    text = (root / "params.yaml").read_text().replace("preset: demo", "preset: test", 1)
+    (tmp_path / "params.yaml").write_text(re.sub(r"(?s)\n  # Hours on one.*(?=\n  # Seconds)", "", text))
+    assert list(params.load(tmp_path / "params.yaml", folder=root / params.STUDIES).presets) == ["paper", "test"]
+    shutil.copytree(root / params.STUDIES, tmp_path / params.STUDIES)
+    return tmp_path
 
 
+def check(file: Path, files: list[Path], data: bytes) -> str:
+    """How a reading with a damaged file ends."""
+    file.write_bytes(data)
+    try:
+        loaded = params.load(files[0])
+    except UserError as error:
+        lines = str(error).split("\n")
+        assert len(lines) <= refusals.MOST_LINES + 1, data
+        for line in lines:
+            assert line.startswith(tuple(f"{one}: " for one in files)), data
+            assert line.isprintable(), data
+            assert len(line) < 1000, data
+        return "refused"
+    made = plan.build(loaded)
+    for name in [*made.runs, *made.tables, *made.figures]:
+        assert os.fsencode(name).isascii()
+        assert "/" not in name
+    for line in params.warnings(loaded):
+        assert line.isprintable()
+    return "plan"
+
+
+@pytest.mark.parametrize("what", ["params", "studies"])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_damaged_file_is_a_plan_or_lines_that_name_it(tmp_path, small, seed):
-    file = tmp_path / "params.yaml"
+def test_a_damaged_file_is_a_plan_or_lines_that_name_it(small, seed, what):
+    files = [small / "params.yaml", *sorted((small / params.STUDIES).iterdir())]
     outcomes = {"plan": 0, "refused": 0}
     for number in range(MUTATIONS // 5):
-        data = mutated(small, random.Random(1000 * seed + number))
-        file.write_bytes(data)
-        try:
-            loaded = params.load(file)
-        except UserError as error:
-            outcomes["refused"] += 1
-            lines = str(error).split("\n")
-            assert len(lines) <= params.MOST_LINES + 1, data
-            for line in lines:
-                assert line.startswith(f"{file}: "), data
-                assert line.isprintable(), data
-                assert len(line) < 1000, data
-        else:
-            outcomes["plan"] += 1
-            for run_id in plan.build(loaded).runs:
-                assert os.fsencode(run_id).isascii()
-                assert "/" not in run_id
-            for line in params.warnings(loaded):
-                assert line.isprintable()
+        chance = random.Random(1000 * seed + number)
+        file = files[0] if what == "params" else chance.choice(files[1:])
+        text = file.read_text()
+        outcomes[check(file, files, mutated(text, chance))] += 1
+        file.write_text(text)
     assert min(outcomes.values()) > 0

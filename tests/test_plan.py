@@ -1,6 +1,6 @@
 """From parameters to runs: identities that change with exactly what they depend on, and the tables' rows."""
 
-import copy
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plans import changed_plan, plan_of
+from pydantic import ValidationError
 
-from surrodiff.planning.plan import WEIGHTS_SHA256, Plan, Run, canonical, needs
-from surrodiff.planning.recipes import recipe, sources
+from surrodiff.planning.plan import WEIGHTS_SHA256, Plan, Table
+from surrodiff.planning.runs import Run, canonical
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
@@ -53,13 +54,24 @@ def changes(before: Plan, after: Plan) -> set[tuple[str, str]]:
     return named(before, before.runs.keys() - after.runs.keys()) | named(after, after.runs.keys() - before.runs.keys())
 
 
+def made_rows(table: Table) -> list:
+    """Its rows but those that quote, and those of real images."""
+    return [row for row in table.rows if row.runs]
+
+
 def all_of(made: Plan, *stages: str) -> set[tuple[str, str]]:
     return {(run.stage, run.name) for run in made.runs.values() if run.stage in stages}
 
 
+def test_an_id_does_not_depend_on_the_order_of_keys(plan):
+    for run in plan.runs.values():
+        turned = type(run.config).model_validate(reordered(run.config.json_value()))
+        assert Run(run.name, turned).id == run.id
+
+
 @given(BLOCKS)
-def test_an_id_does_not_depend_on_the_order_of_keys(config):
-    assert Run("models", "Mine", reordered(config)).id == Run("models", "Mine", config).id
+def test_canonical_text_does_not_depend_on_the_order_of_keys(config):
+    assert canonical(reordered(config)) == canonical(config)
 
 
 @given(BLOCKS)
@@ -72,19 +84,22 @@ def test_canonical_text_has_one_form_and_loses_nothing(config):
 
 @given(data=st.data(), delta=st.integers(1, 10**6))
 def test_any_changed_number_changes_the_id(plan, data, delta):
-    run = data.draw(st.sampled_from([r for r in plan.runs.values() if numbers(r.config)]))
-    path = data.draw(st.sampled_from(numbers(run.config)))
-    config = copy.deepcopy(run.config)
-    block = config
+    run = data.draw(st.sampled_from([r for r in plan.runs.values() if numbers(r.config.json_value())]))
+    config = run.config.json_value()
+    path = data.draw(st.sampled_from(numbers(config)))
+    before, block = canonical(config), config
     for key in path[:-1]:
         block = block[key]
     block[path[-1]] += delta
-    assert Run(run.stage, run.name, config).id != run.id
+    assert canonical(config) != before
+    assert run.id != f"{run.name}-{hashlib.sha256(canonical(config).encode()).hexdigest()[:8]}"
+    with contextlib.suppress(ValidationError):  # a number out of its range has no id at all
+        assert Run(run.name, type(run.config).model_validate(config)).id != run.id
 
 
 def test_an_id_is_the_name_and_the_checksum_of_the_configuration(plan):
     for run_id, run in plan.runs.items():
-        text = json.dumps(run.config, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(run.config.json_value(), sort_keys=True, separators=(",", ":"))
         assert run_id == run.id == f"{run.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -98,7 +113,7 @@ def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemak
         "import pathlib, sys\n"
         "from surrodiff.config import params\nfrom surrodiff.planning import plan, recipes\n"
         "made = plan.build(params.load(pathlib.Path('params.yaml'), preset='test'))\n"
-        "recipes.recipe(made, 'table_4_1')\n"
+        "recipes.table(made, 'table_4_1').content()\n"
         "print(*made.runs)\n"
         "print([name for name in ('torch', 'snakemake', 'pandas', 'numpy') if name in sys.modules])\n"
     )
@@ -110,7 +125,7 @@ def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemak
 
 
 def test_a_model_s_number_changes_its_own_runs_and_no_other(raw, plan):
-    after = changed_plan(raw, "models.DeepRes1.training", {"learning_rate": 0.001})
+    after = changed_plan(raw, "models.DeepRes1.training.learning_rate", 0.001)
     assert changes(plan, after) == OF_DEEP_RES1
 
 
@@ -133,8 +148,8 @@ def test_default_s_number_changes_all_that_inherit_it_and_nothing_else(raw, plan
 
 def test_samples_at_t_mid_0_do_not_depend_on_default(raw, plan, run_named):
     for name in ("SNGAN", "DDPMHalf"):
-        assert run_named("samples", f"{name}_t0").config["model"] is None
-        assert run_named("samples", f"{name}_t2").config["model"]["run"] == run_named("models", "Default").id
+        assert run_named("samples", f"{name}_t0").config.model is None
+        assert run_named("samples", f"{name}_t2").config.model.run == run_named("models", "Default").id
     own = raw["presets"]["test"]["models"]
     own["DDPMHalf"]["training"] = {"learning_rate": 0.002}
     after = changed_plan(raw, "models.Default.training.learning_rate", 0.001)
@@ -161,9 +176,10 @@ def test_another_training_seed_adds_every_model_and_keeps_the_others(raw, plan):
     assert {name for stage, name in added if stage == "models"} == {f"{name}_seed5" for name in models}
     assert ("likelihoods", "IWDiff_seed5") in added
     for table in ("table_4_1", "table_4_5"):
-        own = [[run["seed"] for run in row["runs"]] for row in after.tables[table]]
+        own = [row.seeds for row in made_rows(after.tables[table])]
+        assert own == [[run.seed for run in row.runs] for row in made_rows(after.tables[table])]
         # Default's last row has the calibration's as well.
-        assert own == [[0, 5]] * (len(plan.tables[table]) - 1) + [[0, 5, 1, 2]]
+        assert own == [[0, 5]] * (len(made_rows(plan.tables[table])) - 1) + [[0, 5, 1, 2]]
 
 
 def test_a_seed_that_is_listed_first_or_last_names_the_same_run(raw):
@@ -174,8 +190,8 @@ def test_a_seed_that_is_listed_first_or_last_names_the_same_run(raw):
 def test_a_surrogate_and_its_diffusion_are_trained_with_the_same_seed(raw):
     after = changed_plan(raw, "seeds.training", [0, 5])
     found = next(run for run in after.runs.values() if (run.stage, run.name) == ("samples", "SNGAN_t2_seed5"))
-    for part in ("model", "surrogate"):
-        assert after.runs[found.config[part]["run"]].config["seed"] == 5
+    for part in (found.config.model, found.config.surrogate):
+        assert after.runs[part.run].config.seed == 5
 
 
 def test_the_calibration_s_seeds_train_default_alone(raw, plan):
@@ -185,7 +201,7 @@ def test_the_calibration_s_seeds_train_default_alone(raw, plan):
         "Default_seed2",
         "Default_seed7",
     }
-    assert [row["seed"] for row in after.tables["calibration"]] == [0, 7]
+    assert [row.seeds for row in made_rows(after.tables["calibration"])] == [[0], [7]]
 
 
 def test_the_likelihood_s_numbers_change_no_model_and_no_sample(raw, plan):
@@ -194,21 +210,28 @@ def test_the_likelihood_s_numbers_change_no_model_and_no_sample(raw, plan):
 
 def test_every_diffusion_model_of_a_table_has_a_likelihood(plan, params):
     expected = [name for name, model in params.selected.models.items() if model.kind == "ddpm"]
-    assert sorted(row["model"] for row in plan.tables["likelihood"]) == sorted(expected)
+    rows = made_rows(plan.tables["likelihood"])
+    assert sorted(row.line.model for row in rows) == sorted(expected)
+    for row in rows:
+        (run,) = row.runs
+        assert plan.runs[run.likelihood].config.model.run == run.model
+        assert (run.sample, run.score) == (None, None)
 
 
 @pytest.mark.parametrize("features", ["inception", "inception_clean", "efficientnet_lite0"])
 def test_features_of_fixed_weights_are_named_by_their_checksum(raw, features):
     made = changed_plan(raw, "scoring.features", features)
-    found = made.runs[made.reference].config["features"]
-    assert found == {"network": features, "precision": "float32", "sha256": WEIGHTS_SHA256[features]}
+    found = made.runs[made.reference].config.features.model_dump()
+    assert found == {"network": features, "precision": "float32", "sha256": WEIGHTS_SHA256[features], "run": None}
     assert ("models", "classifier") not in all_of(made, "models")
 
 
 def test_the_handover_changes_only_what_is_handed_over_by_a_diffusion_model(raw, plan):
-    after = changed_plan(raw, "surrogate.handover", "x_t")
-    assert all(name.startswith("DDPMHalf_t") for _, name in changes(plan, after))
-    assert ("samples", "DDPMHalf_t2") in changes(plan, after)
+    for row in raw["studies"]["table_4_5"]["rows"][:2]:
+        row["handover"] = "x_t"
+    after = plan_of(raw)
+    own = {(stage, f"DDPMHalf_t{t}") for stage in ("samples", "scores") for t in (2, 4, 6)}
+    assert changes(plan, after) == own | {(stage, f"{name}_x_t") for stage, name in own}
 
 
 def test_the_classifier_changes_scores_and_no_samples(raw, plan):
@@ -273,96 +296,6 @@ def test_a_revision_makes_runs_anew(raw, plan, key, first):
 
 
 def test_a_whole_number_written_as_a_float_is_the_same_number(raw, plan):
-    assert raw["presets"]["test"]["models"]["Default"]["training"]["grad_clip"] == 1.0
-    raw["presets"]["test"]["models"]["Default"]["training"]["grad_clip"] = 1
+    assert raw["models"]["Default"]["training"]["grad_clip"] == 1.0
+    raw["models"]["Default"]["training"]["grad_clip"] = 1
     assert list(plan_of(raw).runs) == list(plan.runs)
-
-
-def test_rows_stand_in_the_paper_s_order(plan):
-    assert [(r["model"], r["step"]) for r in plan.tables["table_4_1"]] == [("Default", s) for s in (2, 4, 6)]
-    assert [(r["model"], r["step"]) for r in plan.tables["table_4_2"]] == [("ShortDiffusion", s) for s in (2, 4, 6)]
-    assert [r["model"] for r in plan.tables["table_4_3"]] == [
-        "Default",
-        "DeepRes1",
-        "ShallowRes2",
-        "ShallowRes1",
-        "MBConv64",
-        "MBConv96",
-    ]
-    assert [r["model"] for r in plan.tables["table_4_4"]] == [
-        "Default",
-        "ImportanceSampling",
-        "ImportanceSamplingPlus2",
-        "IWDiff",
-        "IWDiffImportanceSampling",
-        "UniformNoises",
-    ]
-    assert [(r["model"], r["t_mid"]) for r in plan.tables["table_4_5"]] == [
-        *[("DDPMHalf", t) for t in (0, 2, 4, 6)],
-        *[("SNGAN", t) for t in (0, 2, 4, 6)],
-        ("Default", None),
-    ]
-
-
-@pytest.mark.parametrize("preset", ["test", "demo", "quick", "paper"])
-def test_every_preset_plans(raw, preset):
-    raw["preset"] = preset
-    made = plan_of(raw)
-    assert set(made.tables) == {f"table_4_{n}" for n in range(1, 6)} | {"calibration", "likelihood"}
-    assert set(made.figures) == {"figure_4_2", "figure_4_3", "figure_4_4"}
-    assert made.runs[made.data].stage == "data"
-    assert made.runs[made.reference].stage == "references"
-    uses_classifier = raw["presets"][preset]["scoring"]["features"] == "classifier"
-    assert any(run.name == "classifier" for run in made.runs.values()) == uses_classifier
-    for run_id, run in made.runs.items():
-        for stage, needed in needs(made, run_id):
-            assert made.runs[needed].stage == stage
-        if run.stage == "scores":
-            assert made.runs[run.config["sample"]].stage == "samples"
-    for output in [*made.tables, *made.figures, "claims", "summary"]:
-        for stage, source in sources(recipe(made, output)):
-            assert made.runs[source].stage == stage
-
-
-def test_presets_share_no_run_but_what_is_the_same(raw, plan):
-    raw["preset"] = "demo"
-    assert named(plan, plan_of(raw).runs.keys() & plan.runs.keys()) == {("data", "digits")}
-
-
-def test_needs_of_every_stage(plan, run_named):
-    default, reference = run_named("models", "Default"), run_named("references", "classifier")
-    classifier, data, gan = run_named("models", "classifier"), run_named("data", "digits"), run_named("models", "SNGAN")
-
-    def found(run):
-        return set(needs(plan, run.id))
-
-    assert found(data) == set()
-    assert found(default) == {("data", data.id)}
-    assert found(reference) == {("data", data.id), ("models", classifier.id)}
-    assert found(run_named("scores", "Default_6")) == {("models", default.id), ("references", reference.id)}
-    assert found(run_named("scores", "SNGAN_t0")) == {("models", gan.id), ("references", reference.id)}
-    both = {("models", gan.id), ("models", default.id), ("references", reference.id)}
-    assert found(run_named("scores", "SNGAN_t2")) == both
-    assert found(run_named("likelihoods", "Default")) == {("data", data.id), ("models", default.id)}
-    assert found(run_named("timings", "Default")) == set()
-
-
-def test_the_figure_of_pairs_is_drawn_from_one_generator(plan, run_named):
-    found = plan.figures["figure_4_4"]
-    assert (found["t_mid"], found["T"]) == (2, 8)
-    assert found["surrogate"]["sample"] == run_named("samples", "SNGAN_t0").id
-    assert found["refined"]["sample"] == run_named("samples", "SNGAN_t2").id
-
-
-def test_without_a_generator_there_is_no_figure_of_pairs(raw):
-    raw["tables"]["table_4_5"] = ["DDPMHalf", "Default"]
-    assert "figure_4_4" not in plan_of(raw).figures
-
-
-def test_a_model_in_no_table_is_not_made(raw, plan):
-    raw["tables"]["table_4_3"].remove("DeepRes1")
-    assert changes(plan, plan_of(raw)) == {
-        (stage, name)
-        for stage, name in all_of(plan, "models", "samples", "scores", "likelihoods", "timings")
-        if name.startswith("DeepRes1")
-    }

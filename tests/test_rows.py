@@ -2,13 +2,17 @@
 
 import math
 
+import pandas as pd
 import pytest
 import scipy.stats
 from plans import changed_plan
 from records import change_record, fill
 
-from surrodiff.planning.recipes import recipe
-from surrodiff.report import figures, rows
+from surrodiff.planning import recipes
+from surrodiff.planning.plan import Row
+from surrodiff.planning.recipes import Recipe
+from surrodiff.report import columns, figures
+from surrodiff.report.records import Records, Score
 from surrodiff.store.runs import sha256
 
 
@@ -19,16 +23,24 @@ def filled(plan, tmp_path_factory):
     return results
 
 
-def distances(row: dict, results) -> list[float]:
-    return [score["train"]["frechet_distance"] for score in rows.scores_of(row, results)]
+def frame_of(recipe: Recipe, results) -> pd.DataFrame:
+    return columns.frame(recipe, Records(results))
+
+
+def scores_of(row: Row, results) -> list[Score]:
+    return [Records(results).score(run.score) for run in row.runs]
+
+
+def distances(row: Row, results) -> list[float]:
+    return [score.train.frechet_distance for score in scores_of(row, results)]
 
 
 def test_default_s_row_is_the_mean_of_its_training_and_calibration_seeds(plan, filled):
     for name in ("table_4_1", "table_4_3", "table_4_4", "table_4_5"):
-        made = recipe(plan, name)
-        frame = rows.frame(made, filled)[: len(made["rows"])]
-        last = frame[[row["runs"] == made["default"]["runs"] for row in made["rows"]]].iloc[0]
-        own = distances(made["default"], filled)
+        recipe = recipes.table(plan, name)
+        frame = frame_of(recipe, filled)
+        last = frame[[row.runs == recipe.default.runs for row in recipe.table.rows]].iloc[0]
+        own = distances(recipe.default, filled)
         assert len(own) == last["seeds"] == 3
         assert last["fd_classifier"] == pytest.approx(sum(own) / 3)
         half = scipy.stats.t.interval(0.95, 2, scale=scipy.stats.sem(own))[1]
@@ -37,70 +49,70 @@ def test_default_s_row_is_the_mean_of_its_training_and_calibration_seeds(plan, f
 
 
 def test_a_row_of_one_seed_varies_as_default_s_trainings_do(plan, filled):
-    made = recipe(plan, "table_4_3")
-    frame = rows.frame(made, filled)
-    spread = scipy.stats.tstd(distances(made["default"], filled))
-    errors = [score["train"]["frechet_error"] for score in rows.scores_of(made["default"], filled)]
-    for row, (_, cells) in list(zip(made["rows"], frame.iterrows(), strict=True))[1:]:
-        (score,) = rows.scores_of(row, filled)
-        excess = max(0, score["train"]["frechet_error"] ** 2 - sum(e**2 for e in errors) / 3)
+    recipe = recipes.table(plan, "table_4_3")
+    frame = frame_of(recipe, filled)
+    spread = scipy.stats.tstd(distances(recipe.default, filled))
+    errors = [score.train.frechet_error for score in scores_of(recipe.default, filled)]
+    for row, (_, cells) in list(zip(recipe.table.rows, frame.iterrows(), strict=True))[1:]:
+        (score,) = scores_of(row, filled)
+        excess = max(0, score.train.frechet_error**2 - sum(e**2 for e in errors) / 3)
         half = scipy.stats.t.ppf(0.975, 2) * math.sqrt(spread**2 + excess)
         assert cells["fd_classifier_interval"] == pytest.approx(half)
         assert cells["seeds"] == 1
 
 
 def test_one_seed_of_everything_gives_no_interval_and_no_verdict(raw, tmp_path):
-    made = changed_plan(raw, "seeds.calibration", [])
-    fill(made, tmp_path, "classifier", 64)
-    frame = rows.frame(recipe(made, "table_4_4"), tmp_path)
+    plan = changed_plan(raw, "seeds.calibration", [])
+    fill(plan, tmp_path, "classifier", 64)
+    frame = frame_of(recipes.table(plan, "table_4_4"), tmp_path)
     assert frame[["fd_classifier_interval", "is_classifier_interval", "loss_variance_interval"]].isna().all(axis=None)
     assert (frame["against_default"] == "").all()
     assert frame["fd_classifier"].notna().all()
-    figures.write(recipe(made, "figure_4_2"), tmp_path)
+    figures.write(recipes.figure(plan, "figure_4_2"), tmp_path)
     assert (tmp_path / "figures/figure_4_2.png").exists()
 
 
 @pytest.mark.parametrize(("steps", "verdict"), [(1.01, "worse"), (-1.01, "better"), (0.99, "within interval")])
 def test_a_difference_counts_from_its_interval_on(plan, tmp_path, steps, verdict):
     """One of Table 4.4's rows, moved to so many half widths from the mean of Default's seeds."""
-    made = recipe(plan, "table_4_4")
+    recipe = recipes.table(plan, "table_4_4")
     fill(plan, tmp_path, "classifier", 64)
-    own = distances(made["default"], tmp_path)
+    own = distances(recipe.default, tmp_path)
     half = scipy.stats.t.ppf(0.975, 2) * scipy.stats.tstd(own) * math.sqrt(1 + 1 / 3)
     moved = {"frechet_distance": sum(own) / 3 + steps * half, "frechet_error": 0.0}
-    score = made["rows"][2]["runs"][0]["score"]
+    score = recipe.table.rows[2].runs[0].score
     change_record(tmp_path / "scores" / score, lambda record: record["train"].update(moved))
-    assert rows.frame(made, tmp_path)["against_default"][2] == verdict
+    assert frame_of(recipe, tmp_path)["against_default"][2] == verdict
 
 
 def test_default_is_compared_with_nothing_and_every_other_row_with_it(plan, filled):
-    frame = rows.frame(recipe(plan, "table_4_5"), filled)
+    frame = frame_of(recipes.table(plan, "table_4_5"), filled)
     assert frame["against_default"].iloc[-1] == ""
     assert frame["against_default"][:-1].isin(["better", "worse", "within interval"]).all()
 
 
 def test_sampling_seeds_are_averaged_before_trainings_are_compared(raw, tmp_path):
-    made = changed_plan(raw, "seeds", {"training": [0, 1], "sampling": [0, 3], "calibration": []})
-    found = fill(made, tmp_path, "classifier", 64)
-    table = recipe(made, "table_4_3")
-    frame = rows.frame(table, tmp_path)
+    plan = changed_plan(raw, "seeds", {"training": [0, 1], "sampling": [0, 3], "calibration": []})
+    found = fill(plan, tmp_path, "classifier", 64)
+    recipe = recipes.table(plan, "table_4_3")
+    frame = frame_of(recipe, tmp_path)
 
-    def of_seeds(row: dict) -> list[float]:
-        return [sum(found[run["score"]] for run in row["runs"] if run["seed"] == seed) / 2 for seed in (0, 1)]
+    def of_seeds(row: Row) -> list[float]:
+        return [sum(found[run.score] for run in row.runs if run.seed == seed) / 2 for seed in (0, 1)]
 
-    default = of_seeds(table["default"])
-    for row, (_, cells) in zip(table["rows"], frame.iterrows(), strict=True):
+    default = of_seeds(recipe.default)
+    for row, (_, cells) in zip(recipe.table.rows, frame.iterrows(), strict=True):
         own = of_seeds(row)
-        assert len(row["runs"]) == 4
+        assert len(row.runs) == 4
         assert cells["seeds"] == 2
         assert cells["fd_classifier"] == pytest.approx(sum(own) / 2)
         assert cells["fd_classifier_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem(own))
         assert cells["fd_classifier_held_out"] == pytest.approx(sum(own) / 2 + 2)
-        scores = [score["is_mean"] for score in rows.scores_of(row, tmp_path)]
+        scores = [score.is_mean for score in scores_of(row, tmp_path)]
         assert cells["is_classifier_mean"] == pytest.approx(sum(scores) / 4)
-        splits = [score["is_std"] for score in rows.scores_of(row, tmp_path)]
+        splits = [score.is_std for score in scores_of(row, tmp_path)]
         assert cells["is_classifier_std"] == pytest.approx(sum(splits) / 4)
-        if row["model"] != "Default":  # pair by pair
+        if row.line.model != "Default":  # pair by pair
             pairs = [a - b for a, b in zip(own, default, strict=True)]
             half = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem(pairs)
             sure = abs(sum(pairs) / 2) > half
@@ -113,12 +125,12 @@ def test_the_extrapolated_distance_stands_beside_those_of_few_samples(plan, tmp_
     for path in tmp_path.glob("scores/*"):
         if not extrapolated:  # as scoring writes it
             change_record(path, lambda record: record["train"].update(frechet_infinity=None))
-    frame = rows.frame(recipe(plan, "table_4_1"), tmp_path)
+    frame = frame_of(recipes.table(plan, "table_4_1"), tmp_path)
     assert frame["fd_classifier_infinity"][:3].notna().all() == extrapolated
 
 
 def test_a_speed_s_interval_is_that_of_the_rounds(plan, filled):
-    frame = rows.frame(recipe(plan, "table_4_5"), filled)
+    frame = frame_of(recipes.table(plan, "table_4_5"), filled)
     # Of the generator alone: one evaluation at 0.04 +- 0.04/16 of Default's, against 8 of Default's.
     alone = frame.iloc[4]
     assert alone["sampling_speed_ratio"] == pytest.approx(8 / 0.04)
@@ -126,7 +138,7 @@ def test_a_speed_s_interval_is_that_of_the_rounds(plan, filled):
 
 
 def test_the_variance_of_the_loss_is_relative_to_its_running_mean(plan, filled):
-    frame = rows.frame(recipe(plan, "table_4_4"), filled)
+    frame = frame_of(recipes.table(plan, "table_4_4"), filled)
     # The records' losses alternate between 1 and 2 around 1.5.
     assert frame["loss_variance"].tolist() == pytest.approx([0.25 / 1.5**2] * 6, rel=0.05)
     # Default's three trainings all have this variance; what is left is rounding.
@@ -135,11 +147,11 @@ def test_the_variance_of_the_loss_is_relative_to_its_running_mean(plan, filled):
 
 def test_the_loss_s_variance_varies_with_the_training_relative_to_its_size(plan, tmp_path):
     fill(plan, tmp_path, "classifier", 64)
-    made = recipe(plan, "table_4_4")
-    for number, run in enumerate(made["default"]["runs"]):
-        _write_losses(tmp_path, run["run"], high=2 + number)
-    _write_losses(tmp_path, made["rows"][1]["runs"][0]["run"], high=1.1)
-    frame = rows.frame(made, tmp_path)
+    recipe = recipes.table(plan, "table_4_4")
+    for number, run in enumerate(recipe.default.runs):
+        _write_losses(tmp_path, run.model, high=2 + number)
+    _write_losses(tmp_path, recipe.table.rows[1].runs[0].model, high=1.1)
+    frame = frame_of(recipe, tmp_path)
 
     def variance(high: float) -> float:
         """Of losses that alternate between 1 and this one, relative to their mean."""

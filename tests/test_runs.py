@@ -1,6 +1,7 @@
 """Run folders: whole files only, one writer, one configuration, and checksums that notice everything."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -9,12 +10,12 @@ import sys
 from contextlib import suppress
 
 import pytest
+from configs import RUN
 from hypothesis import given
 from hypothesis import strategies as st
 
 from surrodiff.errors import UserError
-from surrodiff.planning.plan import Run, canonical
-from surrodiff.stages import registry
+from surrodiff.planning.runs import Config, ModelConfig, Run, canonical
 from surrodiff.store.runs import (
     load_run,
     open_run,
@@ -26,8 +27,6 @@ from surrodiff.store.runs import (
     write_json,
     write_text,
 )
-
-RUN = Run("models", "Mine", {"steps": 3, "rate": 0.5})
 
 
 def names(folder) -> set[str]:
@@ -142,20 +141,19 @@ def test_a_record_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path):
 
 
 def test_what_a_killed_writer_left_goes_when_the_folder_is_opened_again(tmp_path):
-    run = Run("models", "one", {"a": 1})
-    with open_run(tmp_path, run) as folder:
+    with open_run(tmp_path, RUN) as folder:
         path = folder.path
     (path / ".checkpoint.safetensors.123.tmp").write_bytes(b"half")
     (path / "checkpoint.safetensors").write_bytes(b"whole")
-    with open_run(tmp_path, run):
+    with open_run(tmp_path, RUN):
         assert {file.name for file in path.iterdir()} == {".lock", "config.json", "checkpoint.safetensors"}
 
 
 def test_a_folder_holds_one_configuration_for_ever(tmp_path):
     with open_run(tmp_path, RUN) as folder:
         config = folder.path / "config.json"
-    assert json.loads(config.read_text()) == RUN.config
-    write_json(config, {**RUN.config, "steps": 4})
+    assert json.loads(config.read_text()) == RUN.config.json_value()
+    write_json(config, {**RUN.config.json_value(), "seed": 4})
     with pytest.raises(UserError, match=r"config\.json: belongs to another configuration"), open_run(tmp_path, RUN):
         pass
 
@@ -163,7 +161,8 @@ def test_a_folder_holds_one_configuration_for_ever(tmp_path):
 def test_the_order_of_keys_is_no_other_configuration(tmp_path):
     with open_run(tmp_path, RUN) as folder:
         folder.finish({}, [])
-    with open_run(tmp_path, Run("models", "Mine", dict(reversed(RUN.config.items())))) as folder:
+    reordered = ModelConfig.model_validate(dict(reversed(RUN.config.json_value().items())))
+    with open_run(tmp_path, Run("Mine", reordered)) as folder:
         assert folder.record is not None
 
 
@@ -234,7 +233,7 @@ def test_a_damaged_copy_does_not_come_back(tmp_path):
 
 def test_what_an_earlier_version_left_unfinished_is_taken_over(tmp_path):
     old = tmp_path / "models" / RUN.id
-    write_text(old / "config.json", canonical(RUN.config))
+    write_text(old / "config.json", canonical(RUN.config.json_value()))
     (old / "checkpoint.safetensors").write_bytes(b"state")
     with open_run(tmp_path, RUN) as folder:
         assert (folder.path / "checkpoint.safetensors").read_bytes() == b"state"
@@ -333,14 +332,14 @@ def test_a_file_that_the_record_does_not_list_is_told(tmp_path):
         ("scores", "Default_6"),
     ],
 )
-def test_a_deleted_marker_comes_back_and_nothing_is_made_again(own_results, run_named, execution, cpu, stage, name):
+def test_a_deleted_marker_comes_back_and_nothing_is_made_again(own_results, run_named, stage, name, make):
     run = run_named(stage, name)
     path = own_results / stage / run.id
     (path / "done.json").unlink()
     before = {
         file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir() if file.name != ".lock"
     }
-    record = registry.make(run, own_results, cpu, execution)
+    record = make(run, own_results)
     assert read_json(path / "done.json") == {"run": run.id}
     after = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir() if file.name != ".lock"}
     assert {file: after[file] for file in before} == before
@@ -360,6 +359,22 @@ def test_no_temporary_file_is_left(results):
     assert not list(results.rglob("*.part"))
 
 
-def test_an_unknown_stage_is_no_stage(tmp_path, cpu, execution):
+def test_an_unknown_stage_is_no_stage(tmp_path, make):
+    class PaintConfig(Config):
+        stage = "paint"
+
     with pytest.raises(ValueError, match="no stage 'paint'"):
-        registry.make(Run("paint", "Mine", {}), tmp_path, cpu, execution)
+        make(Run("Mine", PaintConfig()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"), [({"steps": 3}, "steps"), ({"model": {"kind": "vae"}}, "model"), ({"seed": "0"}, "seed")]
+)
+def test_a_configuration_of_another_version_is_told(tmp_path, change, where):
+    """Its checksum is as it should be, so that nobody has altered it."""
+    text = canonical(RUN.config.json_value() | change)
+    run_id = f"Mine-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    write_text(tmp_path / "models" / run_id / "config.json", text)
+    with pytest.raises(UserError, match=rf"config\.json: not a configuration .* its {where}") as caught:
+        load_run(tmp_path, "models", run_id)
+    assert "\n" not in str(caught.value)

@@ -14,10 +14,10 @@ from surrodiff.networks.sngan import Generator
 from surrodiff.networks.unet import UNet
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
-from surrodiff.sampling.ancestral import Ancestral
-from surrodiff.sampling.generator import GAN
+from surrodiff.sampling.generator import GeneratorSampler
 from surrodiff.sampling.low_resolution import LowResolutionDiffusion
 from surrodiff.sampling.surrogate import SurrogateDiffusion
+from surrodiff.sampling.whole import WholeProcess
 
 T, SEED = 12, 5
 DIFFUSION = Diffusion(T=T, beta_1=0.02, beta_T=0.6)
@@ -44,7 +44,7 @@ class Optimal:
 class Constant:
     """A surrogate whose samples are one value everywhere."""
 
-    evaluations, hands_over_x_t = 1, False
+    hands_over_x_t = False
 
     def __init__(self, value: float, shape=SHAPE):
         self.value, self.shape = value, shape
@@ -76,9 +76,9 @@ def unet(size: int = 8, stream=Stream.REVERSE) -> ReverseProcess:
     return ReverseProcess(denoiser, Schedule(DIFFUSION), (1, size, size), SEED, stream=stream)
 
 
-def gan() -> GAN:
+def gan() -> GeneratorSampler:
     torch.manual_seed(1)
-    return GAN(Generator(8, 1, 6, 8).eval().requires_grad_(False), 6, SEED)
+    return GeneratorSampler(Generator(8, 1, 6, 8).eval().requires_grad_(False), 6, SEED)
 
 
 def low(t_mid: int, handover: str, reverse: ReverseProcess | None = None) -> LowResolutionDiffusion:
@@ -87,12 +87,12 @@ def low(t_mid: int, handover: str, reverse: ReverseProcess | None = None) -> Low
 
 
 EXACT = {
-    "ancestral": lambda: Ancestral(optimal()),
-    "clipped": lambda: Ancestral(optimal(clip_x0=True)),
+    "ancestral": lambda: WholeProcess(optimal()),
+    "clipped": lambda: WholeProcess(optimal(clip_x0=True)),
     "surrogate": lambda: SurrogateDiffusion(Constant(0.5), 5, optimal()),
 }
 ROUNDED = {
-    "ancestral_unet": lambda: Ancestral(unet()),
+    "ancestral_unet": lambda: WholeProcess(unet()),
     "gan": gan,
     "gan_and_unet": lambda: SurrogateDiffusion(gan(), 4, unet()),
     "low_x0": lambda: SurrogateDiffusion(low(4, "x0", unet(4, Stream.LOW_RESOLUTION)), 4, unet()),
@@ -135,22 +135,42 @@ def test_samples_differ_from_each_other_and_are_of_the_right_shape(kind):
     assert (torch.cdist(images.flatten(1), images.flatten(1)) + torch.eye(len(INDEX))).min() > 0.05
 
 
+EVALUATIONS = {
+    "ancestral": T,
+    "clipped": T,
+    "surrogate": 1 + 5,
+    "ancestral_unet": T,
+    "gan": 1,
+    "gan_and_unet": 1 + 4,
+    "low_x0": T - 4 + 1 + 4,
+    "low_x_t": T,
+    "low_alone": T,
+}
+
+
 @pytest.mark.parametrize("kind", ALL)
-def test_evaluations_is_the_number_of_advances_and_each_tells_the_batch(kind):
+def test_each_evaluation_is_told_with_the_batch(kind):
     sampler, counts = ALL[kind](), []
     sampler(INDEX[:3], counts.append)
-    assert counts == [3] * sampler.evaluations
+    assert counts == [3] * EVALUATIONS[kind]
+
+
+def advances(sampler) -> int:
+    """How many evaluations a sampler tells."""
+    counts = []
+    sampler(INDEX, counts.append)
+    return len(counts)
 
 
 def test_seeds_give_different_samples():
     first = optimal()
     other = ReverseProcess(first.denoiser, first.schedule, SHAPE, SEED + 1)
-    assert not torch.allclose(Ancestral(first)(INDEX), Ancestral(other)(INDEX), atol=0.1)
+    assert not torch.allclose(WholeProcess(first)(INDEX), WholeProcess(other)(INDEX), atol=0.1)
 
 
 def test_the_whole_process_takes_every_step_once():
     reverse = optimal()
-    Ancestral(reverse)(INDEX)
+    WholeProcess(reverse)(INDEX)
     assert reverse.denoiser.seen == list(range(T, 0, -1))
 
 
@@ -175,9 +195,8 @@ def test_without_steps_the_samples_are_the_surrogates(surrogate):
 def test_surrogate_diffusion_takes_the_steps_from_t_mid_to_1(t_mid):
     reverse = optimal()
     sampler = SurrogateDiffusion(Constant(0.5), t_mid, reverse)
-    sampler(INDEX)
+    assert advances(sampler) == t_mid + 1
     assert reverse.denoiser.seen == list(range(t_mid, 0, -1))
-    assert sampler.evaluations == t_mid + 1
 
 
 @pytest.mark.parametrize("t_mid", [1, 2, 7, T])
@@ -223,7 +242,7 @@ def moments(images: torch.Tensor) -> tuple[float, float]:
 def test_from_t_T_surrogate_diffusion_is_the_plain_chain_in_distribution():
     diffusion = Diffusion(T=40, beta_1=0.005, beta_T=0.5)
     index = torch.arange(1500)
-    plain = Ancestral(optimal((1, 4, 4), diffusion))(index)
+    plain = WholeProcess(optimal((1, 4, 4), diffusion))(index)
     sampler = SurrogateDiffusion(Constant(0.9, (1, 4, 4)), 40, optimal((1, 4, 4), diffusion))
     assert sampler.reverse.schedule.alpha_bar[-1] < 1e-4
     refined = sampler(index)
@@ -235,7 +254,7 @@ def test_from_t_T_surrogate_diffusion_is_the_plain_chain_in_distribution():
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
 def test_the_best_denoiser_of_a_gaussian_gives_its_mean_and_variance(variance):
     reverse = optimal((1, 3, 4), Diffusion(T=1000, beta_1=1e-4, beta_T=0.02), variance)
-    mean, found = moments(Ancestral(reverse)(torch.arange(800)))
+    mean, found = moments(WholeProcess(reverse)(torch.arange(800)))
     assert mean == pytest.approx(reverse.denoiser.m, abs=4.5 * reverse.denoiser.s / 9600**0.5 + 0.002)
     assert found == pytest.approx(reverse.denoiser.s**2, rel=4.5 * (2 / 9600) ** 0.5 + 0.02)
 
@@ -253,7 +272,7 @@ def test_a_short_chain_has_the_moments_that_its_steps_give(variance):
         before = schedule.alpha_bar[t - 1].item()
         added = beta if variance == "fixed_large" else beta * (1 - before) / (1 - a)
         spread = slope**2 * spread + (added if t > 1 else 0)
-    images = Ancestral(reverse)(torch.arange(1000))
+    images = WholeProcess(reverse)(torch.arange(1000))
     found_mean, found = moments(images)
     assert found_mean == pytest.approx(mean, abs=4.5 * (spread / images.numel()) ** 0.5)
     assert found == pytest.approx(spread, rel=4.5 * (2 / images.numel()) ** 0.5)
@@ -279,7 +298,7 @@ def test_clipping_keeps_the_predicted_x0_within_the_range_of_images(t):
 def test_a_clipped_chain_ends_within_the_range_of_images():
     schedule = Schedule(DIFFUSION)
     wild = ReverseProcess(lambda x, t: -3 * x, schedule, SHAPE, SEED, clip_x0=True)
-    assert Ancestral(wild)(INDEX).abs().max() <= 1 + 1e-6
+    assert WholeProcess(wild)(INDEX).abs().max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("handover", ["x0", "x_t"])
@@ -291,7 +310,7 @@ def test_a_low_resolution_surrogate_runs_down_to_t_mid_and_hands_over_the_right_
     denoiser = sampler.reverse.denoiser
     assert denoiser.seen == list(range(T, t_mid, -1)) + [t_mid] * estimate
     assert set(denoiser.shapes) <= {(1, 4, 4)}
-    assert sampler.evaluations == T - t_mid + estimate
+    assert advances(low(t_mid, handover)) == T - t_mid + estimate
     assert images.shape == (len(INDEX), 1, 8, 8)
     if handover == "x0" or t_mid == 0:
         assert images.abs().max() <= 1
@@ -332,8 +351,8 @@ def test_a_handed_over_x_t_gets_no_noise_and_an_x0_gets_it():
         sampler = SurrogateDiffusion(surrogate, 5, ReverseProcess(recording, Schedule(DIFFUSION), SHAPE, SEED))
         sampler(INDEX)
         assert [t for t, _ in seen] == [5, 4, 3, 2, 1]
-        assert sampler.evaluations == T - 5 + (handover == "x0") + 5
         given_x[handover] = seen[0][1]
+        assert advances(sampler) == T - 5 + (handover == "x0") + 5
     assert torch.equal(given_x["x_t"], low(5, "x_t")(INDEX))
     x_0 = low(5, "x0")(INDEX)
     eps = noise.normal(SEED, Stream.FORWARD, 5, INDEX, SHAPE)
@@ -345,4 +364,4 @@ def test_a_generator_is_evaluated_once_on_the_numbers_of_its_samples():
     z = noise.normal(SEED, Stream.Z, 0, INDEX, (6,))
     assert torch.allclose(sampler(INDEX), sampler.generator(z), atol=1e-6)
     assert sampler(INDEX).abs().max() <= 1
-    assert sampler.evaluations == 1
+    assert advances(sampler) == 1

@@ -7,24 +7,26 @@ import sys
 import numpy as np
 import pytest
 import torch
-from data_runs import folder_data
+from configs import changed
+from data_runs import DIGITS, folder_data
 from PIL import Image
 from records import forget
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from surrodiff.data import sources
+from surrodiff.data.sources import SPLITS
 from surrodiff.errors import UserError
 from surrodiff.kinds.weights import snapshot_name
-from surrodiff.planning.plan import Run
+from surrodiff.planning.runs import ReferenceConfig, Run
 from surrodiff.scoring import features, measuring
 from surrodiff.scoring.calibration import checks
 from surrodiff.scoring.metrics import Moments, frechet_distance, kernel_distance, precision_recall
-from surrodiff.stages import registry, scoring
+from surrodiff.stages.reference import STATISTICS
 from surrodiff.store import tensors
 from surrodiff.store.runs import load_run, open_run
 
 
-def protocol_of(made) -> dict:
+def protocol_of(made) -> ReferenceConfig:
     return made.runs[made.reference].config
 
 
@@ -44,12 +46,14 @@ def calibrated(trained, cpu):
     """The arrays, the features of both splits, and the reference's record."""
     folder, made, network = trained
     arrays, _ = sources.load(folder, made.data)
-    found = {split: gathered(network, arrays[f"{split}_images"], cpu) for split in scoring.SPLITS}
+    found = {split: gathered(network, arrays[f"{split}_images"], cpu) for split in SPLITS}
     return arrays, found, load_run(folder, "references", made.reference)[2]
 
 
-def row(record: dict, images: str, damage=None, amount=None) -> dict:
-    (found,) = (r for r in record["calibration"] if (r["images"], r["damage"], r["amount"]) == (images, damage, amount))
+def row(record: dict, images: str, corruption=None, amount=None) -> dict:
+    (found,) = (
+        r for r in record["calibration"] if (r["images"], r["corruption"], r["amount"]) == (images, corruption, amount)
+    )
     return found
 
 
@@ -72,7 +76,7 @@ def test_real_images_score_between_1_and_the_number_of_classes(calibrated):
     assert row(record, "part of train")["num_images"] == row(record, "held_out")["num_images"] == 360
 
 
-def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
+def test_a_split_is_scored_in_a_random_order(trained, cpu, tmp_path, make):
     """Images of a folder are sorted by class; consecutive splits of them would score 1."""
     folder, made, _ = trained
     arrays, _ = sources.load(folder, made.data)
@@ -82,15 +86,15 @@ def test_a_split_is_scored_in_a_random_order(trained, execution, cpu, tmp_path):
             path = tmp_path / "images" / split / f"{label}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(arrays["train_images"][number, 0].numpy()).save(path)
-    images = Run("data", "images", folder_data(tmp_path / "images", channels=1))
-    protocol = protocol_of(made) | {"is_splits": 10, "data": images.id}
-    reference = Run("references", "classifier", protocol)
+    images = Run("images", changed(DIGITS, **folder_data(tmp_path / "images", channels=1)))
+    protocol = changed(protocol_of(made), is_splits=10, data=images.id)
+    reference = Run("classifier", protocol)
     results = tmp_path / "test"
     results.mkdir()
     (results / "models").symlink_to(folder / "models")
     for run in (images, reference):
-        registry.make(run, results, cpu, execution)
-    network = features.load(protocol["features"], results, cpu)
+        make(run, results)
+    network = features.load(protocol.features, results, cpu)
     as_sorted = sources.load(results, images.id)[0]["train_images"]
     in_order = measuring.measure(network, as_sorted, protocol, cpu, 64, "sorted").inception_score[0]
     record = load_run(results, "references", reference.id)[2]
@@ -101,12 +105,12 @@ def test_kept_features_are_the_first_and_all_images_count(trained, cpu):
     folder, made, network = trained
     arrays, _ = sources.load(folder, made.data)
     images = arrays["held_out_images"][:100]
-    protocol = {**protocol_of(made), "kept_features": 30}
+    protocol = changed(protocol_of(made), kept_features=30)
     measured = measuring.measure(network, images, protocol, cpu, 16, "test")
     vectors, logits = gathered(network, images, cpu)
     assert measured.moments.count == 100
     torch.testing.assert_close(measured.kept, vectors[:30], rtol=1e-4, atol=1e-5)
-    expected = isc_features_to_metric(logits, protocol["is_splits"], shuffle=False)
+    expected = isc_features_to_metric(logits, protocol.is_splits, shuffle=False)
     assert measured.inception_score[0] == pytest.approx(expected["inception_score_mean"], rel=1e-5)
     assert measured.inception_score[1] == pytest.approx(expected["inception_score_std"], rel=1e-3, abs=1e-5)
 
@@ -114,22 +118,22 @@ def test_kept_features_are_the_first_and_all_images_count(trained, cpu):
 def test_a_score_says_every_distance_to_both_splits(results, plan, run_named, cpu):
     record = load_run(results, "scores", run_named("scores", "Default_6").id)[2]
     protocol = protocol_of(plan)
-    network = features.load(protocol["features"], results, cpu)
+    network = features.load(protocol.features, results, cpu)
     sample = load_run(results, "samples", run_named("samples", "Default_6").id)[0]
     vectors, _ = gathered(network, torch.from_numpy(np.load(sample / "samples.npy")), cpu)
     path = load_run(results, "references", plan.reference)[0]
-    saved, _ = tensors.load(path / scoring.STATISTICS)
+    saved, _ = tensors.load(path / STATISTICS)
     arrays, _ = sources.load(results, plan.data)
-    for split in scoring.SPLITS:
+    for split in SPLITS:
         real, _ = gathered(network, arrays[f"{split}_images"], cpu)
         found, kept = record[split], saved[f"{split}_kept"]
         assert found["frechet_distance"] == pytest.approx(
             frechet_distance(moments_of(vectors), moments_of(real)), rel=1e-4
         )
-        kernel = kernel_distance(vectors, kept, protocol["kid_subsets"], protocol["kid_subset_size"], 0)
+        kernel = kernel_distance(vectors, kept, protocol.kid_subsets, protocol.kid_subset_size, 0)
         assert (found["kernel_distance"], found["kernel_distance_std"]) == pytest.approx(kernel, rel=1e-3)
         assert (found["precision"], found["recall"]) == pytest.approx(
-            precision_recall(vectors, kept, protocol["neighbours"]), abs=0.02
+            precision_recall(vectors, kept, protocol.neighbours), abs=0.02
         )
     assert record["train"]["frechet_error"] > 0
     assert record["train"]["frechet_infinity"] < record["train"]["frechet_distance"]
@@ -144,23 +148,23 @@ def test_a_score_says_every_distance_to_both_splits(results, plan, run_named, cp
         ("neighbours", 360, "scoring.neighbours: 360 is too many"),
     ],
 )
-def test_more_than_there_are_held_out_pictures_is_refused(results, plan, execution, cpu, tmp_path, key, value, says):
+def test_more_than_there_are_held_out_pictures_is_refused(results, plan, tmp_path, key, value, says, make):
     folder = tmp_path / "test"
     folder.mkdir()
     for stage in ("data", "models"):
         (folder / stage).symlink_to(results / stage)
-    run = Run("references", "classifier", {**protocol_of(plan), key: value})
+    run = Run("classifier", changed(protocol_of(plan), **{key: value}))
     with pytest.raises(UserError, match=says):
-        registry.make(run, folder, cpu, execution)
+        make(run, folder)
     assert not (folder / "references" / run.id / "record.json").exists()
 
 
-def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, run_named, execution, cpu):
+def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, run_named, make):
     """Its features of anything are NaN: neither a reference nor a score is made of them."""
     reference = plan.runs[plan.reference]
-    classifier = plan.runs[reference.config["features"]["run"]]
+    classifier = plan.runs[reference.config.features.run]
     path, config, record = load_run(own_results, "models", classifier.id)
-    weights = snapshot_name(config["steps"])
+    weights = snapshot_name(config.model.training.steps)
     state, metadata = tensors.load(path / weights)
     state["head.weight"][0, 0] = torch.nan
     forget(own_results, "models", classifier.id)
@@ -169,22 +173,22 @@ def test_a_diverged_feature_network_ends_scoring_in_one_line(own_results, plan, 
         folder.finish({key: record[key] for key in ("classes", "provenance")}, [weights])
     score = run_named("scores", "Default_6")
     forget(own_results, "scores", score.id)
-    with pytest.raises(UserError, match=rf"^classifier features of {score.config['sample']} \(64 images\): NaN or inf"):
-        registry.make(score, own_results, cpu, execution)
+    with pytest.raises(UserError, match=rf"^classifier features of {score.config.sample} \(64 images\): NaN or inf"):
+        make(score, own_results)
     forget(own_results, "references", reference.id)
     with pytest.raises(UserError, match=r"^classifier features of train of digits-\w+, shuffled \(1437 images\): NaN"):
-        registry.make(reference, own_results, cpu, execution)
+        make(reference, own_results)
 
 
-def test_altered_statistics_are_refused(own_results, plan, run_named, execution, cpu):
-    path = own_results / "references" / plan.reference / scoring.STATISTICS
+def test_altered_statistics_are_refused(own_results, plan, run_named, make):
+    path = own_results / "references" / plan.reference / STATISTICS
     blob = bytearray(path.read_bytes())
     blob[-1] ^= 1
     path.write_bytes(blob)
     score = run_named("scores", "Default_6")
     forget(own_results, "scores", score.id)
     with pytest.raises(UserError, match="truncated or altered"):
-        registry.make(score, own_results, cpu, execution)
+        make(score, own_results)
 
 
 def test_the_calibration_is_a_command(results, root, tmp_path):

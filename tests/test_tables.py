@@ -10,10 +10,9 @@ import scipy.stats
 from pandas.api.types import is_numeric_dtype
 from records import EVALUATION, RATIOS, TRAIN_STEP, fill
 
-from surrodiff.config import params
-from surrodiff.errors import UserError
-from surrodiff.planning.plan import build
-from surrodiff.planning.recipes import recipe, sidecar, sources
+from surrodiff.planning import recipes
+from surrodiff.planning.plan import Plan, Row
+from surrodiff.planning.recipes import sidecar
 from surrodiff.report import tables
 from surrodiff.store.runs import load_run
 
@@ -57,12 +56,20 @@ def filled(plan, tmp_path_factory):
     return results, fill(plan, results, "classifier", 64)
 
 
+ALL = [*PAPER, "all_samplers", "calibration", "likelihood"]
+
+
+def own_rows(plan: Plan, name: str) -> list[Row]:
+    """The rows of a table that have runs: not those that only quote."""
+    return [row for row in plan.tables[name].rows if row.runs]
+
+
 @pytest.fixture(scope="module")
 def frames(plan, filled) -> dict[str, pd.DataFrame]:
     """Every table, written and read again from its CSV file."""
     results, _ = filled
     for name in plan.tables:
-        tables.write(recipe(plan, name), results)
+        tables.write(recipes.table(plan, name), results)
     return {name: pd.read_csv(results / "tables" / f"{name}.csv") for name in plan.tables}
 
 
@@ -76,14 +83,14 @@ def test_the_paper_s_values_stand_in_its_order(frames, name):
 @pytest.mark.parametrize("name", PAPER)
 def test_ours_stand_beside_them(frames, plan, filled, name):
     _, distances = filled
-    frame, rows = frames[name], plan.tables[name]
-    expected = [fmean(distances[run["score"]] for run in row["runs"]) for row in rows]
+    frame, rows = frames[name], own_rows(plan, name)
+    expected = [fmean(distances[run.score] for run in row.runs) for row in rows]
     assert frame["fd_classifier"][: len(rows)].tolist() == pytest.approx(expected, rel=1e-5)
     columns = list(frame)
     assert columns.index("paper_fid") == columns.index("fd_classifier") + 1
     assert columns.index("paper_is_mean") == columns.index("is_classifier_std") + 1
     assert frame["num_samples"][: len(rows)].tolist() == [64] * len(rows)
-    assert frame["train_steps"][: len(rows)].tolist() == [row["step"] for row in rows]
+    assert frame["train_steps"][: len(rows)].tolist() == [row.step for row in rows]
     assert frame["data"][: len(rows)].tolist() == ["digits"] * len(rows)
 
 
@@ -160,11 +167,11 @@ def test_speeds_of_surrogates_follow_from_their_evaluations(frames):
     assert pd.isna(frame["t_mid"].iloc[-1])
     assert frame["T"].tolist() == [8] * 9
     assert frame["paper_t_mid"].tolist()[:8] == [0, 250, 500, 750] * 2
-    assert frame["surrogate_image_size"].tolist() == [4] * 4 + [8] * 5
+    assert frame["image_size"].tolist() == [4] * 4 + [8] * 5
 
 
 def test_parameters_are_the_records_own(frames, plan, filled):
-    records = [load_run(filled[0], "models", row["runs"][0]["run"])[2] for row in plan.tables["table_4_3"]]
+    records = [load_run(filled[0], "models", row.runs[0].model)[2] for row in own_rows(plan, "table_4_3")]
     assert frames["table_4_3"]["parameters"].tolist() == [record["parameters"] for record in records]
     assert frames["table_4_3"]["parameters_m_by_paper"].tolist() == [r["parameters_by_paper"] for r in records]
     assert frames["table_4_3"]["paper_parameters_m"].tolist() == [34.21, 23.27, 24.76, 17.02, 11.51, 25.68]
@@ -180,94 +187,60 @@ def test_the_calibration_has_both_splits_damaged_copies_and_one_model_of_several
     assert frame["images"].tolist() == ["train", "held_out", "held_out", *["Default"] * 3]
     assert frame["against"].tolist() == ["held_out", *["train"] * 5]
     assert frame["num_images"].tolist() == [1437, 360, 360, 64, 64, 64]
-    assert frame["damage"][2] == "noise"
+    assert frame["corruption"][2] == "noise"
     assert frame["amount"][2] == 16
     assert frame["seed"].tolist()[3:] == [0, 1, 2]
-    distances = [filled[1][row["runs"][0]["score"]] for row in plan.tables["calibration"]]
+    distances = [filled[1][row.runs[0].score] for row in own_rows(plan, "calibration")]
     assert frame["fd_classifier"].tolist() == [1.5, 1.625, 20.5, *distances]
     assert frame["is_classifier_mean"].tolist()[:3] == [9.5, 9.25, 4.5]
     assert frame["is_classifier_std"].tolist()[:3] == [0.25] * 3
 
 
-def test_the_likelihood_has_every_diffusion_model_and_its_parts(frames, plan, filled):
+def test_the_likelihood_has_every_diffusion_model_and_its_parts(frames, plan, filled, raw):
     frame = frames["likelihood"].set_index("model")
-    assert list(frame.index) == [row["model"] for row in plan.tables["likelihood"]]
-    for row in plan.tables["likelihood"]:
-        record = load_run(filled[0], "likelihoods", row["runs"][0]["likelihood"])[2]
-        found = frame.loc[row["model"]]
+    rows = own_rows(plan, "likelihood")
+    ddpms = {model for model, own in raw["models"].items() if own.get("kind", "ddpm") == "ddpm"}
+    assert ddpms == {row.line.model for row in rows}
+    assert list(frame.index) == [*[row.line.model for row in rows], "DDPM of Ho et al. (2020)"]
+    for row in rows:
+        record = load_run(filled[0], "likelihoods", row.runs[0].likelihood)[2]
+        found = frame.loc[row.line.model]
         assert found["bits_per_dim"] == pytest.approx(record["bits_per_dim"], rel=1e-5)
         assert found["bits_per_dim_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 7) * 0.25, rel=1e-5)  # 8 images
         assert found[["prior", "kl", "decoder"]].sum() == pytest.approx(found["bits_per_dim"], rel=1e-5)
     assert frame.loc["DDPMHalf", "image_size"] == 4
 
 
-@pytest.mark.parametrize(
-    ("preset", "features", "num_samples", "distance", "inception_score"),
-    [
-        ("paper", "inception", 50000, "fid", "is_mean"),
-        ("quick", "inception", 5000, "fd_inception", "is_mean"),
-        ("test", "classifier", 50000, "fd_classifier", "is_classifier_mean"),
-    ],
-)
-def test_only_inception_on_50000_samples_gives_a_fid(
-    raw, tmp_path, preset, features, num_samples, distance, inception_score
-):
-    raw["preset"] = preset
-    made = build(params.parse(raw))
-    results = tmp_path / preset
-    fill(made, results, features, num_samples)
-    frame = tables.table(recipe(made, "table_4_1"), results)
-    assert {distance, f"{distance}_interval", inception_score} <= set(frame)
-    assert ("fid" in frame, "is_mean" in frame) == (distance == "fid", inception_score == "is_mean")
-    calibration = tables.table(recipe(made, "calibration"), results)
-    assert "fid" not in calibration
-    assert f"fd_{features}" in calibration
-    tables.write(recipe(made, "table_4_1"), results)
-    markdown = (results / "tables" / "table_4_1.md").read_text()
-    assert ("do not compare" in markdown) == (distance != "fid")
+def test_the_likelihood_quotes_the_bound_that_the_paper_quotes(frames, filled):
+    quoted = frames["likelihood"].iloc[-1]
+    assert quoted["paper_bits_per_dim"] == 3.75
+    assert "800,000 steps, CIFAR-10" in quoted["note"]
+    assert pd.isna(quoted["bits_per_dim"])
+    assert frames["likelihood"]["paper_bits_per_dim"][:-1].isna().all()
+    columns = list(frames["likelihood"])
+    assert columns.index("paper_bits_per_dim") == columns.index("bits_per_dim") + 1
+    assert "| 3.75 " in (filled[0] / "tables" / "likelihood.md").read_text()
 
 
-def test_a_model_of_one_s_own_has_its_name_and_no_paper_values(raw, tmp_path):
-    for preset in raw["presets"].values():
-        preset["models"]["Mine"] = {"network": {"num_res_blocks": 3}}
-    for table in ("table_4_1", "table_4_3", "table_4_4", "table_4_5"):
-        raw["tables"][table].insert(1, "Mine")
-    made = build(params.parse(raw))
-    fill(made, tmp_path, "classifier", 64)
-    names = {
-        "table_4_1": "model",
-        "table_4_3": "architecture",
-        "table_4_4": "setup",
-        "table_4_5": "surrogate",
-    }
-    for table, column in names.items():
-        tables.write(recipe(made, table), tmp_path)
-        frame = pd.read_csv(tmp_path / "tables" / f"{table}.csv")
-        mine = frame[frame[column] == "Mine"]
-        assert len(mine) == {"table_4_1": 3, "table_4_5": 4}.get(table, 1)
-        assert mine[[c for c in frame if c.startswith("paper_")]].isna().all(axis=None)
-        assert mine[["fd_classifier", "is_classifier_mean"]].notna().all(axis=None)
-        assert "Mine" in (tmp_path / "tables" / f"{table}.md").read_text()
-
-
-def test_steps_that_the_paper_has_not_are_no_row_of_the_paper(raw, tmp_path):
-    raw["presets"]["test"]["evaluated_steps"] = [2, 6]
-    raw["presets"]["test"]["models"]["Default"]["training"]["steps"] = 12
-    made = build(params.parse(raw))
-    fill(made, tmp_path, "classifier", 64)
-    frame = tables.table(recipe(made, "table_4_1"), tmp_path)
-    assert frame["train_steps"].tolist()[:2] == [2, 6]
-    assert frame["paper_fid"][:2].isna().all()
-
-
-@pytest.mark.parametrize("name", [*PAPER, "calibration", "likelihood"])
+@pytest.mark.parametrize("name", ALL)
 def test_the_csv_is_one_header_and_numbers(frames, filled, name):
     text = (filled[0] / "tables" / f"{name}.csv").read_text()
     lines = list(csv.reader(text.splitlines()))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines) == len(frames[name]) + 1
     assert len(set(lines[0])) == len(lines[0])
-    words = {"model", "architecture", "setup", "surrogate", "images", "data", "note", "damage", "against"}
+    words = {
+        "model",
+        "architecture",
+        "setup",
+        "surrogate",
+        "images",
+        "data",
+        "note",
+        "corruption",
+        "against",
+        "sampler",
+    }
     words |= {"against_default"}
     words |= {f"{whose}{what}" for whose in ("", "paper_") for what in ("block", "channel_multipliers")}
     for column in set(frames[name]) - words:
@@ -276,17 +249,17 @@ def test_the_csv_is_one_header_and_numbers(frames, filled, name):
     assert text.endswith("\n")
 
 
-@pytest.mark.parametrize("name", [*PAPER, "calibration", "likelihood"])
-def test_the_markdown_says_what_the_numbers_rest_on(frames, filled, name):
+@pytest.mark.parametrize("name", ALL)
+def test_the_markdown_says_what_the_numbers_rest_on(frames, filled, raw, name):
     text = (filled[0] / "tables" / f"{name}.md").read_text()
-    assert text.startswith(f"# {tables.TITLES[name]}\n")
+    assert text.startswith(f"# {raw['studies'][name]['title']}\n")
     first, _, more = text.partition("## More scores")
     rows = [line for line in first.splitlines() if line.startswith("|")]
     assert len(rows) == len(frames[name]) + 2
-    assert bool(more) == (name in PAPER)
+    assert bool(more) == (name != "likelihood")
     if more:
         rows = [line for line in more.splitlines() if line.startswith("|")]
-        assert len(rows) == frames[name]["num_samples"].notna().sum() + 2
+        assert len(rows) == frames[name]["fd_classifier"].notna().sum() + 2
         assert "fd_classifier_infinity" in rows[0]
         assert "precision" not in first.partition("Preset")[0]
     assert "data `digits`" in text
@@ -300,8 +273,10 @@ def test_the_markdown_says_what_the_numbers_rest_on(frames, filled, name):
         assert "c0ffeec0ffee" in text
         assert "with 64 samples a row" in text
         assert "against 1437 training images (`_held_out`: 360 held-out images)" in text
-    assert ("trained with the seeds 0, 1, 2 scores" in text) == (name in PAPER)
-    assert ("## The paper's claims" in text) == (name in PAPER)
+    assert ("trained with the seeds 0, 1, 2 scores" in text) == (name not in ("calibration", "likelihood"))
+    assert ("## Claims" in text) == (name not in ("calibration", "likelihood"))
+    assert ("Columns `paper_...` are those of Baryshnikov (2022), " in text) == (name != "calibration")
+    assert ("They rest on CIFAR-10" in text) == (name not in ("calibration", "likelihood"))
     assert ("Slide rule" in text) == (name in ("table_4_3", "table_4_4", "table_4_5"))
 
 
@@ -319,7 +294,7 @@ def test_what_a_table_was_made_from_lies_beside_it(frames, filled, plan):
     results, _ = filled
     for name in frames:
         beside = (results / "tables" / f"{name}.json").read_text()
-        assert beside == sidecar(recipe(plan, name), results)
+        assert beside == sidecar(recipes.table(plan, name), results)
         assert json.loads(beside)["output"] == name
 
 
@@ -327,19 +302,5 @@ def test_writing_again_changes_nothing(frames, filled, plan):
     results, _ = filled
     before = {path.name: path.read_bytes() for path in (results / "tables").iterdir()}
     for name in frames:
-        tables.write(recipe(plan, name), results)
+        tables.write(recipes.table(plan, name), results)
     assert {path.name: path.read_bytes() for path in (results / "tables").iterdir()} == before
-
-
-def test_a_missing_run_is_told_and_the_table_does_not_count_as_made(plan, tmp_path):
-    fill(plan, tmp_path, "classifier", 64)
-    made = recipe(plan, "table_4_3")
-    for stage, run_id in sources(made):
-        record = tmp_path / stage / run_id / "record.json"
-        kept = record.read_bytes()
-        record.unlink()
-        with pytest.raises(UserError) as caught:
-            tables.write(made, tmp_path)
-        assert str(caught.value).startswith(f"{record}: missing")
-        record.write_bytes(kept)
-    assert not (tmp_path / "tables" / "table_4_3.json").exists()

@@ -6,17 +6,22 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from configs import changed
 from hypothesis import given, settings
 
 from surrodiff.config import params
 from surrodiff.data.pixels import to_float
-from surrodiff.kinds import KINDS, AdversarialTrainer, Batches, ClassifierTrainer, DiffusionTrainer
+from surrodiff.kinds.batches import Batches
+from surrodiff.kinds.classifier import ClassifierTrainer
+from surrodiff.kinds.ddpm import DiffusionTrainer
+from surrodiff.kinds.registry import kind_of
+from surrodiff.kinds.sngan import AdversarialTrainer
 from surrodiff.planning import plan
 from surrodiff.runtime.noise import Stream
 
 CPU = torch.device("cpu")
 PLAN = plan.build(params.load(Path(__file__).parents[1] / "params.yaml", preset="test"))
-EXECUTION = params.load(Path(__file__).parents[1] / "params.yaml", preset="test").selected.execution.model_dump()
+EXECUTION = params.load(Path(__file__).parents[1] / "params.yaml", preset="test").selected.execution
 CONFIGS = {run.name: run.config for run in PLAN.runs.values() if run.stage == "models"}
 
 
@@ -94,15 +99,12 @@ def test_images_are_resized_to_what_the_network_takes():
 
 def trainer_of(kind: str, images: int = 20, **training):
     """A trainer of a model of the test preset with some of its training's numbers changed."""
-    config = CONFIGS[kind]
-    if config["kind"] == "classifier":
-        config = {**config, **training}
-    else:
-        config = {**config, "seed": training.pop("seed", 0), "training": {**config["training"], **training}}
+    seed = training.pop("seed", 0)
+    config = changed(CONFIGS[kind], seed=seed, model={"training": training})
     if kind.endswith("Plus2"):
         # So few timesteps that the history of each is full after a few steps.
-        config = {**config, "diffusion": {"T": 2, "beta_1": 0.1, "beta_T": 0.9}}
-    return KINDS[config["kind"]](config, *pictures(images), CPU, EXECUTION)
+        config = changed(config, model={"diffusion": {"T": 2, "beta_1": 0.1, "beta_T": 0.9}})
+    return kind_of(config.model).trainer(config, *pictures(images), CPU, EXECUTION)
 
 
 def snapshot(trainer) -> dict[str, torch.Tensor]:
@@ -304,7 +306,7 @@ def test_the_logged_loss_is_the_same_for_every_objective():
     # Without dropout: its masks are drawn from a state that the objectives use differently.
     logged = []
     for name in ("Default", "IWDiff", "ImportanceSampling", "UniformNoises"):
-        config = {**CONFIGS[name], "network": {**CONFIGS[name]["network"], "dropout": 0.0}}
+        config = changed(CONFIGS[name], model={"network": {"dropout": 0.0}})
         trainer = DiffusionTrainer(config, *pictures(20), CPU, EXECUTION)
         logged.append(trainer.log(1)["loss_uniform_t"].item())
     assert logged == pytest.approx([logged[0]] * len(logged), rel=1e-6)
@@ -322,9 +324,9 @@ def test_training_lowers_the_loss():
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])
 def test_micro_batches_take_the_same_steps_with_dropout_on(name, micro_batch):
     """The masks are those of the whole batch, so splitting it changes nothing but rounding."""
-    assert CONFIGS[name]["network"]["dropout"] > 0
+    assert CONFIGS[name].model.network.dropout > 0
     whole, split = (
-        DiffusionTrainer(CONFIGS[name], *pictures(20), CPU, {**EXECUTION, "micro_batch": m})
+        DiffusionTrainer(CONFIGS[name], *pictures(20), CPU, EXECUTION.model_copy(update={"micro_batch": m}))
         for m in (None, micro_batch)
     )
     for step in (1, 2, 3):
@@ -339,7 +341,7 @@ def test_dropout_masks_depend_on_the_seed_and_the_step():
     """And not on what was drawn before."""
 
     def losses(seed):
-        config = {**CONFIGS["Default"], "seed": seed}
+        config = changed(CONFIGS["Default"], seed=seed)
         trainer = DiffusionTrainer(config, *pictures(20), CPU, EXECUTION)
         x = torch.ones(8, 1, 8, 8)
         t = torch.ones(8, dtype=torch.long)

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from surrodiff.errors import UserError
-from surrodiff.kinds import DiffusionTrainer
+from surrodiff.kinds.ddpm import DiffusionTrainer
 from surrodiff.runtime import stopping
 from surrodiff.runtime.stopping import Stopped
-from surrodiff.stages import training
 from surrodiff.store import runs, tensors
 from surrodiff.store.losses import LossLog, parse, training_losses
 from surrodiff.store.runs import read_record, work_folder
@@ -30,7 +29,7 @@ def without_seconds(path) -> list[str]:
 
 
 @pytest.fixture
-def begun(own_results, run_named, execution, cpu):
+def begun(own_results, run_named, make):
     """Train Default anew until it is stopped after a step, with a checkpoint there; returns its work folder. `train`
     goes on with it, and `whole` is the folder of the uninterrupted training."""
     run = run_named("models", "Default")
@@ -43,7 +42,7 @@ def begun(own_results, run_named, execution, cpu):
             self.work, self.final = work_folder(own_results, "models", run.id), own_results / "models" / run.id
 
         def train(self, **execution_):
-            return training.train(run, own_results, cpu, {**execution, **execution_})
+            return make(run, own_results, **execution_)
 
         def until(self, last: int):
             step = DiffusionTrainer.step
@@ -62,12 +61,12 @@ def begun(own_results, run_named, execution, cpu):
     return Begun()
 
 
-def test_the_last_step_is_logged_however_rarely_the_others_are(own_results, run_named, execution, cpu):
+def test_the_last_step_is_logged_however_rarely_the_others_are(own_results, run_named, execution, make):
     """A figure needs the log, and no later number of `execution` would bring it back."""
     run = run_named("models", "Default")
     for folder in (own_results / "models" / run.id, work_folder(own_results, "models", run.id)):
         shutil.rmtree(folder)
-    training.train(run, own_results, cpu, {**execution, "log_every": 1000})
+    make(run, own_results, log_every=1000)
     rows = read(own_results / "models" / run.id / "losses.csv")
     assert [row["step"] for row in rows] == ["6"]
     assert float(rows[0]["loss_uniform_t"]) > 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from surrodiff import __version__
 from surrodiff.commands import listings, outputs, records, runs
+from surrodiff.config.params import STUDIES
 from surrodiff.errors import UserError
 from surrodiff.runtime import distributed, stopping
 from surrodiff.runtime.stopping import Stopped
@@ -47,16 +48,16 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("run", help=f"a run of results/<preset>/{stage}: its name or its whole id")
         _add_machine(sub)
         sub.set_defaults(func=runs.make)
-    text = "make runs of any stages, in order, each with a log (what the workflow calls)"
+    text = "make runs of any stages, in order (what the workflow calls)"
     sub = commands.add_parser("make", parents=[common], help=text, description=text)
     stages = ", ".join(stage for stage, _ in runs.STAGES.values())
     sub.add_argument("runs", nargs="+", metavar="RUN", help=f"a run's whole id, or all runs of a stage: {stages}")
+    sub.add_argument("--log", type=Path, help="where to write progress and warnings, below RESULTS/logs")
     _add_machine(sub)
     sub.set_defaults(func=runs.make)
     for command, text in (("table", "write a table as CSV and Markdown"), ("figure", "draw a figure as PNG and SVG")):
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
-        more = ", or calibration, likelihood" * (command == "table")
-        sub.add_argument("output", help=f"{command}_4_1 and so on{more}")
+        sub.add_argument("output", help=f"its name in {STUDIES}")
         sub.set_defaults(func=outputs.write_output)
     for command, text in (
         ("claims", "judge the paper's sentences that compare rows"),
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(command, parents=[common], help=text, description=text)
         sub.set_defaults(func=outputs.write_output)
+    text = "write which runs and studies the preset asks for: what DVC's stages depend on"
+    sub = commands.add_parser("resolve", parents=[common], help=text, description=text)
+    sub.set_defaults(func=outputs.resolve)
     text = "score real images, whole and damaged, and say whether the scores are what they should be"
     sub = commands.add_parser("calibrate", parents=[common], help=text, description=text)
     _add_machine(sub)

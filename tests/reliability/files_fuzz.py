@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from small_studies import several
+
 from reliability import corruptions, repositories
 from reliability.comparison import comparable, differences
 from reliability.findings import Finding, Report
 from reliability.limits import Ended
-from reliability.states import OUTPUTS, RESULTS, TABLES, Interruption, command, finished, interrupted, succeed
+from reliability.states import OUTPUTS, RESULTS, Interruption, command, finished, interrupted, succeed
 
 LAST = "Default_12"  # Default's samples after all of its steps
 RECORDS = ("record.json", "config.json")
@@ -129,9 +131,9 @@ SCENARIOS = (
 class Files:
     """The states that the cases start from, made once in a folder."""
 
-    def __init__(self, folder: Path, scenarios: tuple[Scenario, ...] = SCENARIOS, tables: dict = TABLES):
+    def __init__(self, folder: Path, scenarios: tuple[Scenario, ...] = SCENARIOS, studies: dict | None = None):
         self.folder, self.scenarios = folder, scenarios
-        self.whole = finished(folder / "finished", tables)
+        self.whole = finished(folder / "finished", studies or several())
         self.starts: dict[str, Path] = {}
 
     def start(self, scenario: Scenario) -> Path:

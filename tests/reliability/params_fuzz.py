@@ -1,7 +1,9 @@
-"""params.yaml, damaged: accepted, or refused in lines that name the file and the key, and nothing else."""
+"""params.yaml with the studies in it, damaged: accepted, or refused in lines that name the file and the
+key, and nothing else."""
 
 import re
 import tempfile
+import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -20,14 +22,20 @@ from surrodiff.planning import plan
 
 SECONDS = 20.0
 LONGEST_LINE = 600
+STUDIES = ("calibration", "likelihood", "table_4_1", "table_4_5")  # of every kind of row
 UNPRINTABLE = {"Cc", "Cf", "Cs"}  # control characters, those that turn the text around, surrogates
 
 
 def original() -> bytes:
-    """params.yaml with its comments, cut to the preset `test`."""
-    text = (ROOT / "params.yaml").read_text()
-    cut = re.split(r"\n+  (?:#.*\n  )?demo:\n", text)[0]
-    return re.sub(r"(?m)^preset: \w+", f"preset: {PRESET}", cut).encode() + b"\n"
+    """params.yaml with its comments, cut to the preset `test` and the one that it is a difference from, and studies."""
+    text = re.sub(r"(?m)^preset: \w+", f"preset: {PRESET}", (ROOT / "params.yaml").read_text())
+    head, *presets = re.split(r"(?m)^(?=  \w+:\n)", text[text.index("\npresets:") :])
+    kept = [preset for preset in presets if preset.startswith((f"  {params.BASE}:", f"  {PRESET}:"))]
+    text = text[: text.index("\npresets:")] + head + "".join(kept) + "studies:\n"
+    for name in STUDIES:
+        study = (ROOT / params.STUDIES / f"{name}.yaml").read_text()
+        text += f"  {name}:\n" + textwrap.indent(study, "    ")
+    return text.encode()
 
 
 def _planned(path: Path) -> int:
@@ -66,12 +74,13 @@ def repeated_keys(path: Path) -> list[str]:
 
 
 def unclear(message: str, path: Path) -> list[str]:
-    """The lines of a refusal that do not name the file, are too long, or cannot be printed."""
+    """The lines of a refusal that are too long, cannot be printed, or do not name the file (or the folder of the
+    studies, where the file has none)."""
     lines = message.split("\n")
     return [
         line[:LONGEST_LINE]
         for line in lines
-        if not line.startswith(f"{path}: ")
+        if not line.startswith((f"{path}: ", f"{path.parent / params.STUDIES}: "))
         or len(line) > LONGEST_LINE
         or UNPRINTABLE & {*map(unicodedata.category, line)}
     ]

@@ -278,11 +278,49 @@ def preset_named(chance: random.Random, text: bytes) -> bytes:
 
 
 def model_named(chance: random.Random, text: bytes) -> bytes:
-    """A model under another name, everywhere."""
+    """A model under another name, in all presets or in one."""
     document, name = yaml.safe_load(text), chance.choice(NAMES)
-    models = document["presets"][document["preset"]]["models"]
-    models[name] = models["DeepRes1"]
-    document["tables"][chance.choice(list(document["tables"]))] += [name]
+    models = chance.choice([document, document["presets"][document["preset"]]])["models"]
+    models[name] = {"network": {"num_res_blocks": 1}}
+    document["studies"][chance.choice(list(document["studies"]))]["rows"] += [{"model": name}]
+    return _dumped(document)
+
+
+def study_named(chance: random.Random, text: bytes) -> bytes:
+    """A study under another name, which its table has as well, or a figure, a group or a sampler."""
+    document, name = yaml.safe_load(text), chance.choice(NAMES)
+    studies = document["studies"]
+    study = studies["table_4_5"]
+    match chance.choice(["study", "figure", "group", "sampler"]):
+        case "study":
+            studies[name] = studies.pop("table_4_5")
+        case "figure":
+            study["figures"][0]["name"] = name
+        case "group":
+            study["group"] = name
+            document["presets"][document["preset"]]["groups"] = ["paper", name]
+        case "sampler":
+            document["samplers"][name] = document["samplers"]["ancestral"]
+            study["rows"][2]["sampler"] = name
+    return _dumped(document)
+
+
+def row_changed(chance: random.Random, text: bytes) -> bytes:
+    """A row of a study with a key of another, a list where it has a value, or shares and lists of odd sizes."""
+    document = yaml.safe_load(text)
+    rows = [row for study in document["studies"].values() for row in study["rows"]]
+    row, other = chance.choice(rows), chance.choice(rows)
+    key = chance.choice([*other, "study", "handover", "sampler", "steps"])
+    shares = [0, 1, "1/3", "2/6", 0.999999, "1/999999999", "1/0", [1, "1/2"], [0.1, 0.9, 0.5], ["0.5", 0.5]]
+    match chance.choice(["other", "list", "share", "study"]):
+        case "other":
+            row[key] = copy.deepcopy(other.get(key, "ancestral"))
+        case "list":
+            row[key] = [row.get(key, 1)] * chance.choice([0, 1, 2, 500])
+        case "share":
+            row[chance.choice(["steps", "t_mid"])] = chance.choice(shares)
+        case "study":
+            row["study"] = chance.choice([*document["studies"], "nothing"])
     return _dumped(document)
 
 
@@ -294,7 +332,7 @@ def path_named(chance: random.Random, text: bytes) -> bytes:
     return _dumped(document)
 
 
-NAMED = (preset_named, model_named, path_named)  # which may reach a shell or leave the results folder
+NAMED = (preset_named, model_named, study_named, path_named)  # which may reach a shell or leave the results folder
 MUTATIONS: tuple[Mutation, ...] = (
     bytes_replaced,
     cut,
@@ -308,6 +346,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     value_replaced,
     key_removed_added_or_renamed,
     subtrees_swapped,
+    row_changed,
     *NAMED,
 )
 

@@ -6,17 +6,10 @@ import yaml
 from workflow.project import ROOT, Project
 
 PRESET = "test"
-ONE_MODEL = {f"table_4_{number}": ["Default"] for number in range(1, 6)}
-SEVERAL_MODELS = {
-    **ONE_MODEL,
-    "table_4_2": ["ShortDiffusion"],
-    "table_4_4": ["Default", "IWDiffImportanceSampling"],
-    "table_4_5": ["DDPMHalf", "SNGAN", "Default"],
-}
 
 
-def parameters(tables: dict, *, steps: int, samples: int, images: int, batch: int, processes: int = 1) -> dict:
-    """The document of params.yaml with the preset `test` alone, cut to the given tables and sizes.
+def parameters(studies: dict, *, steps: int, samples: int, images: int, batch: int, processes: int = 1) -> dict:
+    """The document of params.yaml cut to the preset `test` with the given studies and sizes.
 
     steps: of each training, with a snapshot every quarter; samples, images: of a sample run and of a likelihood, made
     in batches of `batch`; processes: of each job.
@@ -26,15 +19,15 @@ def parameters(tables: dict, *, steps: int, samples: int, images: int, batch: in
     every = steps // 4
     for model in ("Default", "SNGAN"):
         preset["models"][model]["training"] |= {"steps": steps, "snapshot_every": every}
-    preset["evaluated_steps"] = [steps]
-    preset["seeds"]["calibration"] = [0]
-    preset["surrogate"]["t_mid"] = [0, 2]
+    preset["seeds"] = {"calibration": [0]}
     preset["sampling"]["num_samples"] = samples
     preset["likelihood"]["num_images"] = images
     preset["timing"]["rounds"] = 1
     preset["execution"] |= {"sampling_batch": batch, "checkpoint_every": max(1, every // 3), "log_every": 2}
     preset["execution"]["gpus_per_job"] = processes
-    return {"preset": PRESET, "device": "cpu", "tables": tables, "presets": {PRESET: preset}}
+    presets = {"paper": raw["presets"]["paper"] | {"groups": []}, PRESET: preset}
+    shared = {key: raw[key] for key in ("models", "samplers")}
+    return {"preset": PRESET, "device": "cpu", "studies": studies, **shared, "presets": presets}
 
 
 def project(path: Path, document: dict) -> Project:

@@ -13,18 +13,17 @@ import torch
 import yaml
 
 from reliability.limits import Ended, limited
-from reliability.projects import PRESET, SEVERAL_MODELS, parameters
+from reliability.projects import PRESET, parameters
 from surrodiff import cli
 from surrodiff.config import params
 from surrodiff.planning import plan
 from surrodiff.report import figures, summary, tables
-from surrodiff.stages import registry
+from surrodiff.stages import data, likelihood, reference, registry, sample, score, time, train
 
 # Read here once, and not by each forked process.
-READ = (figures, registry, summary, tables)
+READ = (data, figures, likelihood, reference, registry, sample, score, summary, tables, time, train)
 torch.set_num_threads(1)
 STEPS = 12
-TABLES = {**SEVERAL_MODELS, "table_4_5": ["SNGAN", "Default"]}
 RESULTS = Path("results") / PRESET
 SECONDS = 120.0
 OUTPUTS = (
@@ -72,10 +71,10 @@ def succeed(folder: Path, words: tuple[str, ...]):
         raise RuntimeError(f"{' '.join(words)} failed without any damage: {ended}")
 
 
-def finished(folder: Path, tables: dict) -> Path:
+def finished(folder: Path, studies: dict) -> Path:
     """Everything that the tables of a small plan need, made; without SNGAN in them there is no Figure 4.4."""
     folder.mkdir(parents=True)
-    document = parameters(tables, steps=STEPS, samples=48, images=48, batch=8)
+    document = parameters(studies, steps=STEPS, samples=48, images=48, batch=8)
     (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     planned = plan.build(params.load(folder / "params.yaml"))
     for stage, word in COMMANDS.items():

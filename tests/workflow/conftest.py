@@ -1,5 +1,9 @@
 """Projects in which the real workflow runs."""
 
+import fcntl
+import shutil
+from pathlib import Path
+
 import pytest
 from project import Project, Repository, trained
 
@@ -12,14 +16,30 @@ def project(tmp_path_factory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory) -> Repository:
-    """Everything made by `dvc repro`, committed and pushed; not to be changed, but cloned."""
-    repository = Repository.start(tmp_path_factory.mktemp("the origin"), tmp_path_factory.mktemp("the remote"))
+def recorded(tmp_path_factory, worker_id) -> Repository:
+    """Everything made by `dvc repro`, committed and pushed; not to be changed, but cloned. It is made once for all of
+    pytest's processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "recorded"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder / "the origin", ignore_errors=True)
+            shutil.rmtree(folder / "the remote", ignore_errors=True)
+            _record(folder / "the origin", folder / "the remote")
+            (folder / "complete").touch()
+    return Repository.at(folder / "the origin")
+
+
+def _record(origin: Path, remote: Path):
+    origin.mkdir()
+    remote.mkdir()
+    repository = Repository.start(origin, remote)
     printed = repository.succeed("dvc", "repro")
     assert sorted(trained(printed)) == ["DeepRes1", "Default", "IWDiff", "SNGAN", "ShortDiffusion", "classifier"]
     repository.commit("Make everything")
     repository.succeed("dvc", "push")
-    return repository
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import yaml
+from small_studies import all_columns
 
+ABSENT = object()
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -56,16 +58,34 @@ class Project:
         return self.run("surrodiff.cli", *arguments, "--preset", self.preset)
 
     def change(self, *keys: str, value):
-        """Set one value of params.yaml; returns the old one."""
+        """Set one value of params.yaml, or remove it (ABSENT); returns the old one."""
         file = self.path / "params.yaml"
         params = yaml.safe_load(file.read_text())
         block = params
         for key in keys[:-1]:
             block = block.setdefault(key, {})
-        old = block.get(keys[-1])
-        block[keys[-1]] = value
+        old = block.pop(keys[-1], ABSENT)
+        if value is not ABSENT:
+            block[keys[-1]] = value
         file.write_text(yaml.safe_dump(params, sort_keys=False))
         return old
+
+    def write_studies(self, studies: dict[str, dict]):
+        """Replace the project's studies, which all presets then make."""
+        file = self.path / "params.yaml"
+        params = yaml.safe_load(file.read_text())
+        for preset in params["presets"].values():
+            preset["groups"] = []
+        file.write_text(yaml.safe_dump(params, sort_keys=False))
+        shutil.rmtree(self.path / "workflow/studies")
+        for name, study in studies.items():
+            self.write_study(name, study)
+
+    def write_study(self, name: str, study: dict):
+        """Write a study among the others."""
+        file = self.path / f"workflow/studies/{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(study, sort_keys=False, allow_unicode=True))
 
     def made(self, stage: str) -> dict[str, int]:
         """When each complete run of a stage was made: a run that is made again has another time."""
@@ -93,13 +113,8 @@ class Repository(Project):
         shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
         made.change("preset", value="test")
         made.change("device", value="cpu")
-        rows = {"table_4_1": ["Default"], "table_4_2": ["ShortDiffusion"]}
-        rows |= {"table_4_3": ["Default", "DeepRes1"], "table_4_4": ["Default", "IWDiff"]}
-        for table, names in (rows | {"table_4_5": ["SNGAN", "Default"]}).items():
-            made.change("tables", table, value=names)
-        made.change("presets", "test", "surrogate", "t_mid", value=[0, 2])
-        made.change("presets", "test", "evaluated_steps", value=[6])
-        made.change("presets", "test", "seeds", "calibration", value=[0])
+        made.write_studies(all_columns())
+        made.change("presets", "test", "seeds", value={"calibration": [0]})
         made.change(*LEARNING_RATE, value=0.002)  # Default's, said again, so that `dvc exp run -S` finds the key
         made.git("init", "--quiet", "--initial-branch", "main")
         made.succeed("dvc", "remote", "add", "--default", "storage", str(remote))
@@ -110,10 +125,16 @@ class Repository(Project):
     def clone(cls, origin: "Repository", path: Path, *options: str) -> "Repository":
         """A fresh clone, made with more of git's options, with all of DVC's files."""
         subprocess.run(["git", "clone", "--quiet", *options, str(origin.path), str(path)], check=True)
-        cloned = cls.__new__(cls)
-        cloned.path, cloned.preset = path, "test"
+        cloned = cls.at(path)
         cloned.succeed("dvc", "pull")
         return cloned
+
+    @classmethod
+    def at(cls, path: Path) -> "Repository":
+        """One that is there."""
+        there = cls.__new__(cls)
+        there.path, there.preset = path, "test"
+        return there
 
     def environment(self) -> dict[str, str]:
         who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

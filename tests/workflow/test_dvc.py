@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 from project import LEARNING_RATE, Repository, trained
+from small_studies import one_model
 
 KEY = ".".join(LEARNING_RATE)
 
@@ -148,7 +149,7 @@ def test_nothing_but_the_numbers_of_a_model_retrains_it(clone):
     def asked_for() -> str:
         return clone.succeed("snakemake", "--cores", "2", "--dry-run")
 
-    (clone.path / "src/surrodiff/stages/training.py").open("a").write("\n# A remark.\n")
+    (clone.path / "src/surrodiff/stages/train.py").open("a").write("\n# A remark.\n")
     rules = clone.path / "workflow/rules/common.smk"
     rules.write_text(rules.read_text().replace("surrodiff.cli make", "surrodiff.cli  make"))
     clone.change("presets", "test", "execution", "log_every", value=3)
@@ -167,8 +168,7 @@ def test_nothing_but_the_numbers_of_a_model_retrains_it(clone):
 def test_images_that_dvc_tracks_are_a_dependency(tmp_path):
     (tmp_path / "a project").mkdir()
     repository = Repository.start(tmp_path / "a project", tmp_path / "a remote")
-    for table in ("table_4_1", "table_4_2", "table_4_3", "table_4_4", "table_4_5"):
-        repository.change("tables", table, value=["Default"])
+    repository.write_studies(one_model())
     rng = np.random.default_rng(0)
     images = [repository.path / "images" / str(number % 10) / f"{number}.bmp" for number in range(80)]
     for file in images:

@@ -54,7 +54,7 @@ def test_an_interrupted_experiment_resumes(longer, options):
     (work,) = (path for path in longer.work.glob("models/DeepRes1-*") if not (path / "record.json").exists())
     assert (work / "checkpoint.safetensors").exists()
     longer.succeed(*command)
-    log = (longer.results / f"logs/models/{work.name}.log").read_text()
+    log = (longer.work / f"logs/models/{work.name}.log").read_text()
     assert f"train {work.name}: resuming from step" in log
     assert log.count("60/60 steps") == 1
     assert (work / "record.json").exists()

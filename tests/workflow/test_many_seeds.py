@@ -3,13 +3,13 @@
 import os
 
 import pytest
-import yaml
 from project import Project
 from records import fill
 
 from surrodiff.config import params
-from surrodiff.planning.plan import Plan, build, canonical
-from surrodiff.planning.recipes import recipe
+from surrodiff.planning.plan import Plan, build
+from surrodiff.planning.recipes import summary
+from surrodiff.planning.runs import canonical
 from surrodiff.stages.costs import Costs
 
 MOST_BYTES = 128 * 1024  # of a word, in Linux
@@ -21,8 +21,7 @@ def many(tmp_path_factory) -> tuple[Project, Plan]:
     project = Project(tmp_path_factory.mktemp("many seeds"))
     seeds = {"training": list(range(10)), "sampling": list(range(6)), "calibration": [0]}
     project.change("presets", "test", "seeds", value=seeds)
-    raw = yaml.safe_load((project.path / "params.yaml").read_text()) | {"preset": "test"}
-    made = build(params.parse(raw))
+    made = build(params.load(project.path / "params.yaml", preset="test"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             os, "fsync", lambda descriptor: None
@@ -35,7 +34,7 @@ def many(tmp_path_factory) -> tuple[Project, Plan]:
 
 def test_a_recipe_of_any_length_reaches_its_job(many):
     project, made = many
-    assert len(canonical(recipe(made, "summary"))) > MOST_BYTES
+    assert len(canonical(summary(made).content())) > MOST_BYTES
     printed = project.snakemake("results/test/summary/metrics.json")
     assert "summary: metrics and curves" in printed
     assert (project.results / "summary/metrics.json").exists()

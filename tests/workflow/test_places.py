@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_written_is_planned_and_listed_and_nothing_else(
     for_real = run(project, *given, before=before)
     tmp_path.chmod(0o755)
     assert listed.returncode == 0, listed.stdout
-    assert "sample_and_score" in listed.stdout
+    assert "likelihood" in listed.stdout
     assert dry.returncode == 0, dry.stdout
     assert "train Default-" in dry.stdout
     assert "data digits-" not in dry.stdout, "it sees what is there"

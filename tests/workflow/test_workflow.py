@@ -1,6 +1,7 @@
 """The real workflow at the test preset: everything is made once, and only what changes is made again."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -10,9 +11,21 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def finished(project):
-    """The project after one whole run, and the markers of what it made."""
-    project.snakemake()
+    """The project with all runs made in one process, which imports everything once, and then by the workflow."""
+    stages = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
+    done = project.surrodiff("make", *stages)
+    assert done.returncode == 0, done.stdout
+    assert not re.findall(r"Job \d+: (?:train|sample|likelihood|time|data|reference)", project.snakemake())
     return project
+
+
+def test_the_graph_of_rules_is_whole_though_everything_is_made(finished):
+    printed = finished.snakemake("--quiet", "all", "--rulegraph")
+    rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', printed))
+    edges = {(rules[a], rules[b]) for a, b in re.findall(r"(\d+) -> (\d+)", printed)}
+    assert {("prepare_data", "train"), ("train", "score"), ("reference", "score"), ("train", "likelihood")} <= edges
+    assert {("score", "table"), ("likelihood", "table"), ("time", "table"), ("score", "claims")} <= edges
+    assert {("score", "figure"), ("train", "figure"), ("time", "summary"), ("table", "all")} <= edges
 
 
 def test_every_table_and_figure_is_made(finished):
@@ -34,10 +47,11 @@ def test_every_table_and_figure_is_made(finished):
         "part of train": 1,
     }
     likelihood = pd.read_csv(finished.results / "tables/likelihood.csv")
-    assert len(likelihood) == 13
-    assert likelihood["bits_per_dim"].between(2, 12).all()
+    assert len(likelihood) == 14
+    assert likelihood["bits_per_dim"].iloc[:-1].between(2, 12).all()
+    assert likelihood["paper_bits_per_dim"].iloc[-1] == 3.75
     claims = pd.read_csv(finished.results / "claims.csv")
-    assert set(claims["table"]) == {*(f"table_4_{n}" for n in range(1, 6)), "all"}
+    assert set(claims["table"]) == {*(f"table_4_{n}" for n in range(1, 6)), "all_samplers"}
     for n in (2, 3, 4):
         assert min(Image.open(finished.results / f"figures/figure_4_{n}.png").size) > 300
         assert (finished.results / f"figures/figure_4_{n}.svg").read_text().startswith("<?xml")
@@ -120,16 +134,23 @@ def test_a_changed_sampling_number_retrains_nothing(finished):
     finished.change("presets", "test", "sampling", "num_samples", value=old)
 
 
-def test_wrong_params_end_in_one_line(finished):
-    old = finished.change("presets", "test", "surrogate", "t_mid", value=[0, 99])
+def test_wrong_params_and_studies_end_in_one_line(finished):
+    old = finished.change("presets", "test", "sampling", "num_samples", value=-1)
+    wrong = {"title": "Mine", "rows": [{"model": "Defualt"}], "columns": ["scores"]}
     done = finished.run("snakemake", "--cores", "2", "--config", "preset=test")
-    finished.change("presets", "test", "surrogate", "t_mid", value=old)
+    finished.change("presets", "test", "sampling", "num_samples", value=old)
     assert done.returncode != 0
-    assert "presets.test.surrogate.t_mid: 99 is beyond Default's T = 8" in done.stdout
+    assert "params.yaml: presets.test.sampling.num_samples: " in done.stdout
+    assert "Traceback" not in done.stdout
+    finished.write_study("mine", wrong)
+    done = finished.run("snakemake", "--cores", "2", "--config", "preset=test")
+    (finished.path / "workflow/studies/mine.yaml").unlink()
+    assert done.returncode != 0
+    assert "workflow/studies/mine.yaml: rows.0.model: presets.paper.models has no 'Defualt'" in done.stdout
     assert "Traceback" not in done.stdout
     unknown = finished.run("snakemake", "--cores", "2", "--config", "preset=papr")
     assert unknown.returncode != 0
-    assert "unknown 'papr'; there are test, demo, quick, paper" in unknown.stdout
+    assert "unknown 'papr'; there are paper, quick, demo, test" in unknown.stdout
     assert "Traceback" not in unknown.stdout
 
 

@@ -1,10 +1,12 @@
 """The plan of the selected preset, and how rules refer to it."""
 
 import collections
+import functools
 import os
 import pathlib
 import shlex
 import sys
+import tempfile
 import time
 
 SOURCES = str(pathlib.Path(str(workflow.current_basedir)).resolve().parents[1] / "src")
@@ -66,9 +68,8 @@ EXECUTION = PARAMS.selected.execution
 GPU = int(PARAMS.device == "cuda" or (PARAMS.device == "auto" and os.path.exists("/dev/nvidiactl")))
 
 STATE = pathlib.Path(".snakemake/surrodiff")
-# Tables, figures and the summary keep plain names. Beside each lies what it was made from (see surrodiff.planning.recipes). While
-# that is today's, it needs nothing; else this file, which is always newer, is one of its inputs. Without this, a number
-# changed back would leave yesterday's table standing.
+# An input of every table and figure that is not what its recipe asks for: always newer. Without it, a number changed back
+# would leave yesterday's table standing.
 ALWAYS_STALE = STATE / "now"
 if SUBMITTED:
     PARAMS_FILE = pathlib.Path(os.environ[FROZEN])
@@ -91,21 +92,66 @@ else:
 wildcard_constraints:
     run=r"\w+-[0-9a-f]{8}",
     table="|".join(PLAN.tables),
-    figure="|".join(PLAN.figures),
+    figure="|".join(PLAN.figures) or "none",
 
 
 def done(stage, run):
+    """A run's marker. Existence is validity, so it is `ancient` as an input: a run's id says all that made it."""
     return f"{RESULTS}/{stage}/{run}/done.json"
 
 
-def needed(wildcards):
-    """Markers of the runs that a run reads. Existence is validity: a run's id says all that it was made from."""
-    return [ancient(done(*need)) for need in surrodiff_plan.needs(PLAN, wildcards.run)]
+def all_of(stage):
+    return [done(stage, run) for run in PLAN.of_stage(stage)]
+
+
+def needed(stage, of=lambda run: run):
+    """An input function: the markers of those runs of a stage that a run reads, or what `of` names for it."""
+
+    def markers(wildcards):
+        needs = PLAN.runs[of(wildcards.run)].config.needs()
+        return [ancient(done(*need)) for need in needs if need[0] == stage]
+
+    return markers
+
+
+def shown(score):
+    """The model that a score is about: of Surrogate Diffusion, the surrogate."""
+    sample = PLAN.runs[PLAN.runs[score].config.sample].config
+    return (sample.surrogate or sample.model).run
+
+
+SCORES_OF, LIKELIHOODS_OF = collections.defaultdict(list), collections.defaultdict(list)
+for _run in PLAN.of_stage("scores"):
+    SCORES_OF[shown(_run)].append(_run)
+for _run in PLAN.of_stage("likelihoods"):
+    LIKELIHOODS_OF[PLAN.runs[_run].config.model.run].append(_run)
+
+
+def made_before(model, run=None):
+    """The marker of a model's first score, if that score's job makes all else of the model, and this run too."""
+    first = SCORES_OF[model][:1] if EXECUTION.one_job_per_model else []
+    return [ancient(done("scores", score)) for score in first if score != run]
+
+
+def made_by(score):
+    """The runs that the job of a score makes: with their model's first score, all else of that model."""
+    model = shown(score)
+    together = EXECUTION.one_job_per_model and SCORES_OF[model][0] == score
+    scores = SCORES_OF[model] if together else [score]
+    runs = [run for own in scores for run in (PLAN.runs[own].config.sample, own)]
+    return runs + (LIKELIHOODS_OF[model] if together else [])
+
+
+def read_by(score, stage):
+    """The markers of those runs of a stage that the job of a score reads."""
+    needs = [need for run in made_by(score) for need in PLAN.runs[run].config.needs() if need[0] == stage]
+    return [ancient(done(*need)) for need in dict.fromkeys(needs)]
 
 
 def processes(wildcards):
     """How many processes, each with a GPU of its own, make a run."""
-    return EXECUTION.gpus_per_job if PLAN.runs[wildcards.run].config.get("kind", "ddpm") == "ddpm" else 1
+    config = PLAN.runs[wildcards.run].config
+    return EXECUTION.gpus_per_job if config.stage != "models" or config.model.by_all else 1
 
 
 def gpus(wildcards):
@@ -126,8 +172,11 @@ def word(value):
 # What a command line holds does not grow with rows or seeds: runs by id, and all else in the file of the parameters.
 PYTHON = word(sys.executable)
 GIVEN = f"--params {word(PARAMS_FILE)} --results {word(FOLDER)}"
+# What a run's marker stands for belongs to the command, because Snakemake deletes the outputs of failed, killed and forced
+# jobs. It deletes a log when its job starts; the command keeps all attempts and gives the log back.
 RUN_COMMAND = (
-    f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs:q}} {GIVEN} --threads {{threads}} > /dev/null"
+    f"{PYTHON} {{params.start}} -m surrodiff.cli make {{params.runs:q}} {GIVEN} --threads {{threads}} --log {{log:q}}"
+    " > /dev/null"
 )
 # In messages, as `params.left`: what is left when the job starts, since messages are formatted then.
 TIME_LEFT = costs.TimeLeft(PLAN, pathlib.Path(FOLDER))

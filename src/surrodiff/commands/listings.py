@@ -14,30 +14,25 @@ def list_models(args):
     import torch
 
     from surrodiff import networks
+    from surrodiff.kinds.registry import kind_of
 
     made = plan.build(parameters(args))
     rows = []
     for run_id in made.of_stage("models"):
         config = made.runs[run_id].config
-        if config["kind"] == "classifier":
+        model, kind = config.model, kind_of(config.model)
+        if kind.macs_per_image is None:  # which samples nothing
             continue
         with torch.device("meta"):
-            trainable = networks.trainable_parameters(networks.build(config))
-        ddpm = config["kind"] == "ddpm"
-        network = config.get("network", {})
+            trainable = networks.trainable_parameters(kind.build(model, config.channels))
         rows.append(
             {
                 "model": made.runs[run_id].name,
                 "run": run_id,
-                "image": f"{config['channels']}x{config['image_size']}x{config['image_size']}",
-                "block": network.get("block", "SNGAN generator"),
-                "multipliers": str(network.get("channel_multipliers", "")),
-                "res blocks": network.get("num_res_blocks", ""),
-                "base channels": network.get("base_channels", config.get("generator_channels")),
-                "parameters": trainable,
-                "paper's count, M": f"{networks.parameters_by_paper(trainable, config):.2f}" if ddpm else "",
-                "MACs per image, M": f"{networks.macs_per_image(config) / 1e6:.1f}",
-                "steps": config["training"]["steps"],
+                "image": f"{config.channels}x{model.image_size}x{model.image_size}",
+                **kind.described(model, trainable),
+                "MACs per image, M": f"{kind.macs_per_image(model, config.channels) / 1e6:.1f}",
+                "steps": model.training.steps,
             }
         )
     print(pd.DataFrame(rows).to_string(index=False))
@@ -49,17 +44,17 @@ def list_runs(args):
     from surrodiff.stages import costs
 
     loaded = parameters(args)
-    made, results, execution = plan.build(loaded), results_folder(args), loaded.selected.execution.model_dump()
+    made, results, execution = plan.build(loaded), results_folder(args), loaded.selected.execution
     if args.left:
         print(costs.time_left(made, results))
         return
-    start_torch(args.threads or min(execution["threads"], os.cpu_count() or 1))
+    start_torch(args.threads or min(execution.threads, os.cpu_count() or 1))
     from surrodiff.runtime import devices
-    from surrodiff.stages import timing
+    from surrodiff.stages import time
 
     device = devices.resolve(loaded.device)
     found = costs.Costs(made, results, devices.description(device))
-    timing.measure_unknown(found, device, execution)
+    time.measure_unknown(found, device, execution)
     for path in dict.fromkeys(found.damaged):
         print(f"surrodiff: {path}: damaged; this report goes without it", file=sys.stderr)
     print(costs.report(found.all()))

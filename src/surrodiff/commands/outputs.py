@@ -11,24 +11,33 @@ def write_output(args):
     made = plan.build(parameters(args))
     known = {"table": made.tables, "figure": made.figures}.get(args.command, [output])
     if output not in known:
-        raise UserError(f"there is no {args.command} {output!r}; there are {', '.join(known)}")
+        raise UserError(f"the preset makes no {args.command} {output!r}; it makes {', '.join(known) or 'none'}")
     # Only what is asked for: matplotlib alone takes longer to import than a table to write.
     match args.command:
         case "table":
             from surrodiff.report.tables import write
 
-            where = f"tables/{output}"
+            recipe, where = recipes.table(made, output), f"tables/{output}"
         case "figure":
             from surrodiff.report.figures import write
 
-            where = f"figures/{output}"
+            recipe, where = recipes.figure(made, output), f"figures/{output}"
         case "claims":
             from surrodiff.report.tables import write_claims as write
 
-            where = "claims.csv"
+            recipe, where = recipes.claims(made), "claims.csv"
         case "summary":
             from surrodiff.report.summary import write
 
-            where = "summary"
-    write(recipes.recipe(made, output), results_folder(args))
+            recipe, where = recipes.summary(made), "summary"
+    write(recipe, results_folder(args))
     print(results_folder(args) / where)
+
+
+def resolve(args):
+    """Write what the preset asks for, which DVC's stages depend on, and print where it lies."""
+    from surrodiff.store.runs import write_json
+
+    path = results_folder(args) / "plan.json"
+    write_json(path, recipes.resolved(plan.build(parameters(args))))
+    print(path)

@@ -9,11 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from surrodiff.commands.given import parameters, results_folder
+from surrodiff.config.presets import Execution
 from surrodiff.errors import UserError
 from surrodiff.planning import plan
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import distributed
 from surrodiff.runtime.stopping import Stopped
-from surrodiff.store.runs import cache_folder, shared
+from surrodiff.store.runs import cache_folder, give_name, shared
 
 # By command: the stage, and what it does.
 STAGES = {
@@ -27,7 +29,7 @@ STAGES = {
 }
 
 
-def _find(args, made: plan.Plan) -> plan.Run:
+def _find(args, made: plan.Plan) -> Run:
     """The run of a plan that the command line names."""
     stage, _ = STAGES[args.command]
     runs = made.runs.values()
@@ -38,7 +40,7 @@ def _find(args, made: plan.Plan) -> plan.Run:
     return found[0]
 
 
-def _given(args, made: plan.Plan) -> list[plan.Run]:
+def _given(args, made: plan.Plan) -> list[Run]:
     """The runs of a plan that `make` is given by their ids, or by their stages."""
     found = []
     for name in args.runs:
@@ -52,12 +54,21 @@ def _given(args, made: plan.Plan) -> list[plan.Run]:
 
 
 @contextlib.contextmanager
-def _logging(path: Path):
-    """Append progress, warnings and errors to a log; an error is then reported on the terminal, too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+def _logging(path: Path, results: Path):
+    """Append progress, warnings and errors to a log below `results`/logs; an error is then told on the terminal, too.
+
+    The workflow deletes a job's log when the job starts. So all attempts are kept where runs are made, and `path` is
+    another name of that file.
+    """
+    kept = shared(results) / "work" / path.relative_to(results)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    file = open(kept, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     with file as log, contextlib.redirect_stderr(log):
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} process {os.getpid()} on {socket.gethostname()}", file=log)
+        if distributed.rank() == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            give_name(kept, path)
         try:
             yield
         except (Exception, Stopped) as error:
@@ -88,19 +99,29 @@ def start_torch(threads: int):
     return torch
 
 
-def _stages(args, runs: list[plan.Run], execution: dict) -> Iterator[dict]:
-    """Make runs in order, each with its log if the workflow calls, and yield their records."""
-    torch = start_torch(max(1, (args.threads or execution["threads"]) // distributed.world()))
-    from surrodiff.runtime import devices
+def _stages(args, runs: list[Run], execution: Execution) -> Iterator[dict]:
+    """Make runs in order, with a log if the workflow calls, and yield their records."""
     from surrodiff.stages import registry
+    from surrodiff.stages.job import Job
 
-    cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
-    device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
-    with distributed.joined(device.type), contextlib.nullcontext(device) if cpu else devices.claimed(device) as own:
-        for run in runs:
-            log = _logging(shared(results_folder(args)) / "logs" / run.stage / f"{run.id}.log")
-            with log if args.command == "make" else contextlib.nullcontext():
-                yield registry.make(run, results_folder(args), own, execution)
+    results, log = results_folder(args), getattr(args, "log", None)
+    with _logging(log, results) if log else contextlib.nullcontext():
+        # What is made is found without PyTorch, whose import takes seconds.
+        found = [registry.find(run, results) for run in runs] if distributed.world() == 1 else [None]
+        if None not in found:
+            yield from found
+            return
+        torch = start_torch(max(1, (args.threads or execution.threads) // distributed.world()))
+        from surrodiff.runtime import devices
+
+        cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
+        device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
+        with (
+            distributed.joined(device.type),
+            contextlib.nullcontext(device) if cpu else devices.claimed(device) as own,
+        ):
+            for run in runs:
+                yield registry.make(run, Job(results, own, execution))
 
 
 def make(args):
@@ -108,7 +129,7 @@ def make(args):
     loaded = parameters(args)
     made = plan.build(loaded)
     runs = _given(args, made) if args.command == "make" else [_find(args, made)]
-    execution = loaded.selected.execution.model_dump()
+    execution = loaded.selected.execution
     for run, _ in zip(runs, _stages(args, runs, execution), strict=True):
         if distributed.rank() == 0:
             print(results_folder(args) / run.stage / run.id, flush=True)
@@ -119,9 +140,9 @@ def calibrate(args):
     from surrodiff.scoring import calibration
 
     made = plan.build(parameters(args))
-    needed = [run_id for _, run_id in plan.needs(made, made.reference)]
-    runs = [made.runs[run_id] for run_id in [*needed, made.reference]]
-    *_, reference = _stages(args, runs, parameters(args).selected.execution.model_dump())
+    reference_run = made.runs[made.reference]
+    runs = [*(made.runs[run_id] for _, run_id in reference_run.config.needs()), reference_run]
+    *_, reference = _stages(args, runs, parameters(args).selected.execution)
     if distributed.rank() > 0:
         return
     checks = calibration.checks(reference)

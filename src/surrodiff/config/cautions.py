@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from surrodiff.config.models import DDPM, SNGAN, AdversarialTraining, Diffusion, Training
+from surrodiff.config.models import DDPM, Diffusion, Sampled, SampledTraining, Training
 from surrodiff.config.presets import Classifier, Preset
+from surrodiff.config.studies import Line, timestep
 
 MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
 LEAST_SIGNAL = 0.02  # of a surrogate's sample at t_mid, for it to matter
@@ -22,7 +23,7 @@ def _of_schedule(diffusion: Diffusion) -> Iterator[str]:
         )
 
 
-def _of_rate(training: Training | AdversarialTraining | Classifier) -> Iterator[str]:
+def _of_rate(training: SampledTraining | Classifier) -> Iterator[str]:
     if training.learning_rate > MOST_RATE:
         yield f"learning_rate: {training.learning_rate:g} is so large that training will most likely diverge"
     if (way := training.learning_rate * training.steps) < LEAST_WAY:
@@ -40,7 +41,7 @@ def _of_training(training: Training) -> Iterator[str]:
         )
 
 
-def _of_model(model: DDPM | SNGAN) -> Iterator[str]:
+def _of_model(model: Sampled) -> Iterator[str]:
     found = [*_of_rate(model.training)]
     if isinstance(model, DDPM):
         yield from _of_schedule(model.diffusion)
@@ -61,20 +62,18 @@ def _of_models(preset: Preset) -> Iterator[str]:
         yield f"models.{first}.{text}" + (f" (so in {len(others)} more models)" if others else "")
 
 
-def _of_t_mid(preset: Preset) -> Iterator[str]:
-    diffusion = preset.models["Default"].diffusion
-    for t_mid in filter(None, preset.surrogate.t_mid):
+def _of_t_mid(preset: Preset, lines: list[Line]) -> Iterator[str]:
+    """Warnings about the timesteps at which the rows' diffusions take over."""
+    at = {(line.model, line.t_mid) for line in lines if line.surrogate}
+    for name, share in sorted(at, key=str):
+        diffusion = preset.models[name].diffusion
+        t_mid = timestep(share, diffusion.T)
         signal, noise = diffusion.signal_and_noise(t_mid)
-        if noise < LEAST_NOISE:
-            yield (
-                f"surrogate.t_mid: at {t_mid} of T = {diffusion.T} the noise is {noise:.1g}, which no pixel shows: "
-                "the row is t_mid = 0 again"
-            )
-        if signal < LEAST_SIGNAL:
-            yield (
-                f"surrogate.t_mid: at {t_mid} of T = {diffusion.T} only {signal:.1g} of the surrogate's sample is "
-                "left: the row is Default's again"
-            )
+        where = f"models.{name}.diffusion: at t_mid {t_mid} of T = {diffusion.T}"
+        if t_mid and noise < LEAST_NOISE:
+            yield f"{where} the noise is {noise:.1g}, which no pixel shows: the row is t_mid = 0 again"
+        if t_mid and signal < LEAST_SIGNAL:
+            yield f"{where} only {signal:.1g} of the surrogate's sample is left: the row is {name}'s again"
 
 
 def _of_execution(preset: Preset) -> Iterator[str]:
@@ -97,6 +96,6 @@ def _of_data(preset: Preset) -> Iterator[str]:
         yield from (f"scoring.classifier.{text}" for text in _of_rate(scoring.classifier))
 
 
-def of_preset(preset: Preset) -> list[str]:
-    """Warnings, each with its key relative to the preset."""
-    return [*_of_models(preset), *_of_t_mid(preset), *_of_data(preset), *_of_execution(preset)]
+def of_preset(preset: Preset, lines: list[Line]) -> list[str]:
+    """Warnings, each with its key relative to the preset; lines: the rows that it makes."""
+    return [*_of_models(preset), *_of_t_mid(preset, lines), *_of_data(preset), *_of_execution(preset)]

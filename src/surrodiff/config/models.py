@@ -4,7 +4,7 @@ import functools
 import math
 import re
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -128,12 +128,14 @@ class Objective(Block):
 
     @model_validator(mode="after")
     def _check(self):
-        if self.extra_timestep_batches and self.timesteps == "uniform":
+        if self.extra_timestep_batches and self.timesteps != "importance":
             raise ValueError("extra_timestep_batches: only `timesteps: importance` keeps a history to add to")
         return self
 
 
-class _Steps(Block):
+class SampledTraining(Block):
+    """What the training of every kind of model has that draws samples."""
+
     steps: Steps
     snapshot_every: Steps
     batch_size: Batch
@@ -149,7 +151,7 @@ class _Steps(Block):
         return self
 
 
-class Training(_Steps):
+class Training(SampledTraining):
     """Adam with linear warm-up, clipping of the gradient's norm and an exponential moving average of the weights."""
 
     warmup_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)]
@@ -157,19 +159,38 @@ class Training(_Steps):
     ema_decay: FractionOrZero
 
 
-class AdversarialTraining(_Steps):
+class AdversarialTraining(SampledTraining):
     """SNGAN's training; `steps` counts generator steps, each after `discriminator_steps` of the discriminator."""
 
     discriminator_steps: Repetitions
 
 
 class DDPM(Block):
+    """A diffusion model. by_all: all processes of a job train it together; the others' steps depend on a batch as a
+    whole, so that the first process trains them alone."""
+
+    by_all: ClassVar[bool] = True
+
     kind: Literal["ddpm"]
     image_size: Side
     network: Network
     diffusion: Diffusion
     objective: Objective
     training: Training
+
+    def timed(self) -> "DDPM":
+        """This model with fixed values wherever the speed of its training does not depend on them."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
+        return self.model_copy(update={"diffusion": _DIFFUSION, "training": Training(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "DDPM":
+        """This model with fixed values wherever the speed of one evaluation does not depend on them."""
+        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision="auto")
+        return self.model_copy(update={"diffusion": _DIFFUSION, "objective": _OBJECTIVE, "training": training})
+
+    def sampling_precision(self, asked: str) -> str:
+        """The precision that it samples in, given the one asked for."""
+        return asked
 
     @model_validator(mode="after")
     def _check(self):
@@ -179,7 +200,27 @@ class DDPM(Block):
         return self
 
 
-class SNGAN(Block):
+class Generator(Block):
+    """A cheap model, such as Surrogate Diffusion begins with: one evaluation of its network is a batch of images of the
+    data's size. Its subclasses are kinds of models, each with its `kind`, `image_size` and `training`, and with `timed`
+    and `evaluated` as of DDPM."""
+
+    by_all: ClassVar[bool] = False
+
+    def sampling_precision(self, asked: str) -> str:
+        """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
+        return self.training.precision
+
+    def multiply_accumulates(self) -> int:
+        """Those of one evaluation on one image, coarsely, from below (see config.memory)."""
+        raise NotImplementedError
+
+    def training_bytes(self, channels: int) -> int:
+        """Memory that a training step takes, coarsely, from below."""
+        raise NotImplementedError
+
+
+class SNGAN(Generator):
     kind: Literal["sngan"]
     image_size: Side
     z_dim: Width
@@ -187,8 +228,90 @@ class SNGAN(Block):
     discriminator_channels: Width
     training: AdversarialTraining
 
+    def timed(self) -> "SNGAN":
+        """As DDPM.timed."""
+        keep = ("batch_size", "precision", "discriminator_steps")
+        own = {key: getattr(self.training, key) for key in keep}
+        return self.model_copy(update={"training": AdversarialTraining(**_TRAINING, **own)})
+
+    def evaluated(self) -> "SNGAN":
+        """As DDPM.evaluated."""
+        training = AdversarialTraining(
+            **_TRAINING, batch_size=1, precision=self.training.precision, discriminator_steps=1
+        )
+        return self.model_copy(update={"discriminator_channels": 1, "training": training})
+
+    @property
+    def _doublings(self) -> int:
+        return int(math.log2(self.image_size // 4))
+
+    def multiply_accumulates(self) -> int:
+        sides = (4 << level for level in range(1, self._doublings + 1))
+        return sum(18 * self.generator_channels**2 * side**2 for side in sides)
+
+    def training_bytes(self, channels: int) -> int:
+        weights = 18 * self._doublings * (self.generator_channels**2 + self.discriminator_channels**2)
+        widest = max(self.generator_channels, self.discriminator_channels)
+        image = self.image_size**2
+        return 16 * weights + self.training.batch_size * (2 * 4 * widest * image + 4 * channels * image)
+
     @model_validator(mode="after")
     def _check(self):
         if self.image_size < 8 or self.image_size & (self.image_size - 1):
             raise ValueError(f"image_size: SNGAN needs a power of two from 8, got {self.image_size}")
         return self
+
+
+class ClassifierTraining(Block):
+    """Adam on the cross-entropy."""
+
+    steps: Steps
+    batch_size: Batch
+    learning_rate: Rate
+    revision: Revision
+
+    @property
+    def snapshot_every(self) -> int:
+        """Its weights are kept after the last step alone."""
+        return self.steps
+
+
+class Classifier(Block):
+    """The classifier whose features score samples where Inception's do not fit."""
+
+    by_all: ClassVar[bool] = False
+
+    kind: Literal["classifier"]
+    image_size: Side
+    width: Width
+    training: ClassifierTraining
+
+    def timed(self) -> "Classifier":
+        """As DDPM.timed."""
+        training = ClassifierTraining(
+            steps=MOST_STEPS, batch_size=self.training.batch_size, learning_rate=1e-4, revision=1
+        )
+        return self.model_copy(update={"training": training})
+
+    def evaluated(self) -> "Classifier":
+        """As DDPM.evaluated."""
+        training = ClassifierTraining(steps=MOST_STEPS, batch_size=1, learning_rate=1e-4, revision=1)
+        return self.model_copy(update={"training": training})
+
+
+Sampled = DDPM | SNGAN  # every kind of model that draws samples
+Model = Sampled | Classifier
+OneSampled = Annotated[Sampled, Field(discriminator="kind")]
+OneModel = Annotated[Model, Field(discriminator="kind")]
+
+# Values that cost nothing, for models that stand for all which are equally fast.
+_DIFFUSION = Diffusion(T=1000, beta_1=1e-4, beta_T=0.02)
+_OBJECTIVE = Objective(timesteps="uniform", extra_timestep_batches=0, noises=1, weights="importance", reduction="mean")
+_TRAINING = {
+    "steps": MOST_STEPS,
+    "snapshot_every": 1,
+    "learning_rate": 1e-4,
+    "horizontal_flip": True,
+    "revision": 1,
+}
+_ADAM = {"warmup_steps": 0, "grad_clip": 1.0, "ema_decay": 0.999}

@@ -1,4 +1,4 @@
-"""A preset of `params.yaml`: data, models, and what is made of them; typed, with ranges, and checked as a whole."""
+"""A preset: data, models, and what is made of them; typed, with ranges, and checked as a whole."""
 
 import math
 import os
@@ -9,17 +9,16 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from surrodiff.config import memory
-from surrodiff.config.documents import merged
 from surrodiff.config.models import (
     DDPM,
     MOST_BATCH,
-    MOST_TIMESTEPS,
-    SNGAN,
     Batch,
     Block,
     Distinct,
     Fraction,
+    Generator,
     Name,
+    OneSampled,
     Precision,
     Rate,
     Repetitions,
@@ -29,6 +28,7 @@ from surrodiff.config.models import (
     Steps,
     Width,
 )
+from surrodiff.config.samplers import OneSampler
 
 # As in config.models: far beyond any published use.
 MOST_SAMPLES = 10_000_000
@@ -127,8 +127,6 @@ class Data(Block):
 
 class Sampling(Block):
     num_samples: Annotated[int, Field(ge=4, le=MOST_SAMPLES)]  # two for each half of the jackknife's
-    variance: Literal["fixed_large", "fixed_small"]
-    clip_x0: bool
     precision: Precision
     revision: Revision
 
@@ -140,17 +138,6 @@ class Seeds(Block):
     training: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
     sampling: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
     calibration: Annotated[list[Seed], Field(max_length=MOST_SEEDS), Distinct]
-
-
-class Surrogate(Block):
-    """Surrogate Diffusion (sections 3.2 and 4.6): the timesteps at which Default takes over, and what a low-resolution
-    DDPM hands over, resized bilinearly: its estimate of x_0, noised afresh (Algorithm 4), or its noisy x_t.
-
-    The author's code resizes the noisy x_t by nearest neighbour, as committed at every step below t_mid and for batches
-    of 1 alone (docs/paper.md)."""
-
-    t_mid: Annotated[list[Annotated[int, Field(ge=0, le=MOST_TIMESTEPS)]], Field(min_length=1), Distinct]
-    handover: Literal["x0", "x_t"]
 
 
 class Classifier(Block):
@@ -185,10 +172,11 @@ class Scoring(Block):
 
 
 class Likelihood(Block):
-    """The variational bound of every diffusion model on `num_images` held-out images; `clip_x0`: with the predicted
-    x_0 clipped to [-1, 1], as published bounds are."""
+    """The variational bound on `num_images` held-out images; `clip_x0`: with the predicted x_0 clipped to [-1, 1], as
+    published bounds are."""
 
     num_images: Annotated[int, Field(ge=2, le=MOST_SAMPLES)]
+    variance: Literal["fixed_large", "fixed_small"]
     clip_x0: bool
     precision: Precision
     seed: Seed
@@ -209,6 +197,7 @@ class Execution(Block):
     """How the work is done. Nothing here changes what comes out beyond rounding, so nothing here is part of a run's
     identity."""
 
+    one_job_per_model: bool
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
     gpus_per_job: Annotated[int, Field(ge=1, le=MOST_GPUS)]
     compile: SwitchOrAuto
@@ -221,46 +210,35 @@ class Execution(Block):
 
 
 class Preset(Block):
+    groups: Annotated[list[Name], Distinct]
     data: Data
-    models: dict[Name, Annotated[DDPM | SNGAN, Field(discriminator="kind")]]
+    models: dict[Name, OneSampled]
+    samplers: dict[Name, OneSampler]
     seeds: Seeds
-    evaluated_steps: Annotated[list[Steps], Field(min_length=1), Distinct]
     sampling: Sampling
-    surrogate: Surrogate
     scoring: Scoring
     likelihood: Likelihood
     timing: Timing
     execution: Execution
 
-    @model_validator(mode="before")
-    @classmethod
-    def _differences_from_default(cls, raw: Any):
-        models = raw.get("models") if isinstance(raw, dict) else None
-        if not isinstance(models, dict):
-            return raw
-        if not isinstance(models.get("Default"), dict):
-            raise ValueError("models.Default: missing; the other models are differences from it")
-        full = {
-            name: own if not isinstance(own, dict) or "kind" in own else merged(models["Default"], own)
-            for name, own in models.items()
-        }
-        return {**raw, "models": full}
-
     @model_validator(mode="after")
     def _check(self):
+        if "Default" not in self.models:
+            raise ValueError("models.Default: missing; rows are compared with it")
         default = self.models["Default"]
         if default.kind != "ddpm":
             raise ValueError("models.Default.kind: must be ddpm")
         if default.image_size != self.data.image_size:
             raise ValueError(f"models.Default.image_size: must be data.image_size ({self.data.image_size})")
         for name, model in self.models.items():
-            if model.kind == "sngan" and model.image_size != self.data.image_size:
-                raise ValueError(f"models.{name}.image_size: SNGAN's must be data.image_size ({self.data.image_size})")
+            if isinstance(model, Generator) and model.image_size != self.data.image_size:
+                raise ValueError(
+                    f"models.{name}.image_size: a generator's must be data.image_size ({self.data.image_size})"
+                )
             if model.image_size > self.data.image_size:
                 raise ValueError(f"models.{name}.image_size: larger than data.image_size ({self.data.image_size})")
-        for t_mid in self.surrogate.t_mid:
-            if t_mid > default.diffusion.T:
-                raise ValueError(f"surrogate.t_mid: {t_mid} is beyond Default's T = {default.diffusion.T}")
+        if "ancestral" not in self.samplers:
+            raise ValueError("samplers.ancestral: missing; it draws the rows that name no sampler")
         if self.sampling.num_samples < self.scoring.is_splits:
             raise ValueError(f"scoring.is_splits: more splits than the {self.sampling.num_samples} samples")
         if self.data.splits:

@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from surrodiff.config.presets import Data
 from surrodiff.data import identity, image_folders
 from surrodiff.data.image_folders import ImageFolder
 from surrodiff.data.listing import Listing, list_files
-from surrodiff.data.pixels import resize_uint8
 from surrodiff.errors import UserError, printable
-from surrodiff.planning.plan import Run
 from surrodiff.runtime import distributed, noise
 from surrodiff.runtime.devices import Progress
-from surrodiff.store import provenance, tensors
-from surrodiff.store.runs import RunFolder, load_run, open_run, sha256, verified
+from surrodiff.store import tensors
+from surrodiff.store.runs import load_run, sha256, verified
 
 IMAGES = "images.safetensors"
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -84,15 +83,15 @@ def read_image_folder(folder: ImageFolder, size: int, channels: int, padding: st
     return splits, report
 
 
-def _read_planned_folder(config: dict) -> tuple[dict[str, Split], dict]:
+def read_planned_folder(config: Data) -> tuple[dict[str, Split], dict]:
     """The splits of a data run's image folder, and what its record says of it. Raises UserError if the folder is not
     what it was when the run was planned."""
-    folder = image_folders.find(Path(config["path"]))
+    folder = image_folders.find(Path(config.path))
     distributed.print_rank0(folder.description())
-    _check_unchanged(folder.listing, config["fingerprint"])
-    splits, report = read_image_folder(folder, config["image_size"], config["channels"], config["padding"])
-    _check_unchanged(list_files(folder.listing.root), config["fingerprint"])
-    shown = printable(config["path"])
+    _check_unchanged(folder.listing, config.fingerprint)
+    splits, report = read_image_folder(folder, config.image_size, config.channels, config.padding)
+    _check_unchanged(list_files(folder.listing.root), config.fingerprint)
+    shown = printable(config.path)
     for what, count in report["converted"].items():
         distributed.print_rank0(f"{shown}: converted: {count} ({what})")
     if report["first_of_several"]:
@@ -130,47 +129,6 @@ def stratified(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Ten
     rank[by_class] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[labels[order][by_class]]
     is_held_out = rank < counts[labels[order]]
     return order[~is_held_out], order[is_held_out]
-
-
-def prepare(run: Run, results: Path) -> dict:
-    """Make a data run's `images.safetensors`, or find it made; returns its record.
-
-    Raises UserError if the source is missing, broken or not what the configuration says.
-    """
-    with open_run(results, run, together=False) as folder:
-        if folder.record is None:
-            _read(run.config, folder)
-        folder.mark_done()
-        return folder.record
-
-
-def _read(config: dict, folder: RunFolder):
-    source, report = config["source"], {}
-    match source:
-        case "digits":
-            splits = {"train": read_digits()}
-        case "cifar10":
-            train, held_out = read_cifar10(identity.expanded(config["path"]))
-            splits = {"train": train, "held_out": held_out}
-        case "image_folder":
-            splits, report = _read_planned_folder(config)
-    if "held_out" in splits:
-        origin = printable(str(config["path"]))
-    else:
-        images, labels = splits["train"]
-        parts = stratified(labels, config["held_out"], config["seed"])
-        splits = {split: (images[part], labels[part]) for split, part in zip(SPLITS, parts, strict=True)}
-        origin = f"data.held_out: {config['held_out']} of {len(images)} images"
-    arrays = {}
-    for split, (images, labels) in splits.items():
-        if len(images) < 2:
-            raise UserError(f"{origin}: the {split} split has too few ({len(images)}); have at least two in each split")
-        arrays[f"{split}_images"] = resize_uint8(images, config["image_size"])
-        arrays[f"{split}_labels"] = labels
-    tensors.save(folder.path / IMAGES, arrays)
-    name = f"{source} {Path(config['path']).name}" if source == "image_folder" else source
-    record = {"source": name} | {f"{split}_images": len(splits[split][0]) for split in SPLITS}
-    folder.finish(record | report | {"revision": provenance.revision()}, [IMAGES])
 
 
 def load(results: Path, data_id: str) -> tuple[dict[str, torch.Tensor], dict]:

@@ -7,16 +7,16 @@ import torch
 
 from surrodiff.config.models import Objective
 from surrodiff.diffusion.schedule import Schedule
-from surrodiff.diffusion.timesteps import Importance, Uniform
+from surrodiff.diffusion.timesteps import TIMESTEPS, Uniform
 from surrodiff.runtime import distributed, noise
 from surrodiff.runtime.noise import Stream
 
 Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x_t (B, C, H, W), t (B,) -> eps (B, C, H, W)
-# Told before every evaluation which rows, int64, of which whole batch it is for: (stream, number, rows, total).
-Announce = Callable[[Stream, int, torch.Tensor, int], None]
+# Called before every evaluation with the rows, int64, of the whole batch that it is for: (stream, number, rows, total).
+BeforeForward = Callable[[Stream, int, torch.Tensor, int], None]
 
 
-def _announce_nothing(stream: Stream, number: int, rows: torch.Tensor, total: int):
+def _nothing(stream: Stream, number: int, rows: torch.Tensor, total: int):
     pass
 
 
@@ -48,11 +48,10 @@ class ObjectiveGradient:
     """
 
     def __init__(
-        self, objective: Objective, schedule: Schedule, seed: int, device, announce: Announce = _announce_nothing
+        self, objective: Objective, schedule: Schedule, seed: int, device, before_forward: BeforeForward = _nothing
     ):
-        self.objective, self.schedule, self.seed, self.announce = objective, schedule, seed, announce
-        sampler = {"uniform": Uniform, "importance": Importance}[objective.timesteps]
-        self.sampler = sampler(schedule.T, device)
+        self.objective, self.schedule, self.seed, self.before_forward = objective, schedule, seed, before_forward
+        self.sampler = TIMESTEPS[objective.timesteps](schedule.T, device)
 
     def _timesteps(self, stream: Stream, step: int, index: torch.Tensor):
         return self.sampler.draw(noise.uniform(self.seed, stream, step, index)[:, 0])
@@ -63,7 +62,7 @@ class ObjectiveGradient:
         """Losses (len(noises), B) of the given noises of images x_0 (B, C, H, W), `rows` of a batch of `batch`."""
         draws = torch.cat([rows + batch * j for j in noises])
         eps = noise.normal(self.seed, stream, number, draws, x_0.shape[1:]).unflatten(0, (len(noises), -1))
-        self.announce(stream, number, draws, self.objective.noises * batch)
+        self.before_forward(stream, number, draws, self.objective.noises * batch)
         return eps_losses(denoiser, self.schedule, x_0, t, eps)
 
     def accumulate(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
@@ -130,6 +129,6 @@ class ObjectiveGradient:
         eps = noise.normal(self.seed, Stream.LOG_EPS, step, index, x_0.shape[1:])
         losses = []
         for part in distributed.local_rows(index).split(micro_batch or batch):
-            self.announce(Stream.LOG_EPS, step, part, batch)
+            self.before_forward(Stream.LOG_EPS, step, part, batch)
             losses.append(eps_losses(denoiser, self.schedule, x_0[part], t[part], eps[None, part]))
         return distributed.gather_rows(torch.cat(losses, 1)[0], batch).mean()

@@ -1,7 +1,7 @@
 """Samplers: from sample numbers to images. All have one signature, and sample i depends on (seed, i) alone.
 
 A sampler takes `index`, int64 (B,) sample numbers, and returns float images (B, C, S, S) in about [-1, 1]; `advance`,
-if given, is called with the number of images after each of the `evaluations` of a network that the sampler makes.
+if given, is called with the number of images after each evaluation of a network.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,9 @@ Advance = Callable[[int], None]
 class Sampler(Protocol):
     """What every sampler offers; `hands_over_x_t` says that its result is a noisy x_tmid and no image.
 
-    reverse: the reverse process that ends it, None for a generator alone.
+    reverse: the reverse process that ends it, None for a generator alone, which has its network as `generator`.
     """
 
-    evaluations: int
     hands_over_x_t: bool
     reverse: "ReverseProcess | None"
 

@@ -69,3 +69,7 @@ class Importance:
     def load_state(self, state: dict[str, torch.Tensor]):
         self.history.copy_(state["history"])
         self.counts.copy_(state["counts"])
+
+
+# By the word of `objective.timesteps`.
+TIMESTEPS = {"uniform": Uniform, "importance": Importance}

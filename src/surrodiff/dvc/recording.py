@@ -50,6 +50,7 @@ def record(params: Params):
             path, _, made = load_run(results, run.stage, run_id)
             for name in made["files"]:
                 verified(path, made, name)
+    _output("surrodiff.cli", "resolve", "--preset", params.preset)
     _output("dvc", "commit", "--force")
 
 

@@ -2,11 +2,18 @@
 
 import torch
 
-from surrodiff import networks
-from surrodiff.config.presets import Classifier
+from surrodiff.config.models import Classifier
+from surrodiff.config.presets import Execution
 from surrodiff.data.pixels import to_float
 from surrodiff.errors import UserError
 from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
+from surrodiff.networks import classifier
+from surrodiff.planning.runs import ModelConfig
+
+
+def build(model: Classifier, channels: int, classes: int) -> classifier.Classifier:
+    """The network that tells so many classes of images with so many channels."""
+    return classifier.Classifier(model.image_size, channels, model.width, classes)
 
 
 class ClassifierTrainer:
@@ -15,18 +22,18 @@ class ClassifierTrainer:
     Raises UserError if the images have a single label: a classifier then has nothing to learn.
     """
 
-    def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
-        self.training = Classifier.model_validate({key: config[key] for key in Classifier.model_fields})
+    def __init__(self, config: ModelConfig, images, labels, device: torch.device, execution: Execution):
+        model, seed = config.model, config.seed
+        self.training = model.training
         self.classes = int(labels.max()) + 1
         if len(labels.unique()) < 2:
             raise UserError(
                 "presets.*.scoring.features: `classifier` needs images in class folders; these have one label. "
                 "Sort them into folders, or write `features: inception`"
             )
-        seed = self.training.seed
-        self.batches = Batches(images, labels, image_size=config["image_size"], flip=False, seed=seed, device=device)
+        self.batches = Batches(images, labels, image_size=model.image_size, flip=False, seed=seed, device=device)
         torch.manual_seed(seed)
-        self.network = networks.build({**config, "classes": self.classes}).to(device).train()
+        self.network = build(model, config.channels, self.classes).to(device).train()
         self.optimiser = torch.optim.Adam(self.network.parameters(), self.training.learning_rate)
         self.precision = "float32"
 
@@ -53,6 +60,11 @@ class ClassifierTrainer:
     @property
     def result(self) -> torch.nn.Module:
         return self.network
+
+    def record(self, arrays: dict[str, torch.Tensor]) -> dict:
+        """What else a record says of it, given the arrays of its data."""
+        accuracy = self.accuracy(arrays["held_out_images"], arrays["held_out_labels"])
+        return {"classes": self.classes, "held_out_accuracy": accuracy}
 
     def accuracy(self, images: torch.Tensor, labels: torch.Tensor) -> float:
         """Share of uint8 images (N, C, H, W) whose label is found."""

@@ -1,44 +1,127 @@
-"""One step of training a DDPM (Algorithm 1, or 3 for IWDiff)."""
+"""A DDPM: its network, one step of training it (Algorithm 1, or 3 for IWDiff), and how it samples."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from surrodiff import networks
+from surrodiff.config.memory import is_large
 from surrodiff.config.models import DDPM
+from surrodiff.config.presets import Execution
+from surrodiff.config.samplers import Ancestral, Sampler
 from surrodiff.diffusion.objectives import ObjectiveGradient
+from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
-from surrodiff.networks.acceleration import compiled, layout, resolve_precision
+from surrodiff.networks.acceleration import Evaluation, compiled, layout, resolve_precision
 from surrodiff.networks.blocks import Dropout
+from surrodiff.networks.unet import UNet
+from surrodiff.planning.runs import ModelConfig, SampleConfig
 from surrodiff.runtime import distributed, noise
 from surrodiff.runtime.devices import autocast
 from surrodiff.runtime.noise import Stream
+from surrodiff.sampling import registry as samplers
+from surrodiff.sampling.low_resolution import LowResolutionDiffusion
+
+
+def build(model: DDPM, channels: int, classes: None = None) -> UNet:
+    """The network that predicts the noise in images with so many channels."""
+    return UNet(model.network, channels)
+
+
+def macs_per_image(model: DDPM, channels: int) -> int:
+    """Multiply-accumulates of one evaluation on one image."""
+    with torch.device("meta"):
+        x_t = torch.empty(1, channels, model.image_size, model.image_size)
+        return networks.macs(build(model, channels), x_t, torch.ones(1, dtype=torch.long))
+
+
+def described(model: DDPM, parameters: int) -> dict[str, object]:
+    """What a list of models says of one, by column."""
+    return {
+        "block": model.network.block,
+        "multipliers": str(model.network.channel_multipliers),
+        "res blocks": model.network.num_res_blocks,
+        "base channels": model.network.base_channels,
+        "parameters": parameters,
+        "paper's count, M": f"{networks.parameters_by_paper(parameters, model):.2f}",
+    }
+
+
+def process(
+    network: Evaluation,
+    config: ModelConfig,
+    sampler: Sampler,
+    seed: int,
+    device: torch.device,
+    compile: bool | str = False,
+    stream: Stream = Stream.REVERSE,
+) -> ReverseProcess:
+    """The reverse process of a trained network, its steps taken as the sampler's settings say.
+
+    compile: as in `execution`.
+    """
+    model = config.model
+    return samplers.process(
+        sampler,
+        model.diffusion,
+        device,
+        denoiser=network,
+        shape=(config.channels, model.image_size, model.image_size),
+        seed=seed,
+        stream=stream,
+        compiled=partial(compiled, setting=compile, device=device, large=is_large(model), cuda_graph=True),
+    )
+
+
+def surrogate(
+    network: Evaluation, config: ModelConfig, sample: SampleConfig, image_size: int, device, compile: bool | str
+) -> LowResolutionDiffusion:
+    """A trained network, mostly of lower resolution, as the surrogate of a sample run with images of a size."""
+    reverse = process(network, config, sample.sampler, sample.seed, device, compile, Stream.LOW_RESOLUTION)
+    return LowResolutionDiffusion(reverse, sample.surrogate.t_mid, image_size, sample.surrogate.handover)
+
+
+def sampling_step(
+    network: Evaluation, config: ModelConfig, batch: int, device: torch.device, compile: bool | str
+) -> Callable[[], None]:
+    """What takes one evaluation of a sample for a batch: a reverse step."""
+    sampler = Ancestral(kind="ancestral", variance="fixed_large", clip_x0=False)
+    reverse, index = process(network, config, sampler, 0, device, compile), torch.arange(batch, device=device)
+    x_t, t = reverse.prior(index), config.model.diffusion.T // 2
+
+    @torch.inference_mode()
+    def step():
+        reverse.step(x_t, t, index)
+
+    return step
 
 
 class DiffusionTrainer:
     """Adam with warm-up and clipping; the exponential moving average of the weights is what gets sampled."""
 
-    def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
-        model = DDPM.model_validate({key: config[key] for key in DDPM.model_fields})
-        self.training, self.device, self.micro_batch = model.training, device, execution["micro_batch"]
-        self.seed = config["seed"]
+    def __init__(self, config: ModelConfig, images, labels, device: torch.device, execution: Execution):
+        model, self.seed, self.device = config.model, config.seed, device
+        self.model, self.training, self.micro_batch = model, model.training, execution.micro_batch
         flip = self.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)
-        self.precision = resolve_precision(self.training.precision, device, config)
-        memory_format = layout(execution["channels_last"], device)
-        self.network = networks.build(config).to(device, memory_format=memory_format).train()
+        large = is_large(model)
+        self.precision = resolve_precision(self.training.precision, device, large)
+        memory_format = layout(execution.channels_last, device)
+        self.network = build(model, config.channels).to(device, memory_format=memory_format).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.weights, self.ema_weights = list(self.network.parameters()), list(self.ema.parameters())
         self.dropouts = [module for module in self.network.modules() if isinstance(module, Dropout)]
         self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
-        rate, fused = self.training.learning_rate, execution["fused"]
+        rate, fused = self.training.learning_rate, execution.fused
         self.optimiser = torch.optim.Adam(self.weights, lr=rate, fused=fused)
         schedule = Schedule(model.diffusion, device=device)
         self.objective = ObjectiveGradient(model.objective, schedule, self.seed, device, self._seed_dropout)
-        self.denoise = compiled(self._denoise, execution["compile"], device, config)
+        self.denoise = compiled(self._denoise, execution.compile, device, large)
 
     def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):
         """Make the next evaluation's dropout a function of the seed, the pass and the row alone, so that neither a
@@ -84,6 +167,11 @@ class DiffusionTrainer:
         self.ema.load_state_dict(without_prefix("ema", tensors))
         load_optimiser_state(self.optimiser, "adam", tensors)
         self.objective.sampler.load_state(without_prefix("timesteps", tensors))
+
+    def record(self, arrays: dict[str, torch.Tensor]) -> dict:
+        """What else a record says of it, given the arrays of its data."""
+        parameters = networks.trainable_parameters(self.result)
+        return {"parameters_by_paper": networks.parameters_by_paper(parameters, self.model)}
 
     @property
     def result(self) -> torch.nn.Module:

@@ -1,34 +1,82 @@
-"""One step of training SNGAN (Miyato et al., 2018)."""
+"""SNGAN (Miyato et al., 2018): its generator, one step of training it, and its samples."""
+
+from collections.abc import Callable
 
 import torch
 
 from surrodiff import networks
+from surrodiff.config.memory import is_large
 from surrodiff.config.models import SNGAN
+from surrodiff.config.presets import Execution
 from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
-from surrodiff.networks.acceleration import resolve_precision
-from surrodiff.networks.sngan import Discriminator, hinge_discriminator
+from surrodiff.networks.acceleration import Evaluation, resolve_precision
+from surrodiff.networks.sngan import Discriminator, Generator, hinge_discriminator
+from surrodiff.planning.runs import ModelConfig, SampleConfig
 from surrodiff.runtime import noise
 from surrodiff.runtime.devices import autocast
 from surrodiff.runtime.noise import Stream
+from surrodiff.sampling.generator import GeneratorSampler
+
+
+def build(model: SNGAN, channels: int, classes: None = None) -> Generator:
+    """The generator of images with so many channels."""
+    return Generator(model.image_size, channels, model.z_dim, model.generator_channels)
+
+
+def macs_per_image(model: SNGAN, channels: int) -> int:
+    """Multiply-accumulates of one image."""
+    with torch.device("meta"):
+        return networks.macs(build(model, channels), torch.empty(1, model.z_dim))
+
+
+def described(model: SNGAN, parameters: int) -> dict[str, object]:
+    """What a list of models says of one, by column."""
+    return {
+        "block": "SNGAN generator",
+        "multipliers": "",
+        "res blocks": "",
+        "base channels": model.generator_channels,
+        "parameters": parameters,
+        "paper's count, M": "",
+    }
+
+
+def surrogate(
+    network: Evaluation, config: ModelConfig, sample: SampleConfig, image_size: int, device, compile: bool | str
+) -> GeneratorSampler:
+    """A trained generator as the surrogate of a sample run, whose images have its size."""
+    return GeneratorSampler(network, config.model.z_dim, sample.seed)
+
+
+def sampling_step(
+    network: Evaluation, config: ModelConfig, batch: int, device: torch.device, compile: bool | str
+) -> Callable[[], None]:
+    """What takes one evaluation of a sample for a batch: all of it."""
+    z = noise.normal(0, Stream.Z, 0, torch.arange(batch, device=device), (config.model.z_dim,))
+
+    @torch.inference_mode()
+    def step():
+        network(z)
+
+    return step
 
 
 class AdversarialTrainer:
     """Hinge loss, Adam with betas (0, 0.9), rates decayed linearly to 0, dequantised real images."""
 
-    def __init__(self, config: dict, images, labels, device: torch.device, execution: dict):
-        model = SNGAN.model_validate({key: config[key] for key in SNGAN.model_fields})
-        self.training, self.device, self.z_dim = model.training, device, model.z_dim
-        self.seed = config["seed"]
+    def __init__(self, config: ModelConfig, images, labels, device: torch.device, execution: Execution):
+        model, self.seed, self.device = config.model, config.seed, device
+        self.training, self.z_dim = model.training, model.z_dim
         flip = self.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)
-        self.generator = networks.build(config).to(device).train()
+        self.generator = build(model, config.channels).to(device).train()
         channels = model.discriminator_channels
-        self.discriminator = Discriminator(model.image_size, config["channels"], channels).to(device).train()
+        self.discriminator = Discriminator(model.image_size, config.channels, channels).to(device).train()
         rate = self.training.learning_rate
         self.adam_generator = torch.optim.Adam(self.generator.parameters(), rate, betas=(0.0, 0.9))
         self.adam_discriminator = torch.optim.Adam(self.discriminator.parameters(), rate, betas=(0.0, 0.9))
-        self.precision = resolve_precision(self.training.precision, device, config)
+        self.precision = resolve_precision(self.training.precision, device, is_large(model))
 
     def _z(self, stream: Stream, number: int, size: int) -> torch.Tensor:
         return noise.normal(self.seed, stream, number, torch.arange(size, device=self.device), (self.z_dim,))
@@ -81,6 +129,10 @@ class AdversarialTrainer:
         self.discriminator.load_state_dict(without_prefix("discriminator", tensors))
         load_optimiser_state(self.adam_generator, "adam_generator", tensors)
         load_optimiser_state(self.adam_discriminator, "adam_discriminator", tensors)
+
+    def record(self, arrays: dict[str, torch.Tensor]) -> dict:
+        """What else a record says of it: nothing."""
+        return {}
 
     @property
     def result(self) -> torch.nn.Module:

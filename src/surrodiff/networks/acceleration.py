@@ -5,20 +5,10 @@ from collections.abc import Callable
 
 import torch
 
-from surrodiff import networks
 from surrodiff.errors import UserError
 
-# Below so many multiply-accumulates per image a network's time is not in its arithmetic: compiling it takes longer than
-# it saves, and the conversions to bfloat16 cost more on a CPU. CIFAR-10's networks have 1,390 million or more, the
-# demo's 6 million or less.
-LARGE_MACS = 100_000_000
 CPU_BATCH = 64
 PROBE, MOST_IMAGES, MEMORY_SHARE = 64, 4096, 0.7  # of the search for a batch that fits into a GPU
-
-
-def is_large(config: dict) -> bool:
-    """Whether the network of a model's configuration has at least LARGE_MACS."""
-    return networks.macs_per_image(config) >= LARGE_MACS
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -32,14 +22,14 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(has.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
-def resolve_precision(precision: str, device: torch.device, config: dict) -> str:
-    """`float32` or `bfloat16` for the network of a model's configuration.
+def resolve_precision(precision: str, device: torch.device, large: bool) -> str:
+    """`float32` or `bfloat16` for a network; large: see config.memory.
 
     `auto` is bfloat16 where the device has it (see has_bfloat16), on a CPU for large networks only; else float32.
     """
     if precision != "auto":
         return precision
-    fast = has_bfloat16(device) and (device.type == "cuda" or is_large(config))
+    fast = has_bfloat16(device) and (device.type == "cuda" or large)
     return "bfloat16" if fast else "float32"
 
 
@@ -64,18 +54,18 @@ class Evaluation:
         return self.network(x.to(self.dtype), *t).float()
 
 
-def compiles(setting: bool | str, device: torch.device, config: dict) -> bool:
+def compiles(setting: bool | str, device: torch.device, large: bool) -> bool:
     """What `execution.compile` means for a network: `auto` compiles the large ones, on a GPU."""
-    return device.type == "cuda" and is_large(config) if setting == "auto" else setting
+    return device.type == "cuda" and large if setting == "auto" else setting
 
 
-def compiled(function: Callable, setting: bool | str, device: torch.device, config: dict, cuda_graph: bool = False):
+def compiled(function: Callable, setting: bool | str, device: torch.device, large: bool, cuda_graph: bool = False):
     """`function` of tensors, compiled for each shape that it meets if `setting` asks for it (see compiles).
 
     With cuda_graph, a GPU replays it as one graph. Random numbers are those of the function as it is. Where compiling
     fails, `auto` goes on without and says so; `true` raises UserError.
     """
-    if not compiles(setting, device, config):
+    if not compiles(setting, device, large):
         return function
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 

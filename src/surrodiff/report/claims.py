@@ -1,53 +1,22 @@
-"""The paper's sentences that compare rows (`claims.yaml`), judged by our numbers with intervals and by its own."""
+"""What a source says of a study's rows (`claims`), judged by our numbers with intervals and by those that it prints."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from surrodiff.report.rows import Uncertainty, number, paper_row, score_names, scores_of, speeds, train_times
+from surrodiff.config.columns import METRICS
+from surrodiff.config.studies import OTHERS
+from surrodiff.planning.plan import Row
+from surrodiff.planning.recipes import Recipe
+from surrodiff.report.columns import printed
+from surrodiff.report.records import Records
+from surrodiff.report.rows import Values
 from surrodiff.scoring.uncertainty import Estimate, difference
-from surrodiff.store.runs import load_run
 
-ALL = "all"  # the table of claims that compare rows of several tables
 ALMOST = 0.1  # values that differ by at most this share of the larger are almost equal
+COLUMNS = ["table", "claim", "verdict", "in_the_papers_numbers", "comparisons", "quote", "note"]
 HOLDS, FAILS, UNDECIDED, UNKNOWN = "holds", "fails", "undecided", "not measured"
-
-
-def _parameters(row: dict, results: Path) -> tuple[float, float]:
-    return load_run(results, "models", row["runs"][0]["run"])[2]["parameters"], 0.0
-
-
-def _sampling_speed(row: dict, results: Path) -> tuple[float | None, float | None]:
-    found = speeds(row, results)
-    return found["sampling_speed_ratio"], found["sampling_speed_ratio_interval"]
-
-
-def _train_time(row: dict, results: Path) -> tuple[float | None, float | None]:
-    if "timing" not in row:
-        return None, None
-    found = train_times(row, results)
-    return found["train_time_ratio"], found["train_time_ratio_interval"]
-
-
-# Of what does not vary with the training: a row's value and half of its 95 % interval. The other metrics are estimates.
-_FIXED: dict[str, Callable[[dict, Path], tuple[float | None, float | None]]] = {
-    "parameters": _parameters,
-    "sampling_speed": _sampling_speed,
-    "train_time": _train_time,
-}
-# Every metric with the paper's columns for it.
-METRICS = {
-    "distance": ("fid",),
-    "score": ("is_mean",),
-    "parameters": ("parameters_m",),
-    "sampling_speed": ("samples_per_second",),
-    "train_time": ("train_hours", "train_time_ratio"),
-    "loss_variance": (),
-}
 
 
 @dataclass(frozen=True)
@@ -118,24 +87,37 @@ class Comparison:
         return f"{self.verdict}, in the paper's numbers {_printed(self.paper_verdict)}"
 
 
-class _Rows:
-    """The rows of one or more tables by the names that claims use, and Default's last row where they lack it."""
+def _papers(row: Row, metric: str) -> float | None:
+    """The paper's number of a row, of `8.67 ± 0.11` the first."""
+    cells = (row.line.paper[column] for column in METRICS[metric][1] if column in row.line.paper)
+    return next((found[0] for cell in cells if (found := printed(cell))), None)
 
-    def __init__(self, recipe: dict, tables: dict[str, list[dict]], results: Path):
-        self.results, self.uncertainty = results, Uncertainty(recipe, results)
-        self.found: dict[str, tuple[str, dict]] = {}
+
+def _is_default(row: Row, default: Row) -> bool:
+    """Whether a row shows Default after its last step, whatever it is called and with however many seeds."""
+    alone = (row.line.surrogate, row.line.sampler, row.line.seeds) == (None, "ancestral", None)
+    return alone and row.runs[0].model == default.runs[0].model and row.step == row.of_steps
+
+
+class _Rows:
+    """The rows of a study by the names that claims use, and Default's last row if it lacks that."""
+
+    def __init__(self, recipe: Recipe, table: str, records: Records):
+        self.values = Values(recipe, records)
+        every = recipe.tables[table].rows
+        rows = [row for row in every if row.runs]
+        # Default stands in several tables: of equal rows of other studies the first is meant, and so it is of rows that
+        # are called the same.
+        self.found: dict[str, Row] = {}
+        for row in rows:
+            if not any(row.runs == other.runs and row.timings == other.timings for other in self.found.values()):
+                several = sum(row.line.name == other.line.name for other in self.found.values())
+                self.found[row.line.name + f" ({several + 1})" * bool(several)] = row
+        self.named = {row.line.name: row for row in reversed(every) if row.line.name} | self.found
+        if "Default" not in self.named and recipe.default:
+            own = next((row for row in rows if _is_default(row, recipe.default)), recipe.default)
+            self.named["Default"] = own
         self.quantities: dict[tuple[str, str], Quantity] = {}
-        samples = set()
-        for table, rows in tables.items():
-            for row in rows:
-                # Default stands in several tables.
-                if row["runs"][0]["score"] not in samples:
-                    samples.add(row["runs"][0]["score"])
-                    self.found[_key(table, row)] = (table, row)
-        if recipe["default"]["runs"][0]["score"] not in samples:
-            self.found["Default"] = ("table_4_1", recipe["default"])
-        score = scores_of(recipe["default"], results)[0]
-        self.names = score_names(score["features"], score["num_samples"])
 
     def quantity(self, metric: str, key: str | float) -> Quantity:
         if not isinstance(key, str):
@@ -145,29 +127,35 @@ class _Rows:
         return self.quantities[metric, key]
 
     def _quantity(self, metric: str, key: str) -> Quantity:
-        if key not in self.found:
-            return Quantity(key)
-        table, row = self.found[key]
-        line = paper_row(table, row)
-        paper = next((number(line[column]) for column in METRICS[metric] if line[column]), None)
-        if metric in _FIXED:
-            return Quantity(key, *_FIXED[metric](row, self.results), paper)
-        estimate = self.uncertainty.estimate(metric, row)
-        return Quantity(key, estimate.value, estimate.interval, paper, estimate)
+        row = self.named[key]
+        paper = _papers(row, metric)
+        if not row.runs:  # it only quotes
+            return Quantity(key, paper=paper)
+        match metric:
+            case "parameters":
+                return Quantity(key, self.values.records.trained(row.runs[0].model).parameters, 0.0, paper)
+            case "sampling_speed" | "train_time":
+                found = self.values.speed(row) if metric == "sampling_speed" else self.values.train_time(row)
+                return Quantity(key, found and found.ratio, found and found.interval, paper)
+            case "bits_per_dim" if row.runs[0].likelihood is None:  # Default, in a study without it
+                return Quantity(key, paper=paper)
+            case "bits_per_dim":
+                value = self.values.estimate(metric, row).value
+                return Quantity(key, value, self.values.interval(metric, row), paper)
+            case _:
+                estimate = self.values.estimate(metric, row)
+                return Quantity(key, estimate.value, estimate.interval, paper, estimate)
 
     def comparisons(self, metric: str, left: str, relation: str, right: str | float) -> list[Comparison]:
         keys = [right]
-        if right == "others":  # the paper's: what it says of all models is not about a user's own
-            keys = [key for key, (table, row) in self.found.items() if key != left and paper_row(table, row)["fid"]]
+        if right == OTHERS:
+            own = self.named[left]
+            keys = [key for key, row in self.found.items() if row.runs != own.runs]
+            if own.line.paper:  # what a paper says of all rows is about its own
+                keys = [key for key in keys if self.found[key].line.paper]
         one = self.quantity(metric, left)
-        return [Comparison(one, relation, self.quantity(metric, key)) for key in keys]
-
-
-def _key(table: str, row: dict) -> str:
-    line = paper_row(table, row)
-    if table in ("table_4_1", "table_4_2"):
-        return f"{row['model']}@{line['train_steps']}"
-    return row["model"] if row.get("t_mid") is None else f"{row['model']}@t{line['t_mid']}"
+        others = [self.quantity(metric, key) for key in keys] or [Quantity(OTHERS)]
+        return [Comparison(one, relation, other) for other in others]
 
 
 def _text(quantity: Quantity) -> str:
@@ -198,53 +186,52 @@ def _sentence(comparisons: list[Comparison]) -> str:
     return f"{_text(first.left)} {first.relation} the {len(comparisons)} others ({said})"
 
 
-def judge(recipe: dict, results: Path) -> pd.DataFrame:
-    """One line for each claim about the tables of a recipe: the verdict, the numbers, the verdict on the paper's own.
+def judge(recipe: Recipe, records: Records) -> pd.DataFrame:
+    """One line for each claim of a recipe's studies: the verdict, the numbers, the verdict on the paper's own.
 
     holds, fails: the difference is larger than its 95 % interval; undecided: it is not, or the interval is unknown, as
     one seed is all there is; not measured: a row is missing. A claim holds if all of its comparisons do. The paper's
-    numbers are taken without intervals. `comparisons` is a list of texts. Claims about all tables are judged only by
-    a recipe that has them.
+    numbers are taken without intervals. `comparisons` is a list of texts.
     """
-    tables = recipe.get("tables") or {recipe["output"]: recipe["rows"]}
-    one_table = {name: _Rows(recipe, {name: rows}, results) for name, rows in tables.items()}
     lines = []
-    for claim in yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8")):
-        if claim["table"] == ALL and "tables" in recipe:
-            rows = _Rows(recipe, tables, results)
-        elif claim["table"] in one_table:
-            rows = one_table[claim["table"]]
-        else:
-            continue
-        judged, texts = [], []
-        for metric, left, relation, right in claim["comparisons"]:
-            found = rows.comparisons(metric, left, relation, right)
-            texts.append(f"{rows.names.get(metric, metric)}: {_sentence(found)}")
-            judged += found
-        lines.append(
-            {
-                "table": claim["table"],
-                "claim": claim["claim"],
-                "verdict": conclusion([one.verdict for one in judged]),
-                "in_the_papers_numbers": conclusion([one.paper_verdict for one in judged]),
-                "comparisons": texts,
-                "quote": claim.get("quote", ""),
-                "note": claim.get("note", ""),
-            }
-        )
-    return pd.DataFrame(lines)
+    for name, table in recipe.tables.items():
+        rows = _Rows(recipe, name, records)
+        for claim in table.study.claims:
+            judged, texts = [], []
+            for metric, left, relation, right in claim.comparisons:
+                found = rows.comparisons(metric, left, relation, right)
+                texts.append(f"{_called(metric, rows.values)}: {_sentence(found)}")
+                judged += found
+            lines.append(
+                {
+                    "table": name,
+                    "claim": claim.claim,
+                    "verdict": conclusion([one.verdict for one in judged]),
+                    "in_the_papers_numbers": conclusion([one.paper_verdict for one in judged]),
+                    "comparisons": texts,
+                    "quote": claim.quote or "",
+                    "note": claim.note or "",
+                }
+            )
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def what_they_rest_on(recipe: dict, results: Path) -> dict:
-    """Columns that say what a table's claims rest on."""
-    score = scores_of(recipe["default"], results)[0]
-    reference = load_run(results, "references", recipe["reference"])[2]
-    rows = [row for table in recipe["tables"].values() for row in table]
+def _called(metric: str, values: Values) -> str:
+    """A metric's name in a table."""
+    return getattr(values.names, metric) if metric in ("distance", "score") else metric
+
+
+def what_they_rest_on(recipe: Recipe, records: Records) -> dict:
+    """Columns that say what the claims of a recipe rest on."""
+    seeds = min((len(row.seeds) for table in recipe.tables.values() for row in table.rows if row.runs), default=0)
+    if recipe.reference is None:
+        return {"seeds": seeds}
+    score = records.score(recipe.default.runs[0].score)
     return {
-        "features": score["features"],
-        "data": reference["data"],
-        "num_samples": score["num_samples"],
-        "train_steps": recipe["default"]["of_steps"],
-        "seeds": min(len({run["seed"] for run in row["runs"]}) for row in rows),
-        "seeds_of_default": len({run["seed"] for run in recipe["default"]["runs"]}),
+        "features": score.features,
+        "data": records.reference(recipe.reference).data,
+        "num_samples": score.num_samples,
+        "train_steps": recipe.default.of_steps,
+        "seeds": seeds,
+        "seeds_of_default": len(recipe.default.seeds),
     }

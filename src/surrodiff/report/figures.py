@@ -1,5 +1,7 @@
-"""The paper's figures from tables, loss logs and samples, as PNG and SVG."""
+"""The figures of studies from tables, loss logs and samples, as PNG and SVG."""
 
+import math
+import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,54 +11,98 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from surrodiff.data.grids import tile
-from surrodiff.planning.recipes import sidecar
-from surrodiff.report.rows import frame, paper_row, score_names, scores_of
+from surrodiff.errors import UserError
+from surrodiff.planning.recipes import Recipe, sidecar
+from surrodiff.report.columns import frame
+from surrodiff.report.records import Records
+from surrodiff.report.rows import Values
 from surrodiff.report.tables import require_sources
 from surrodiff.store.losses import training_losses
 from surrodiff.store.runs import load_run, replacing, verified, write_text
 
 # The same numbers give the same file: no dates, no random ids, and margins set by hand: a solved layout can differ.
 _STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-# A point of Figure 4.3 is the mean of a tenth of the logged losses, and of no fewer than these. The paper's is of 1,000
+# A point of the curves is the mean of a tenth of the logged losses, and of no fewer than these. The paper's is of 1,000
 # steps, each of them logged; ours logs one in 50, and a mean of 20 of those would show little but their noise.
 WINDOWS, LEAST_WINDOW = 10, 10
+# Of what a scatter may draw, our column and its label where they are not the same.
+_OURS = {"parameters_m": "parameters_m_by_paper"}
+_LABELS = {
+    "parameters_m": "parameters, millions (of 2^20)",
+    "samples_per_second": "sampling speed, samples/s",
+    "train_hours": "train time, hours",
+    "train_steps": "training steps",
+    "evaluations": "network evaluations for one image",
+}
 
 
-def figure_4_2(recipe: dict, results: Path) -> Figure:
-    """FID against parameters, sampling speed and train time, ours with 95 % intervals beside the paper's; the dotted
-    line is the least-squares line through the standard blocks."""
-    rows = frame({**recipe, "output": "table_4_3"}, results)
-    score = scores_of(recipe["rows"][0], results)[0]
-    distance = score_names(score["features"], score["num_samples"])["distance"]
-    unit, per_hour = ("hours", 1) if rows["train_hours"].max() >= 1 else ("seconds", 3600)
-    rows["train_time"] = rows["train_hours"] * per_hour
-    panels = [
-        ("parameters_m_by_paper", "paper_parameters_m", ["parameters, millions (of 2^20)"] * 2),
-        ("samples_per_second", "paper_samples_per_second", ["sampling speed, samples/s"] * 2),
-        ("train_time", "paper_train_hours", [f"train time, {unit}", "train time, hours"]),
-    ]
-    figure = Figure(figsize=(9, 10))
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.94, wspace=0.22, hspace=0.3)
-    axes = figure.subplots(3, 2)
-    for (ours, papers, labels), (left, right) in zip(panels, axes, strict=True):
-        _scatter(left, rows, ours, distance, labels[0], distance)
-        left.errorbar(rows[ours], rows[distance], rows[f"{distance}_interval"], fmt="none", ecolor="gray", zorder=0)
-        _scatter(right, rows, papers, "paper_fid", labels[1], "FID")
-    axes[0, 0].set_title(
-        f"ours, preset {results.name}: {score['data']}, {recipe['rows'][0]['of_steps']} training steps,\n"
-        f"{score['features']} features of {score['num_samples']} samples; bars: 95 % intervals"
+def scatter(recipe: Recipe, results: Path) -> Figure:
+    """The distance against each of the figure's columns, ours with 95 % intervals beside the paper's; if asked for, a
+    dotted line is the least-squares line through the standard blocks."""
+    records = Records(results)
+    values, rows = Values(recipe, records), frame(recipe, records, "scores")
+    distance, wanted = values.names.distance, recipe.drawing.figure
+    papers = {
+        name: f"paper_{name}_mean" if f"paper_{name}_mean" in rows else f"paper_{name}" for name in (*wanted.x, "fid")
+    }
+    # Of what no row has, and of what is printed as other text, blanks.
+    drawn = [*(_OURS.get(x, x) for x in wanted.x), *papers.values(), distance, f"{distance}_interval"]
+    blank = pd.Series(math.nan, rows.index)
+    numbers = {name: pd.to_numeric(rows.get(name, blank), errors="coerce").astype(float) for name in drawn}
+    rows = rows.assign(**numbers)
+    rows = rows[rows[distance].notna() | rows[papers["fid"]].notna()].reset_index(drop=True)
+    labels = dict(_LABELS)
+    if "train_hours" in wanted.x and rows["train_hours"].max() < 1:
+        rows["train_hours"] *= 3600
+        labels["train_hours"] = "train time, seconds"
+    beside = any(rows[[papers[x], papers["fid"]]].notna().all(axis=1).any() for x in wanted.x)
+    entries = rows.iloc[:, 0].nunique() + 1
+    inches = 0.8 + 2.6 * len(wanted.x) + 0.4 * ((entries - 1) // 4)
+    figure = Figure(figsize=(9, inches))
+    legend = (0.35 + 0.2 * -(-entries // 4)) / inches
+    figure.subplots_adjust(
+        left=0.08, right=0.98, bottom=legend + 0.5 / inches, top=1 - 0.75 / inches, wspace=0.22, hspace=0.3
     )
-    axes[0, 1].set_title("the paper: CIFAR-10, 150,000 training steps,\nInception features of 50,000 samples; V100")
+    axes = figure.subplots(len(wanted.x), 1 + beside, squeeze=False)
+    for x, (left, *right) in zip(wanted.x, axes, strict=True):
+        ours = _OURS.get(x, x)
+        _scatter(left, rows, ours, distance, labels.get(x, x), distance, wanted.fit)
+        found = rows.dropna(subset=[ours, distance])
+        intervals = found[f"{distance}_interval"]
+        left.errorbar(found[ours], found[distance], intervals, fmt="none", ecolor="gray", zorder=0)
+        for axis in right:
+            if rows[papers[x]].notna().any():
+                _scatter(axis, rows, papers[x], papers["fid"], _LABELS.get(x, x), "FID", wanted.fit)
+            else:
+                axis.axis("off")
+    score = values.scores(recipe.default)[0]
+    steps = sorted({row.of_steps for row in recipe.table.rows if row.runs})
+    axes[0, 0].set_title(
+        f"ours, preset {results.name}: {score.data}, {', '.join(map(str, steps))} training steps,\n"
+        f"{score.features} features of {score.num_samples} samples; bars: 95 % intervals",
+        fontsize=9,
+    )
+    if beside:
+        study = recipe.table.study
+        axes[0, 1].set_title(f"{study.source or 'as quoted'}\n{_in_lines(study.source_rests_on or '')}", fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4)
     return figure
 
 
-def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: str):
+def _in_lines(text: str, width: int = 60) -> str:
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, fit: str | None):
+    block = rows.get("block", pd.Series("standard", rows.index))
+    colors: dict[str, str] = {}  # rows of one label, a sweep, have one and are one entry of the legend
     for number, row in rows.iterrows():
-        marker = "o" if row["block"] == "standard" else "s"
-        axis.scatter(row[x], row[y], s=60, marker=marker, color=f"C{number % 10}", label=row["architecture"])
-    standard = rows[rows["block"] == "standard"].dropna(subset=[x, y])
-    if standard[x].nunique() > 1:
+        marker, label = "o" if block[number] == "standard" else "s", row.iloc[0]
+        own = None if label in colors else label
+        color = colors.setdefault(label, f"C{len(colors) % 10}")
+        axis.scatter(row[x], row[y], s=60, marker=marker, color=color, label=own)
+    standard = rows[block == "standard"].dropna(subset=[x, y])
+    if fit and standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
         ends = np.array([standard[x].min(), standard[x].max()], dtype=float)
         axis.plot(ends, slope * ends + offset, ":", color="gray", label="fit over standard blocks")
@@ -65,9 +111,9 @@ def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: st
     axis.set_ylabel(y_label)
 
 
-def figure_4_3(recipe: dict, results: Path) -> Figure:
-    """Training over the first third of its steps (the paper: 50,000 of 150,000): how low the loss at uniform t is, and
-    how smooth the objective that each setup minimises.
+def curves(recipe: Recipe, results: Path) -> Figure:
+    """Training of diffusion models over the first third of its steps (the paper: 50,000 of 150,000): how low the loss
+    at uniform t is, and how smooth the objective that each setup minimises.
 
     Above, means over a window of logged losses at uniform t, without weights, so that the setups compare; shaded, twice
     the standard error of such a mean, from the spread within the window. Below, that spread of the objective itself,
@@ -79,14 +125,20 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
     figure.subplots_adjust(left=0.12, right=0.98, bottom=0.15, top=0.95, hspace=0.08)
     level, roughness = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     settled = {level: [], roughness: []}
-    for number, row in enumerate(recipe["rows"]):
-        run = row["runs"][0]["run"]
-        losses = training_losses(results, run)
-        losses = losses[losses["step"] <= max(row["of_steps"] / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
+    # One training of each diffusion model is drawn: the first seed's.
+    first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs}
+    logs = [(row, training_losses(results, run)) for run, row in reversed(first.items())]
+    logs = [log for log in logs if "loss_uniform_t" in log[1]]
+    if not logs:
+        raise UserError(
+            f"{recipe.output}: no row of {recipe.drawing.table} is about a diffusion model, whose losses to draw"
+        )
+    for number, (row, losses) in enumerate(logs):
+        losses = losses[losses["step"] <= max(row.of_steps / 3, losses["step"].iloc[min(9, len(losses) - 1)])]
         window = min(max(LEAST_WINDOW, len(losses) // WINDOWS), max(1, len(losses) // 2))
         mean = losses.rolling(window).mean().iloc[window - 1 :]
         spread = (losses.diff().pow(2) / 2).rolling(max(1, window - 1)).mean().pow(0.5).iloc[window - 1 :]
-        style = {"color": f"C{number % 10}", "linewidth": 1.5, "label": paper_row("table_4_4", row)["row"]}
+        style = {"color": f"C{number % 10}", "linewidth": 1.5, "label": row.line.label}
         error = 2 * spread["loss_uniform_t"] / window**0.5
         low, high = mean["loss_uniform_t"] - error, mean["loss_uniform_t"] + error
         level.plot(mean["step"], mean["loss_uniform_t"], **style)
@@ -99,8 +151,7 @@ def figure_4_3(recipe: dict, results: Path) -> Figure:
     level.set_xlim(left=0)
     _cut(level, settled[level])
     _cut(roughness, settled[roughness], lowest=0)
-    _, config, _ = load_run(results, "models", run)
-    data = load_run(results, "data", config["data"])[2]
+    data = load_run(results, "data", load_run(results, "models", logs[0][0].runs[0].model)[1].data)[2]
     level.set_title(f"Training over the first third of its steps, preset {results.name}: {data['source']}")
     level.set_ylabel("loss at uniform t, mean over pixels\n(axis cut to what lies after the first quarter)")
     roughness.set_ylabel("spread of the objective, %\n(standard deviation / mean)")
@@ -122,12 +173,12 @@ def _cut(axis, curves: list[pd.Series], lowest: float | None = None):
         axis.set_ylim(bottom - (margin if lowest is None else 0), top + margin)
 
 
-def figure_4_4(recipe: dict, results: Path, pairs: int = 24, columns: int = 6) -> Figure:
+def pairs(recipe: Recipe, results: Path, count: int = 24, columns: int = 6) -> Figure:
     """The surrogate's samples and what the diffusion makes of them from t_mid on, side by side."""
     halves = []
-    for name in ("surrogate", "refined"):
-        path, _, record = load_run(results, "samples", recipe[name]["sample"])
-        images = np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:pairs]
+    for sample in recipe.samples():
+        path, _, record = load_run(results, "samples", sample)
+        images = np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:count]
         halves.append(np.stack([_enlarged(image) for image in images]))
     halves[0] = np.pad(halves[0], ((0, 0), (0, 0), (0, 0), (0, 2)), constant_values=255)
     together = np.pad(np.concatenate(halves, 3), ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=255)
@@ -137,9 +188,10 @@ def figure_4_4(recipe: dict, results: Path, pairs: int = 24, columns: int = 6) -
     axis = figure.add_axes((0, 0, 1, height / (height + 0.5)))
     axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
     axis.axis("off")
-    size = images.shape[-1]
+    size, (_, refined) = images.shape[-1], recipe.drawing.pairs
     axis.set_title(
-        f"Pairs: SNGAN's sample on the left, refined from t_mid = {recipe['t_mid']} (T = {recipe['T']}) on the right\n"
+        f"Pairs: {refined.line.label}'s sample on the left, refined from t_mid = {refined.t_mid} (T = {refined.T}) on "
+        "the right\n"
         f"preset {results.name}; {size}x{size} pixels, enlarged bicubically",
         fontsize=9,
     )
@@ -155,14 +207,17 @@ def _enlarged(image: np.ndarray, least: int = 96) -> np.ndarray:
     return np.stack(planes)
 
 
-def write(recipe: dict, results: Path):
+DRAW = {"scatter": scatter, "curves": curves, "pairs": pairs}
+
+
+def write(recipe: Recipe, results: Path):
     """Draw a recipe's figure as PNG and SVG, and write the recipe itself, into `results`/figures.
 
     Raises UserError before anything is written if a run that the recipe names is not complete.
     """
     require_sources(recipe, results)
-    folder, name = results / "figures", recipe["output"]
-    draw = {"figure_4_2": figure_4_2, "figure_4_3": figure_4_3, "figure_4_4": figure_4_4}[name]
+    folder, name = results / "figures", recipe.output
+    draw = DRAW[recipe.drawing.figure.kind]
     with mpl.rc_context(_STYLE):
         figure = draw(recipe, results)
         with replacing(folder / f"{name}.png") as temporary:

@@ -8,48 +8,58 @@ from statistics import fmean
 
 import pandas as pd
 
-from surrodiff.planning.recipes import rows as rows_of
-from surrodiff.planning.recipes import sidecar
-from surrodiff.report.rows import score_names, scores_of, speeds
+from surrodiff.planning.recipes import Recipe, sidecar
+from surrodiff.report.records import Records
+from surrodiff.report.rows import Values
 from surrodiff.report.tables import require_sources
 from surrodiff.store.losses import training_losses
 from surrodiff.store.runs import write_json, write_text
 
 CURVE_POINTS = 200
+COLUMNS = (
+    *("name", "model", "train_steps", "t_mid", "frechet_distance", "frechet_column", "is_mean", "is_std"),
+    *("kernel_distance", "precision", "recall", "num_samples", "seeds"),
+    *("samples_per_second", "sampling_speed_ratio", "sampling_speed_ratio_interval"),
+)
+CURVES = ("model", "train_step", "loss_uniform_t")
 
 
-def rows(recipe: dict, results: Path) -> pd.DataFrame:
+def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
     """One line for each sampler in any table, by the name of its samples; means over seeds."""
+    values = Values(recipe, Records(results))
     found: dict[str, dict] = {}
     # A sampler can stand in several tables; those of its rows that have speeds come last and stay.
-    for row in sorted(rows_of(recipe), key=lambda row: "timing" in row):
-        scores = scores_of(row, results)
-        name = row["runs"][0]["score"].rpartition("-")[0]
-        first = scores[0]
+    scored = [row for row in recipe.rows() if row.runs and row.runs[0].sample and not row.line.seeds]
+    for row in sorted(scored, key=lambda row: bool(row.timings)):
+        scores, speed = values.scores(row), values.speed(row)
+        name = row.runs[0].sample.rpartition("-")[0]
         found[name] = {
             "name": name,
-            "model": row["model"],
-            "train_steps": row["step"],
-            "t_mid": row.get("t_mid"),
-            "frechet_distance": fmean(score["train"]["frechet_distance"] for score in scores),
-            "frechet_column": score_names(first["features"], first["num_samples"])["distance"],
-            "is_mean": fmean(score["is_mean"] for score in scores),
-            "is_std": fmean(score["is_std"] for score in scores),
-            "kernel_distance": fmean(score["train"]["kernel_distance"] for score in scores),
-            "precision": fmean(score["train"]["precision"] for score in scores),
-            "recall": fmean(score["train"]["recall"] for score in scores),
-            "num_samples": first["num_samples"],
-            "seeds": len({run["seed"] for run in row["runs"]}),
-            **speeds(row, results),
+            "model": row.line.subject,
+            "train_steps": row.step,
+            "t_mid": row.t_mid,
+            "frechet_distance": fmean(score.train.frechet_distance for score in scores),
+            "frechet_column": values.names.distance,
+            "is_mean": fmean(score.is_mean for score in scores),
+            "is_std": fmean(score.is_std for score in scores),
+            "kernel_distance": fmean(score.train.kernel_distance for score in scores),
+            "precision": fmean(score.train.precision for score in scores),
+            "recall": fmean(score.train.recall for score in scores),
+            "num_samples": scores[0].num_samples,
+            "seeds": len(row.seeds),
+            "samples_per_second": speed and speed.value,
+            "sampling_speed_ratio": speed and speed.ratio,
+            "sampling_speed_ratio_interval": speed and speed.interval,
         }
-    return pd.DataFrame(sorted(found.values(), key=lambda row: row["name"])).astype({"t_mid": "Int64"})
+    made = sorted(found.values(), key=lambda row: row["name"])
+    return pd.DataFrame(made, columns=COLUMNS).astype({"t_mid": "Int64"})
 
 
-def curves(recipe: dict, results: Path) -> pd.DataFrame:
+def curves(recipe: Recipe, results: Path) -> pd.DataFrame:
     """Training loss at uniform t of every diffusion model in any table, in at most CURVE_POINTS averages; of several
     seeds the first."""
     frames = []
-    for run_id in sorted({row["runs"][0]["run"] for row in rows_of(recipe)}):
+    for run_id in sorted({row.runs[0].model for row in recipe.rows() if row.runs and not row.line.seeds}):
         losses = training_losses(results, run_id)
         if "loss_uniform_t" in losses:
             group = losses.index // -(-len(losses) // CURVE_POINTS)
@@ -57,10 +67,10 @@ def curves(recipe: dict, results: Path) -> pd.DataFrame:
             step = losses["step"].groupby(group).last()
             name = run_id.rpartition("-")[0]
             frames.append(pd.DataFrame({"model": name, "train_step": step, "loss_uniform_t": loss}))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=CURVES)
 
 
-def write(recipe: dict, results: Path):
+def write(recipe: Recipe, results: Path):
     """Write metrics.json, rows.csv, losses.csv and the recipe itself into `results`/summary.
 
     Raises UserError before anything is written if a run that the recipe names is not complete.

@@ -1,19 +1,12 @@
-"""Ancestral sampling (Algorithm 2)."""
+"""Ancestral sampling (Algorithm 2): the reverse process as it was trained, step by step."""
 
-import torch
+from surrodiff.config.models import Diffusion
+from surrodiff.config.samplers import Ancestral
+from surrodiff.diffusion.reverse import ReverseProcess
+from surrodiff.diffusion.schedule import Schedule
 
-from surrodiff.diffusion.reverse import Advance, ReverseProcess, no_progress
 
-
-class Ancestral:
-    """Algorithm 2: the whole reverse process."""
-
-    hands_over_x_t = False
-
-    def __init__(self, reverse: ReverseProcess):
-        self.reverse = reverse
-        self.evaluations = reverse.schedule.T
-
-    @torch.inference_mode()
-    def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
-        return self.reverse.run(self.reverse.prior(index), index, self.reverse.schedule.T, 0, advance)
+def process(settings: Ancestral, diffusion: Diffusion, device, **made_from) -> ReverseProcess:
+    """The process whose steps are Algorithm 2's; `made_from` are the fields of ReverseProcess that say of what."""
+    schedule = Schedule(diffusion, settings.variance, device)
+    return ReverseProcess(schedule=schedule, clip_x0=settings.clip_x0, **made_from)

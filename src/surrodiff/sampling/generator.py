@@ -7,10 +7,9 @@ from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
 
 
-class GAN:
+class GeneratorSampler:
     """Samples of a generator: z ~ N(0, I) to images in [-1, 1]."""
 
-    evaluations = 1
     hands_over_x_t = False
     reverse = None
 

@@ -21,7 +21,6 @@ class LowResolutionDiffusion:
         self.reverse, self.t_mid, self.image_size = reverse, t_mid, image_size
         self.hands_over_x_t = handover == "x_t"
         self.estimates = handover == "x0" and t_mid > 0
-        self.evaluations = reverse.schedule.T - t_mid + self.estimates
 
     @torch.inference_mode()
     def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:

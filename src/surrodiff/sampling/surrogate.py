@@ -17,7 +17,6 @@ class SurrogateDiffusion:
 
     def __init__(self, surrogate: Sampler, t_mid: int, reverse: ReverseProcess):
         self.surrogate, self.t_mid, self.reverse = surrogate, t_mid, reverse
-        self.evaluations = surrogate.evaluations + t_mid
 
     @torch.inference_mode()
     def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:

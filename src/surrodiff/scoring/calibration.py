@@ -1,4 +1,4 @@
-"""Whether the scores of real images are what they should be: known values, and damage seen in its order."""
+"""Whether the scores of real images are what they should be: known values, and corruption seen in its order."""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def _room(a: dict, b: dict) -> float:
 
 
 def _order(kind: str, series: list[tuple[float, dict]]) -> Check:
-    """Whether the distance grows with the amount of a damage: it fails where one is smaller than that of a lesser
+    """Whether the distance grows with the amount of a corruption: it fails where one is smaller than that of a lesser
     amount by more than the interval of their difference."""
     numbers = ", ".join(f"{amount}: {row['train']['frechet_distance']:.4g}" for amount, row in series)
     falls = [
@@ -49,7 +49,7 @@ def checks(reference: dict) -> list[Check]:
     """What the record of a reference run (see scoring.reference) shows, a check for each thing that it should."""
     rows = reference["calibration"]
     train = next(row for row in rows if row["images"] == "train")
-    held_out = next(row for row in rows if row["images"] == "held_out" and row["damage"] is None)
+    held_out = next(row for row in rows if row["images"] == "held_out" and row["corruption"] is None)
     distance, score = held_out["train"]["frechet_distance"], train["is_mean"]
     known = KNOWN.get((reference["data"], reference["features"]))
     if known is None:
@@ -63,7 +63,7 @@ def checks(reference: dict) -> list[Check]:
                 abs(score - inception_score) <= score_room,
             ),
         ]
-    damaged = [row for row in rows if row["damage"] is not None]
-    for kind, group in groupby(damaged, key=lambda row: row["damage"]):
+    corrupted = [row for row in rows if row["corruption"] is not None]
+    for kind, group in groupby(corrupted, key=lambda row: row["corruption"]):
         found.append(_order(kind, [(0, held_out), *((row["amount"], row) for row in group)]))
     return found

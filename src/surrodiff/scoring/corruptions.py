@@ -33,11 +33,11 @@ def blurred(images: torch.Tensor, deviation: float) -> torch.Tensor:
 
 
 def copies(images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[str, float, torch.Tensor]]:
-    """(kind, amount, uint8 images) for growing amounts of each kind of damage of images with labels int64 (N,).
+    """(kind, amount, uint8 images) for growing amounts of each kind of corruption of images with labels int64 (N,).
 
     Of the classes that occur, the first few are left out, where there are two or more.
     """
-    require_uint8(images, "damage")
+    require_uint8(images, "corruption")
     for deviation in NOISE:
         yield "noise", deviation, noised(images, deviation)
     for deviation in BLUR:

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from surrodiff import networks
 from surrodiff.data.pixels import require_uint8
 from surrodiff.errors import UserError
+from surrodiff.kinds.registry import kind_of
 from surrodiff.kinds.weights import load_weights, snapshot_name
 from surrodiff.planning.plan import WEIGHTS_SHA256
+from surrodiff.planning.units import Features, ImageScore
 from surrodiff.runtime import devices, distributed
 from surrodiff.scoring import resizing
 from surrodiff.store.runs import cache_folder, load_run, replacing, sha256
@@ -24,6 +25,7 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 # A CPU's caches hold the resized images and their maps for so many at once; 500 would also take gigabytes.
 CPU_BATCH = 8
+BATCH = 128  # where `sampling_batch` is auto: images of 299 x 299 pixels fill a processor sooner than samples
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,17 @@ class FeatureNetwork:
 def classifier(results: Path, model_id: str, device: torch.device, precision: str = "float32") -> FeatureNetwork:
     """The workflow's own classifier: its penultimate layer and its logits."""
     _, config, record = load_run(results, "models", model_id)
-    network, _ = load_weights(results, model_id, config["steps"], device)
+    step = config.model.training.steps
+    network, _ = load_weights(results, model_id, step, device)
 
     def evaluate(images: torch.Tensor):
         with devices.autocast(device, precision):
             features, logits = network(images)
         return features.float(), logits.float()
 
-    checksum = record["files"][snapshot_name(config["steps"])]["sha256"]
-    own = (config["channels_in"],)
-    return FeatureNetwork("classifier", checksum, config["image_size"], None, (-1.0, 1.0), evaluate, own)
+    checksum = record["files"][snapshot_name(step)]["sha256"]
+    size = config.model.image_size
+    return FeatureNetwork("classifier", checksum, size, None, (-1.0, 1.0), evaluate, (config.channels,))
 
 
 def _fold(network: nn.Module):
@@ -173,29 +176,30 @@ def efficientnet_lite0(file: Path, device: torch.device, precision: str = "float
     return FeatureNetwork("efficientnet_lite0", sha256(file), 224, "clean", (-127 / 128, 1.0), evaluate)
 
 
-def load(features: dict, results: Path, device: torch.device) -> FeatureNetwork:
+def load(features: Features, results: Path, device: torch.device) -> FeatureNetwork:
     """The feature network of a reference's configuration."""
-    precision = features["precision"]
-    match features["network"]:
+    precision = features.precision
+    match features.network:
         case "classifier":
-            return classifier(results, features["run"], device, precision)
+            return classifier(results, features.run, device, precision)
         case "efficientnet_lite0":
-            return efficientnet_lite0(efficientnet_lite0_file(features["sha256"]), device, precision)
+            return efficientnet_lite0(efficientnet_lite0_file(features.sha256), device, precision)
         case "inception":
-            return inception(inception_file(expected_sha256=features["sha256"]), device, precision)
+            return inception(inception_file(expected_sha256=features.sha256), device, precision)
         case "inception_clean":
-            file = inception_file(expected_sha256=features["sha256"])
+            file = inception_file(expected_sha256=features.sha256)
             return inception(file, device, precision, "inception_clean", "clean")
 
 
-def untrained(config: dict, device: torch.device) -> FeatureNetwork:
-    """A network as fast as that of a scoring configuration (see costs), for what must not wait for its weights."""
-    own = config["features"]
-    match own["network"]:
+def untrained(unit: ImageScore, device: torch.device) -> FeatureNetwork:
+    """A network as fast as that of a unit of scoring, for what must not wait for its weights."""
+    name = unit.features.network
+    match name:
         case "efficientnet_lite0":
-            return load(own, Path(), device)
+            return load(unit.features, Path(), device)
         case "classifier":
-            network, size, rule = networks.build({**config["classifier"], "classes": 10}), config["image_size"], None
+            model = unit.classifier
+            network, size, rule = kind_of(model).build(model, unit.channels, 10), model.image_size, None
         case _:
             from torchvision.models import inception_v3  # late: it loads torch._dynamo
 
@@ -204,10 +208,15 @@ def untrained(config: dict, device: torch.device) -> FeatureNetwork:
     network = network.to(device, memory_format=torch.channels_last).eval()
 
     def evaluate(images: torch.Tensor):
-        with devices.autocast(device, own["precision"]):
+        with devices.autocast(device, unit.features.precision):
             return network(images if rule is None else images.expand(-1, 3, -1, -1)), images
 
-    return FeatureNetwork(own["network"], "", size, rule, (-1.0, 1.0), evaluate)
+    return FeatureNetwork(name, "", size, rule, (-1.0, 1.0), evaluate)
+
+
+def images_at_once(setting: int | str) -> int:
+    """What `execution.sampling_batch` means for a feature network."""
+    return BATCH if setting == "auto" else setting
 
 
 def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.device, batch: int, what: str):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from surrodiff.planning.runs import ReferenceConfig
 from surrodiff.scoring import features
 from surrodiff.scoring.metrics import (
     InceptionScore,
@@ -18,8 +19,6 @@ from surrodiff.scoring.metrics import (
 from surrodiff.scoring.uncertainty import jackknife_groups
 
 LEAST_COUNT = 4
-
-
 FULL_COUNT = 50_000  # the number of samples of published distances, whose bias is part of the convention
 
 
@@ -41,11 +40,18 @@ class Real:
     kept: torch.Tensor
 
 
-def measure(network, images: torch.Tensor, protocol: dict, device: torch.device, batch: int, what: str) -> Measured:
-    """One pass of the feature network over uint8 images (N, C, H, W); protocol: a reference run's configuration."""
+def measure(
+    network: features.FeatureNetwork,
+    images: torch.Tensor,
+    protocol: ReferenceConfig,
+    device: torch.device,
+    batch: int,
+    what: str,
+) -> Measured:
+    """One pass of the feature network over uint8 images (N, C, H, W)."""
     moments = Moments(len(images), groups=jackknife_groups(len(images)))
-    inception_score = InceptionScore(len(images), protocol["is_splits"])
-    kept, room = [], protocol["kept_features"]
+    inception_score = InceptionScore(len(images), protocol.is_splits)
+    kept, room = [], protocol.kept_features
     for vectors, logits in features.extract_all(network, images, device, batch, what):
         moments.add(vectors)
         inception_score.add(logits)
@@ -54,12 +60,13 @@ def measure(network, images: torch.Tensor, protocol: dict, device: torch.device,
     return Measured(moments, torch.cat(kept), inception_score.result())
 
 
-def against(measured: Measured, real: Real, protocol: dict) -> dict[str, float]:
+def against(measured: Measured, real: Real, protocol: ReferenceConfig) -> dict[str, float]:
     """The distances of a measured set to a split of the real images (see metrics)."""
-    kid = {key: protocol[f"kid_{key}"] for key in ("subsets", "subset_size")}
-    kernel, kernel_std = kernel_distance(measured.kept, real.kept, seed=0, **kid)
+    kernel, kernel_std = kernel_distance(
+        measured.kept, real.kept, subsets=protocol.kid_subsets, subset_size=protocol.kid_subset_size, seed=0
+    )
     # Of a set that lacks classes there may be fewer images than neighbours.
-    neighbours = min(protocol["neighbours"], len(measured.kept) - 1)
+    neighbours = min(protocol.neighbours, len(measured.kept) - 1)
     precision, recall = precision_recall(measured.kept, real.kept, neighbours)
     return {
         "frechet_distance": frechet_distance(measured.moments.statistics(), real.statistics),

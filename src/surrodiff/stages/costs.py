@@ -9,29 +9,22 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from surrodiff.planning.plan import Plan, Run, canonical, evaluations, sampling_precision, timed
+from surrodiff.planning import units
+from surrodiff.planning.plan import Plan
+from surrodiff.planning.runs import ModelConfig, Rows, Run
+from surrodiff.planning.units import Unit
 from surrodiff.scoring.severities import images_scored
 from surrodiff.store.runs import work_folder, write_json
 
 KEPT = Path("logs/costs.json")  # measured seconds of units, of one machine, so beside its logs
-SPLITS = {"digits": (1437, 360), "cifar10": (50_000, 10_000)}  # training and held-out images, before `data` is made
 MOST = 1e15  # of any number in a record: more is damage
 # What reading a file raises that is not there, or that holds something else than what we wrote.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A piece of work that takes equally long wherever it occurs on a machine: a `train_step` of a model, an
-    `evaluation` of a network in sampling, for one image, or the `score` of one image; `config` is JSON."""
-
-    kind: str
-    config: str
 
 
 @dataclass(frozen=True)
@@ -56,29 +49,6 @@ class Cost:
         return (1 - self.done) * (self.seconds or 0)
 
 
-def _train_step(model: dict, channels: int) -> Unit:
-    if model["kind"] == "classifier":
-        keep = ("kind", "image_size", "channels_in", "channels", "batch_size")
-        return Unit("train_step", canonical({key: model[key] for key in keep}))
-    return Unit("train_step", canonical({**model, "channels": channels}))
-
-
-def _evaluation(model: dict, channels: int, precision: str) -> Unit:
-    precision = sampling_precision(model, precision)
-    keep = ("kind", "image_size", "network", "z_dim", "generator_channels")
-    own = {key: model[key] for key in keep if key in model}
-    return Unit("evaluation", canonical({**own, "channels": channels, "precision": precision}))
-
-
-def _score(reference: dict, plan: Plan) -> Unit:
-    data = plan.runs[plan.data].config
-    own = {key: value for key, value in reference.items() if key != "data"}
-    own |= {key: data[key] for key in ("channels", "image_size")}
-    if "run" in own["features"]:
-        own["classifier"] = plan.runs[own["features"]["run"]].config
-    return Unit("score", canonical(own))
-
-
 def _number(value) -> float:
     """A number of a record as a float; raises ValueError or OverflowError for what is none of ours."""
     if type(value) not in (int, float) or not 0 <= float(value) < MOST:
@@ -94,13 +64,12 @@ class Costs:
 
     def __init__(self, plan: Plan, results: Path, machine: str | None = None):
         self.plan, self.results, self.machine = plan, results, machine
-        self.channels = plan.runs[plan.data].config["channels"]
         self.damaged: list[Path] = []
         self.records = {run_id: found for run_id, run in plan.runs.items() if (found := self._record(run)) is not None}
         self.scored: dict[str, dict] = {}  # by the id of a sample run, the record of its score
         for run_id in plan.of_stage("scores"):
             if run_id in self.records:
-                self.scored.setdefault(plan.runs[run_id].config["sample"], self.records[run_id])
+                self.scored.setdefault(plan.runs[run_id].config.sample, self.records[run_id])
         self.rates = self._kept() | self._recorded()
 
     def _record(self, run: Run) -> dict | None:
@@ -129,51 +98,21 @@ class Costs:
         try:
             if self.machine not in (None, kept["machine"]):
                 return {}
-            return {Unit(str(k), str(c)): Rate(_number(seconds), str(basis)) for k, c, seconds, basis in kept["units"]}
+            return {units.parse(text): Rate(_number(seconds), str(basis)) for text, seconds, basis in kept["units"]}
         except UNREADABLE:
             self.damaged.append(file)
             return {}
 
-    def _model(self, part: dict) -> dict:
-        return self.plan.runs[part["run"]].config
-
     def work(self, run: Run) -> Counter[Unit] | None:
         """How many of which units a run is made of; None while the number of images is unknown."""
-        config, found = run.config, Counter()
-        match run.stage:
-            case "models":
-                steps = config["steps"] if config["kind"] == "classifier" else config["training"]["steps"]
-                model = config if config["kind"] == "classifier" else timed(config)
-                found[_train_step(model, self.channels)] += steps
-            case "references":
-                images = self._images()
-                if images is None:
-                    return None
-                found[_score(config, self.plan)] += round(images_scored(*images))
-            case "samples":
-                for model, count in evaluations(config, self.plan):
-                    unit = _evaluation(timed(model), self.channels, config["precision"])
-                    found[unit] += count * config["num_samples"]
-            case "scores":
-                reference, sample = (self.plan.runs[config[key]].config for key in ("reference", "sample"))
-                found[_score(reference, self.plan)] += sample["num_samples"]
-            case "likelihoods":
-                model = self._model(config["model"])
-                unit = _evaluation(timed(model), self.channels, config["precision"])
-                found[unit] += model["diffusion"]["T"] * config["num_images"]
-            case "timings":
-                rounds = config["rounds"] + 1
-                for model in {canonical(config[key]): config[key] for key in ("model", "baseline")}.values():
-                    found[_train_step(model, self.channels)] += rounds * config["train_steps"]
-                    unit = _evaluation(model, self.channels, config["sampling_precision"])
-                    found[unit] += rounds * config["sampling_steps"] * config["batch_size"]
-        return found
+        images = self._images()
+        return run.config.work(self.plan.runs, images and images_scored(*images))
 
     def _images(self) -> tuple[int, int] | None:
         record = self.records.get(self.plan.data, {})
         with suppress(*UNREADABLE):
             return int(_number(record["train_images"])), int(_number(record["held_out_images"]))
-        return SPLITS.get(self.plan.runs[self.plan.data].config["source"])
+        return self.plan.runs[self.plan.data].config.splits
 
     def _recorded(self) -> dict[Unit, Rate]:
         """Rates of finished and running runs; what comes later here, or was finished later, counts."""
@@ -183,38 +122,15 @@ class Costs:
             for run_id, record in sorted(records, key=lambda made: _provenance(made[1], "finished")):
                 if self.machine in (None, _provenance(record, "device")):
                     with suppress(*UNREADABLE):
-                        found |= {
-                            unit: Rate(_number(seconds), "finished runs")
-                            for unit, seconds in self._seconds(self.plan.runs[run_id], record)
-                        }
-        for run in self.plan.runs.values():
-            if run.stage == "models" and run.id not in self.records:
-                step, seconds = self._trained(run)
-                units = self.work(run)
-                if step and units:
-                    found.setdefault(next(iter(units)), Rate(seconds / step, "its own steps so far"))
+                        run = self.plan.runs[run_id]
+                        told = run.config.rates(self.work(run) or Counter(), record)
+                        found |= {unit: Rate(_number(seconds), "finished runs") for unit, seconds in told.items()}
+        for run_id in self.plan.of_stage("models"):
+            step, seconds = (0, 0.0) if run_id in self.records else self._trained(self.plan.runs[run_id])
+            if step:
+                (unit,) = self.work(self.plan.runs[run_id])
+                found.setdefault(unit, Rate(seconds / step, "its own steps so far"))
         return found
-
-    def _seconds(self, run: Run, record: dict) -> Iterator[tuple[Unit, float]]:
-        """Units of which a finished run tells the seconds."""
-        units = list(self.work(run) or ())
-        match run.stage:
-            case "models":
-                yield units[0], _number(record["train_seconds"]) / _number(record["step"])
-            case "references":
-                images = images_scored(_number(record["train_images"]), _number(record["held_out_images"]))
-                yield _score(run.config, self.plan), _number(record["seconds"]) / images
-            case "samples" if len(units) == 1 and record["sampled_now"]:
-                made = _number(record["sampled_now"]) * _number(record["evaluations_per_sample"])
-                yield units[0], _number(record["sample_seconds"]) / made
-            case "scores":
-                yield units[0], _number(record["score_seconds"]) / _number(record["num_samples"])
-            case "likelihoods" if record["evaluated_now"]:
-                made = _number(record["evaluated_now"]) * _number(record["T"])
-                yield units[0], _number(record["seconds"]) / made
-            case "timings":
-                for unit, what in zip(units, ("train_step_seconds", "evaluation_seconds_per_image"), strict=False):
-                    yield unit, record["model"][what]
 
     def _trained(self, run: Run) -> tuple[int, float]:
         """The last logged step of an unfinished training and its seconds so far."""
@@ -231,25 +147,17 @@ class Costs:
             return 1.0
         if run.id in self.scored:
             return 1.0  # and may be deleted
-        folder, config = work_folder(self.results, run.stage, run.id), run.config
-        if run.stage == "models":
-            (steps,) = self.work(run).values()
-            return min(1.0, self._trained(run)[0] / steps)
-        if run.stage == "samples":
-            data = self.plan.runs[self.plan.data].config
-            size = data["image_size"] if config["surrogate"] else self._model(config["model"])["image_size"]
-            return min(1.0, _rows(folder, "samples", data["channels"] * size**2) / config["num_samples"])
-        if run.stage == "likelihoods":
-            terms = self._model(config["model"])["diffusion"]["T"] + 1
-            return min(1.0, _rows(folder, "terms", 8 * terms) / config["num_images"])
+        if isinstance(run.config, ModelConfig):
+            return min(1.0, self._trained(run)[0] / run.config.model.training.steps)
+        if rows := run.config.rows(self.plan.runs):
+            return min(1.0, _rows_made(work_folder(self.results, run.stage, run.id), rows) / rows.total)
         return 0.0
 
     def _took(self, run: Run) -> float | None:
         """The seconds that a finished run took, where its record tells."""
-        key = {"models": "train_seconds", "samples": "sample_seconds", "scores": "score_seconds"}
         record = self.records.get(run.id) or self.scored.get(run.id, {})
         with suppress(*UNREADABLE):
-            return _number(record[key.get(run.stage, "seconds")])
+            return _number(record[run.config.seconds])
         return None
 
     def cost(self, run: Run) -> Cost:
@@ -257,11 +165,11 @@ class Costs:
         done, took = self._share(run), self._took(run)
         if took is not None:
             return Cost(run, took, done, "took")
-        units = self.work(run)
-        if units is None or not units.keys() <= self.rates.keys():
+        work = self.work(run)
+        if work is None or not work.keys() <= self.rates.keys():
             return Cost(run, None, done, "unknown")
-        seconds = math.fsum(count * self.rates[unit].seconds for unit, count in units.items())
-        return Cost(run, seconds, done, ", ".join(dict.fromkeys(self.rates[unit].basis for unit in units)))
+        seconds = math.fsum(count * self.rates[unit].seconds for unit, count in work.items())
+        return Cost(run, seconds, done, ", ".join(dict.fromkeys(self.rates[unit].basis for unit in work)))
 
     def all(self) -> list[Cost]:
         """Of every run but the data's, which is reading files."""
@@ -270,23 +178,23 @@ class Costs:
     def keep(self, unit: Unit, rate: Rate):
         """Keep a measured rate, for later and for the workflow's messages."""
         kept = {**self._kept(), unit: rate}
-        units = [[unit.kind, unit.config, rate.seconds, rate.basis] for unit, rate in kept.items()]
-        write_json(self.results / KEPT, {"machine": self.machine, "units": units})
+        rows = [[unit.text, rate.seconds, rate.basis] for unit, rate in kept.items()]
+        write_json(self.results / KEPT, {"machine": self.machine, "units": rows})
         self.rates[unit] = rate
 
     def unknown(self) -> list[Unit]:
         """Units of unfinished runs whose seconds nothing tells yet."""
-        units = [unit for cost in self.all() if cost.done < 1 for unit in self.work(cost.run) or ()]
-        return [unit for unit in dict.fromkeys(units) if unit not in self.rates]
+        needed = [unit for cost in self.all() if cost.done < 1 for unit in self.work(cost.run) or ()]
+        return [unit for unit in dict.fromkeys(needed) if unit not in self.rates]
 
 
-def _rows(folder: Path, name: str, row_bytes: int) -> int:
+def _rows_made(folder: Path, rows: Rows) -> int:
     """How many rows of an array are in its part files (see store.parts), each beside its number and its checksum."""
     total = 0
-    for file in folder.glob(f"{name}-*.part"):
+    for file in folder.glob(f"{rows.name}-*.part"):
         with suppress(OSError):  # the job that writes them may just have put them together
             total += file.stat().st_size
-    return total // (8 + 8 + row_bytes)
+    return total // (8 + 8 + rows.row_bytes)
 
 
 def _provenance(record: dict, key: str) -> str:

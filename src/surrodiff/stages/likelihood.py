@@ -2,59 +2,56 @@
 
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from surrodiff.config.samplers import Ancestral
 from surrodiff.data import pixels, sources
 from surrodiff.diffusion.bound import variational_bound
 from surrodiff.errors import UserError
+from surrodiff.kinds.registry import kind_of
+from surrodiff.kinds.weights import load_evaluation
 from surrodiff.networks import acceleration
-from surrodiff.planning.plan import Run
+from surrodiff.planning.runs import LikelihoodConfig, Run
 from surrodiff.runtime import devices, noise
 from surrodiff.runtime.noise import Stream
-from surrodiff.stages.samples import reverse_of
+from surrodiff.stages.job import Job
 from surrodiff.store import provenance
 from surrodiff.store.parts import PartFiles
-from surrodiff.store.runs import RunFolder, load_run, open_run, write_text
+from surrodiff.store.runs import RunFolder, load_run, write_text
 
 TERMS = "terms.csv"
 
 
-def likelihood(run: Run, results: Path, device: torch.device, batch: int | str) -> dict:
-    """Bound the likelihood of held-out images, or go on where it was interrupted, or find it done; returns the record.
+def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]] | None:
+    """Bound the likelihood of held-out images, or go on where it was interrupted.
 
-    Writes `terms.csv`, the mean of each term over the images. At most `batch` images at once (`auto`: see
+    Writes `terms.csv`, the mean of each term over the images. At most `sampling_batch` images at once (`auto`: see
     acceleration); it does not change them.
     """
-    with open_run(results, run) as folder:
-        if folder.record is None:
-            _evaluate(run, folder, results, device, batch)
-        folder.mark_done()
-        return folder.record
-
-
-def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, batch: int | str):
-    config, total = run.config, run.config["num_images"]
-    _, model, _ = load_run(results, "models", config["model"]["run"])
-    if model["kind"] != "ddpm":
-        raise UserError(f"likelihood: {config['model']['run']} is a {model['kind']}; only a ddpm has a bound")
-    arrays, data_record = sources.load(results, model["data"])
+    config, total, device = run.config, run.config.num_images, job.device
+    _, made, _ = load_run(job.results, "models", config.model.run)
+    process = kind_of(made.model).process
+    if process is None:
+        raise UserError(f"likelihood: {config.model.run} is a {made.model.kind}; only a ddpm has a bound")
+    arrays, data_record = sources.load(job.results, config.data)
     held_out = arrays["held_out_images"]
     if not 2 <= total <= len(held_out):
         raise UserError(f"likelihood.num_images: must be from 2 to the {len(held_out)} held-out images, got {total}")
     # The order of the images may be that of their classes.
-    order = noise.permutation(config["seed"], Stream.BOUND, 0, len(held_out))[:total]
-    images = pixels.resize_uint8(held_out[order], model["image_size"])
-    reverse = reverse_of(config["model"], config, results, device)
-    batch = acceleration.images_at_once(batch, reverse.probe, device)
+    order = noise.permutation(config.seed, Stream.BOUND, 0, len(held_out))[:total]
+    images = pixels.resize_uint8(held_out[order], made.model.image_size)
+    network, _ = load_evaluation(job.results, config.model, config.precision, device)
+    sampler = Ancestral(kind="ancestral", variance=config.variance, clip_x0=config.clip_x0)
+    reverse = process(network, made, sampler, config.seed, device)
+    batch = acceleration.images_at_once(job.execution.sampling_batch, reverse.probe, device)
     T = reverse.schedule.T
     parts = PartFiles(folder.path, "terms", total, np.float64, (T + 1,))
     start, (_, own) = total - len(parts.missing), parts.batches(batch)
     began = time.monotonic()
     progress = devices.Progress(f"likelihood {run.id}", total, "images", start)
-    # The other processes are as far as this one.
+    # Assumes equal progress on all ranks.
     scale = (total - start) / max(1, sum(map(len, own))) / T
 
     def advance(count: int):
@@ -75,7 +72,7 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
     progress.close()
     terms = parts.collected()
     if terms is None:
-        return
+        return None
     bounds, means = terms.sum(1), terms.mean(0).tolist()
     write_text(folder.path / TERMS, "t,bits_per_dim\n" + "".join(f"{t},{bits}\n" for t, bits in enumerate(means)))
     record = {
@@ -85,11 +82,11 @@ def _evaluate(run: Run, folder: RunFolder, results: Path, device: torch.device, 
         "kl": sum(means[2:]),
         "decoder": means[1],
         "num_images": total,
-        "image_size": model["image_size"],
+        "image_size": made.model.image_size,
         "T": T,
         "data": data_record["source"],
         "evaluated_now": total - start,
         "seconds": time.monotonic() - began,
         "provenance": provenance.describe(device, reverse.denoiser.precision),
     }
-    folder.finish(record, [TERMS])
+    return record, [TERMS]

@@ -1,38 +1,52 @@
-"""One function that makes any run, by its stage."""
+"""One function that makes any run, by its stage.
 
+A stage is a module here with `make(run, folder, job)`, which makes the run in its open folder, or resumes where it was
+interrupted, and returns its record and the files that belong to it; None on a process that has nothing to finish, which
+only one that is not the first may be.
+"""
+
+from importlib import import_module
 from pathlib import Path
 
-import torch
+from surrodiff.planning.runs import Run
+from surrodiff.stages.job import Job
+from surrodiff.store.runs import is_made, open_run
 
-from surrodiff.data import sources
-from surrodiff.planning.plan import Run
-from surrodiff.stages import likelihood, samples, scoring, timing, training
+# By stage, the module; imported when the first of its runs is made, because some need much and others little.
+MODULES = {
+    "data": "data",
+    "models": "train",
+    "references": "reference",
+    "samples": "sample",
+    "scores": "score",
+    "likelihoods": "likelihood",
+    "timings": "time",
+}
 
-FEATURE_BATCH = 128  # where `sampling_batch` is auto: images of 299 x 299 pixels fill a processor sooner than samples
+
+def find(run: Run, results: Path) -> dict | None:
+    """The record of a run that is made, which it tells the workflow; None of another. Needs no torch."""
+    if not is_made(results, run):
+        return None
+    with open_run(results, run) as folder:
+        if folder.record is not None:
+            folder.mark_done()
+        return folder.record
 
 
-def make(run: Run, results: Path, device: torch.device, execution: dict) -> dict:
-    """Make a run, go on with it, or find it made; returns its record.
+def make(run: Run, job: Job) -> dict | None:
+    """Make a run, go on with it, or find it made; returns its record, None on other processes than the first if the run
+    was made now.
 
-    execution: the preset's `execution` block. Raises UserError if a run that this one reads is not complete, or for
-    anything else that the user can mend.
+    Raises UserError if a run that this one reads is not complete, or for anything else that the user can mend.
     """
-    batch = execution["sampling_batch"]
-    feature_batch = FEATURE_BATCH if batch == "auto" else batch
-    match run.stage:
-        case "data":
-            return sources.prepare(run, results)
-        case "models":
-            return training.train(run, results, device, execution)
-        case "references":
-            return scoring.reference(run, results, device, feature_batch)
-        case "samples":
-            return samples.sample(run, results, device, batch, execution["compile"])
-        case "scores":
-            return scoring.score(run, results, device, feature_batch)
-        case "likelihoods":
-            return likelihood.likelihood(run, results, device, batch)
-        case "timings":
-            return timing.time_model(run, results, device, execution)
-        case stage:
-            raise ValueError(f"no stage {stage!r}")
+    if run.stage not in MODULES:
+        raise ValueError(f"no stage {run.stage!r}")
+    with open_run(job.results, run) as folder:
+        if folder.record is None:
+            stage = import_module(f"surrodiff.stages.{MODULES[run.stage]}")
+            made = stage.make(run, folder, job)
+            if made is not None:
+                folder.finish(*made)
+        folder.mark_done()
+        return folder.record

@@ -22,8 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from pydantic import ValidationError
+
 from surrodiff.errors import UserError
-from surrodiff.planning.plan import Run, canonical
+from surrodiff.planning.runs import CONFIGS, Config, Run, canonical
 from surrodiff.runtime import distributed
 from surrodiff.runtime.locks import try_lock
 
@@ -184,7 +186,7 @@ def _digest(record: dict) -> str:
     return hashlib.sha256(canonical(record).encode()).hexdigest()
 
 
-def _link(source: Path, target: Path):
+def give_name(source: Path, target: Path):
     """Let a file have a second name, or a copy where the file system has no such links."""
     try:
         os.link(source, target)
@@ -205,7 +207,7 @@ def _publish(work: Path, final: Path, record: dict):
     try:
         whole.mkdir(parents=True)
         for name in files:
-            _link(work / name, whole / name)
+            give_name(work / name, whole / name)
         if not (final / RECORD).exists():  # a checkout may have brought it meanwhile
             shutil.rmtree(final, ignore_errors=True)  # made by Snakemake for its marker, or emptied by a checkout
             os.replace(whole, final)
@@ -224,7 +226,7 @@ def _adopt(final: Path, work: Path):
 
 
 def _check_config(path: Path, run: Run):
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != canonical(run.config):
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != canonical(run.config.json_value()):
         raise UserError(f"{path}: belongs to another configuration; move {path.parent} away and run this again")
 
 
@@ -254,19 +256,24 @@ def _locked(work: Path):
         yield lock
 
 
+def is_made(results: Path, run: Run) -> bool:
+    """Whether a run was finished, here or where it was made."""
+    folders = (results / run.stage / run.id, work_folder(results, run.stage, run.id))
+    return any((folder / RECORD).exists() for folder in folders)
+
+
 @contextmanager
-def open_run(results: Path, run: Run, together: bool = True):
+def open_run(results: Path, run: Run):
     """Yield the RunFolder of a run: complete, or locked to be made; waits while another job is making it.
 
-    All processes of a job must call this, and the first has the lock. If not `together`, the others find the run
-    complete: the first makes it alone, and they wait for it where they open the next one.
+    All processes of a job must call this, and the first has the lock. Where the first makes the run alone, the others
+    wait for it where they open the next one.
     Raises UserError if the job that holds it makes no progress, if it belongs to another configuration, or if its
     finished files are damaged.
     """
     final, work = results / run.stage / run.id, work_folder(results, run.stage, run.id)
     if distributed.rank() > 0:
-        record = distributed.broadcast()
-        yield RunFolder(work, final, record if together else {})
+        yield RunFolder(work, final, distributed.broadcast())
         return
     if (final / RECORD).exists():
         yield RunFolder(work, final, distributed.broadcast(_complete(final, run)))
@@ -292,7 +299,7 @@ def open_run(results: Path, run: Run, together: bool = True):
         elif (work / CONFIG).exists():
             _check_config(work / CONFIG, run)
         else:
-            write_text(work / CONFIG, canonical(run.config))
+            write_text(work / CONFIG, canonical(run.config.json_value()))
         yield RunFolder(work, final, distributed.broadcast(record), lock)
 
 
@@ -312,12 +319,21 @@ def read_record(path: Path) -> dict:
     return record
 
 
-def load_run(results: Path, stage: str, run_id: str) -> tuple[Path, dict, dict]:
-    """The folder, configuration and record of a run that must be complete; raises UserError if it is not."""
+def load_run(results: Path, stage: str, run_id: str) -> tuple[Path, Config, dict]:
+    """The folder, typed configuration and record of a run that must be complete; raises UserError if it is not, or if
+    this version has no such configuration."""
     path = results / stage / run_id
-    config = read_json(path / CONFIG)
-    if not run_id.endswith(hashlib.sha256(canonical(config).encode()).hexdigest()[:8]):
+    value = read_json(path / CONFIG)
+    if not run_id.endswith(hashlib.sha256(canonical(value).encode()).hexdigest()[:8]):
         raise UserError(f"{path / CONFIG}: altered (its checksum is not that of {run_id}); {_remedy(path)}")
+    try:
+        config = CONFIGS[stage].model_validate(value)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "text"
+        raise UserError(
+            f"{path / CONFIG}: not a configuration of this version (see its {where}); move {path} away, or use the "
+            "version that wrote it"
+        ) from None
     return path, config, read_record(path)
 
 

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from surrodiff.errors import UserError
-from surrodiff.planning.plan import canonical
+from surrodiff.planning.runs import canonical
 from surrodiff.store.runs import replacing
 
 

@@ -9,46 +9,45 @@ import torch
 from surrodiff import networks
 from surrodiff.data import sources
 from surrodiff.errors import UserError
-from surrodiff.kinds import KINDS
+from surrodiff.kinds.registry import kind_of
 from surrodiff.kinds.weights import snapshot_name
-from surrodiff.planning.plan import Run
+from surrodiff.planning.runs import ModelConfig, Run
 from surrodiff.runtime import devices, distributed, stopping
 from surrodiff.runtime.stopping import Stopped
+from surrodiff.stages.job import Job
 from surrodiff.store import provenance, tensors
 from surrodiff.store.losses import LOSSES, LossLog, parse
-from surrodiff.store.runs import RunFolder, open_run
+from surrodiff.store.runs import RunFolder
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG_ROWS = "log.rows"  # the log's rows among a checkpoint's tensors
 
 
-def train(run: Run, results: Path, device: torch.device, execution: dict) -> dict:
-    """Train the model of a run, or go on from its checkpoint, or find it trained; returns its record.
+def make(run: Run[ModelConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]] | None:
+    """Train the model of a run, or go on from its checkpoint; the first process does it alone where the model asks for
+    that (see config.models).
 
-    execution: the preset's block; beyond rounding it does not change the weights.
     Raises UserError if the loss is not finite (the last checkpoint stays), if the checkpoint is damaged or of another
-    configuration, if a batch has fewer images than the job has processes, or if another job trains this run.
+    configuration, or if a batch has fewer images than the job has processes.
     """
-    # What SNGAN's and the classifier's steps do depends on the batch as a whole: the first process trains them alone.
-    together = run.config["kind"] == "ddpm"
-    with open_run(results, run, together) as folder:
-        if folder.record is None:
-            with stopping.after_the_step():
-                _fit(run, folder, results, device, execution, together)
-        folder.mark_done()
-        return folder.record
+    if distributed.rank() > 0 and not run.config.model.by_all:
+        return None
+    with stopping.after_the_step():
+        return _fit(run, folder, job)
 
 
-def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execution: dict, together: bool):
-    config, first = run.config, distributed.rank() == 0
-    arrays, _ = sources.load(results, config["data"])
-    trainer = KINDS[config["kind"]](config, arrays["train_images"], arrays["train_labels"], device, execution)
+def _fit(run: Run[ModelConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]]:
+    config, first, execution, device = run.config, distributed.rank() == 0, job.execution, job.device
+    together = config.model.by_all
+    arrays, _ = sources.load(job.results, config.data)
+    make_trainer = kind_of(config.model).trainer
+    trainer = make_trainer(config, arrays["train_images"], arrays["train_labels"], device, execution)
     if together and trainer.training.batch_size < distributed.world():
         raise UserError(
             f"training.batch_size: {trainer.training.batch_size} images are too few for {distributed.world()} processes"
         )
     steps = trainer.training.steps
-    snapshot_every = getattr(trainer.training, "snapshot_every", steps)
+    snapshot_every = trainer.training.snapshot_every
     snapshots = range(snapshot_every, steps + 1, snapshot_every)
     start, elapsed, log = _resume(trainer, folder.path, run, first)
     if first:
@@ -63,8 +62,8 @@ def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execu
         # All processes stop after the same step.
         stop = distributed.any_of(stopping.asked()) if together else stopping.asked()
         snapshot_due = step in snapshots
-        checkpoint_due = stop or snapshot_due or step == steps or step % execution["checkpoint_every"] == 0
-        log_due = step == steps or step % execution["log_every"] == 0
+        checkpoint_due = stop or snapshot_due or step == steps or step % execution.checkpoint_every == 0
+        log_due = step == steps or step % execution.log_every == 0
         note = ""
         if checkpoint_due or log_due:
             _check_finite(watched, step, saved, folder.path)
@@ -90,15 +89,11 @@ def _fit(run: Run, folder: RunFolder, results: Path, device: torch.device, execu
         "train_seconds": time.monotonic() - began,
         "parameters": networks.trainable_parameters(trainer.result),
         "provenance": provenance.describe(device, trainer.precision),
+        **trainer.record(arrays),
     }
-    if config["kind"] == "ddpm":
-        record["parameters_by_paper"] = networks.parameters_by_paper(record["parameters"], config)
-    if config["kind"] == "classifier":
-        record["classes"] = trainer.classes
-        record["held_out_accuracy"] = trainer.accuracy(arrays["held_out_images"], arrays["held_out_labels"])
     if first:
         _check_snapshots(folder.path, run, snapshots)
-    folder.finish(record, [*map(snapshot_name, snapshots), CHECKPOINT, LOSSES])
+    return record, [*map(snapshot_name, snapshots), CHECKPOINT, LOSSES]
 
 
 def _check_snapshots(path: Path, run: Run, steps):

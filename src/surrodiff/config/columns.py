@@ -1,0 +1,46 @@
+"""What the columns of a study may be, what its claims compare and its figures draw, and the runs that each needs."""
+
+
+class Group:
+    """A group of columns: the runs that it needs of a row, and the columns beside which a paper's numbers stand."""
+
+    def __init__(self, *names: str, needs: str = ""):
+        self.names, self.needs = names, needs
+
+
+# What `columns` may name. report.columns says what is in them.
+GROUPS = {
+    "steps": Group("train_steps"),
+    "T": Group("T"),
+    "network": Group("block", "channel_multipliers", "num_res_blocks", "base_channels"),
+    "parameters": Group("parameters", "parameters_m"),
+    "image_size": Group("image_size"),
+    "t_mid": Group("t_mid"),
+    "sampler": Group("evaluations"),
+    "speed": Group("samples_per_second", needs="timing"),
+    "train_hours": Group("train_hours", needs="timing"),
+    "train_time": Group("train_time_ratio", needs="timing"),
+    "loss_variance": Group("loss_variance"),
+    "scores": Group("is", "fid", needs="score"),
+    "images": Group(needs="score"),
+    "likelihood": Group("bits_per_dim", needs="likelihood"),
+}
+# What a claim may compare, with the runs that it needs and the paper's columns for it.
+METRICS = {
+    "distance": ("score", ("fid",)),
+    "score": ("score", ("is",)),
+    "parameters": ("", ("parameters_m",)),
+    "sampling_speed": ("timing", ("samples_per_second",)),
+    "train_time": ("timing", ("train_hours", "train_time_ratio")),
+    "loss_variance": ("", ()),
+    "bits_per_dim": ("likelihood", ("bits_per_dim",)),
+}
+# What a figure may draw, and the group of columns that has it.
+AXES = {
+    "parameters_m": "parameters",
+    "samples_per_second": "speed",
+    "train_hours": "train_hours",
+    "train_steps": "steps",
+    "t_mid": "t_mid",
+    "evaluations": "sampler",
+}

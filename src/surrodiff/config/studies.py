@@ -1,0 +1,353 @@
+"""A study: what a table asks, in one file that is the same for every preset (`workflow/studies/*.yaml`).
+
+Rows, columns, the numbers that a paper prints beside them, what it claims of them, figures. Shares instead of steps:
+`steps` of a training, `t_mid` of a diffusion's length. docs/studies.md explains every key.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
+
+from surrodiff.config import documents, refusals
+from surrodiff.config.columns import AXES, GROUPS, METRICS
+from surrodiff.config.models import Block, Distinct, Name, SampledTraining
+from surrodiff.errors import UserError, printable
+
+MOST_ROWS = 1_000  # of one study
+OTHERS = "others"  # in a claim: all other rows that have the paper's number
+KINDS = ("pairs", "curves", "scatter")
+RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
+SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "handover")
+
+
+def _share(value: Any) -> Any:
+    """A share as it is written: 1, 0.25 or 1/3."""
+    text = str(value)
+    if (
+        isinstance(value, bool)
+        or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,15}|/[0-9]{1,9})?", text)
+        or not as_share(text) <= 1
+    ):
+        raise PydanticCustomError("share", "must be a share from 0 to 1, such as 0.25 or 1/3")
+    return value
+
+
+def as_share(written: str | int | float) -> Fraction:
+    """The number that a share stands for."""
+    try:
+        return Fraction(str(written))
+    except ZeroDivisionError:
+        return Fraction(2)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, or text, that every file can hold."""
+    if type(value) is str:
+        return value.encode(errors="ignore").decode() == value  # no half characters
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _cell(value: Any) -> Any:
+    if value is not None and not _is_plain(value):
+        raise PydanticCustomError("cell", "must be a number or text")
+    return value
+
+
+def _compared(value: Any) -> Any:
+    if not _is_plain(value):
+        raise PydanticCustomError("compared", "must be text or a number")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    """A value alone as a list of it: one row."""
+    if value == []:
+        raise PydanticCustomError("empty", "an empty list makes no row; remove the row, or write a value")
+    return value if isinstance(value, list) else [value]
+
+
+Share = Annotated[Any, BeforeValidator(_share)]
+Cell = Annotated[Any, BeforeValidator(_cell)]
+Compared = Annotated[Any, BeforeValidator(_compared)]
+Text = Annotated[str, Field(min_length=1, max_length=1_000)]
+# Of one of several rows; a configuration that went through Snakemake has null for an empty text.
+Note = Annotated[str, Field(max_length=1_000), BeforeValidator(lambda value: "" if value is None else value)]
+OneOrMore = BeforeValidator(_listed)
+
+
+class Row(Block):
+    """One row of a table, or one for each combination of what it gives as lists, the first of them slowest.
+
+    It is about a `model`, after a share of its `steps`; or about a `surrogate` and the diffusion that takes over at
+    `t_mid` (`model`, Default if not given); or about the `real` images; or all rows of another `study`; or only what a
+    paper quotes.
+    """
+
+    label: Annotated[list[Text], OneOrMore] | None = None
+    name: Name | None = None  # what claims call it
+    model: Annotated[list[Name], Distinct, OneOrMore] | None = None
+    surrogate: Annotated[list[Name], Distinct, OneOrMore] | None = None
+    sampler: Annotated[list[Name], Distinct, OneOrMore] | None = None
+    steps: Annotated[list[Share], Distinct, OneOrMore] | None = None
+    t_mid: Annotated[list[Share], Distinct, OneOrMore] | None = None
+    handover: Annotated[list[Literal["x0", "x_t"]], Distinct, OneOrMore] | None = None
+    seeds: Literal["calibration"] | None = None
+    images: Literal["real"] | None = None
+    study: Name | None = None
+    paper: dict[Name, Annotated[list[Cell], OneOrMore]] = Field(default={})
+    note: Annotated[list[Note], OneOrMore] | None = None
+    swept: tuple[str, ...] = Field(default=(), exclude=True)  # what is written as lists, in that order
+
+    @model_validator(mode="before")
+    @classmethod
+    def _remember_order(cls, raw: Any):
+        if not isinstance(raw, dict):
+            return raw
+        if "swept" in raw:
+            raise ValueError("swept: unknown key")
+        return {**raw, "swept": tuple(key for key, value in raw.items() if key in SWEPT and isinstance(value, list))}
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: Callable) -> dict:
+        """What is given, so that it is read as it was written."""
+        found = {key: value for key, value in handler(self).items() if value not in (None, {})}
+        alone = {key: found[key][0] for key in SWEPT if key in found and key not in self.swept}
+        return {key: found[key] for key in self.swept} | found | alone
+
+    @model_validator(mode="after")
+    def _check(self):
+        about = [key for key in ("images", "study") if getattr(self, key)]
+        about += ["model"] * bool(self.model or self.surrogate)
+        if len(about) > 1:
+            raise ValueError(f"{about[1]}: a row is about one thing, and {about[0]} is given; make it two rows")
+        if not about and not (self.paper and self.label):
+            raise ValueError("model: missing (or surrogate, or for a row that only quotes: label and paper)")
+        if about != ["model"]:
+            for key in (*SWEPT, "seeds", *(("label", "name", "paper", "note") if about else ())):
+                if getattr(self, key):
+                    raise ValueError(f"{key}: only for a row about a model or a surrogate; remove it")
+        if bool(self.surrogate) != (self.t_mid is not None):
+            wrong = "missing; the share of the diffusion's length at which it takes over"
+            raise ValueError(f"t_mid: {wrong if self.surrogate else 'only for a row with a surrogate; remove it'}")
+        if self.handover and not self.surrogate:
+            raise ValueError("handover: only for a row with a surrogate; remove it")
+        if 0 in map(as_share, self.steps or []):
+            raise ValueError("steps: must be more than 0")
+        count = math.prod(len(getattr(self, key)) for key in self.swept)
+        if count > MOST_ROWS:
+            raise ValueError(f"{self.swept[0]}: with the other lists {count:,} rows; at most {MOST_ROWS:,}")
+        beside = {"label": self.label, "note": self.note}
+        for key, values in (beside | {f"paper.{key}": found for key, found in self.paper.items()}).items():
+            if values and len(values) not in (1, count):
+                raise ValueError(f"{key}: {len(values)} values for {count} rows; write one, or as many as rows")
+        return self
+
+    def lines(self) -> list["Line"]:
+        """The table's rows that this one stands for; none of one that stands for another study's."""
+        if self.study:
+            return []
+        alone = {key: (getattr(self, key) or [None])[0] for key in SWEPT}
+        # What is swept tells rows apart, but for the model, where their name begins with it.
+        marking = [key for key in self.swept if self.name or key != ("surrogate" if self.surrogate else "model")]
+        found = []
+        for number, values in enumerate(itertools.product(*(getattr(self, key) for key in self.swept))):
+            own = alone | dict(zip(self.swept, values, strict=True))
+
+            def at(values: list | None, number=number):
+                return values and values[number % len(values)]
+
+            subject = own["surrogate"] or own["model"] or ""
+            found.append(
+                Line(
+                    label=at(self.label) or subject,
+                    name=(self.name or subject) + "".join(f"@{own[key]}" for key in marking),
+                    model=own["model"] or ("Default" if self.surrogate else None),
+                    surrogate=own["surrogate"],
+                    sampler=own["sampler"] or "ancestral",
+                    steps=own["steps"] or 1,
+                    t_mid=own["t_mid"],
+                    handover=own["handover"] or "x0",
+                    seeds=self.seeds,
+                    images=self.images,
+                    paper={key: value for key, values in self.paper.items() if (value := at(values)) is not None},
+                    note=at(self.note) or "",
+                )
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table, without lists, for any preset. name: what claims call it; model: None where only a paper
+    is quoted, or for the real images."""
+
+    label: str
+    name: str
+    model: str | None
+    surrogate: str | None
+    sampler: str
+    steps: str | int | float
+    t_mid: str | int | float | None
+    handover: Literal["x0", "x_t"]
+    seeds: Literal["calibration"] | None
+    images: Literal["real"] | None
+    paper: dict[str, Any]
+    note: str
+
+    @property
+    def subject(self) -> str | None:
+        """The model that the row is about."""
+        return self.surrogate or self.model
+
+
+class Claim(Block):
+    """A sentence that compares rows: comparisons that must all hold, each of a metric, a row, `<`, `>` or `=` (almost
+    the same), and another row, `others` or a number."""
+
+    claim: Text
+    quote: Text | None = None
+    note: Text | None = None
+    comparisons: Annotated[list[list[Compared]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self):
+        for number, comparison in enumerate(self.comparisons):
+            where = f"comparisons.{number}"
+            if len(comparison) != 4:
+                raise ValueError(f"{where}: must be [metric, row, relation, row], got {len(comparison)} values")
+            metric, left, relation, _ = comparison
+            if metric not in METRICS:
+                raise ValueError(f"{where}: unknown metric {metric!r}; there are {', '.join(METRICS)}")
+            if relation not in ("<", ">", "="):
+                raise ValueError(f"{where}: the relation must be <, > or =, got {relation!r}")
+            if not isinstance(left, str):
+                raise ValueError(f"{where}: begins with a row's name, got {left!r}")
+        return self
+
+
+class Pairs(Block):
+    """A surrogate's samples and what the diffusion makes of them, side by side."""
+
+    kind: Literal["pairs"]
+    name: Name
+    row: str
+
+
+class Curves(Block):
+    """The training losses of the rows' models."""
+
+    kind: Literal["curves"]
+    name: Name
+
+
+class Scatter(Block):
+    """The Frechet distance against columns, ours beside the paper's where it has them.
+
+    fit: draw the least-squares line through the rows with standard blocks.
+    """
+
+    kind: Literal["scatter"]
+    name: Name
+    x: Annotated[list[Literal[tuple(AXES)]], Field(min_length=1, max_length=6), Distinct]
+    fit: Literal["standard"] | None = None
+
+
+Figure = Annotated[Pairs | Curves | Scatter, Field(discriminator="kind")]
+
+
+class Study(Block):
+    """A table with its claims and figures. source: of the numbers under `paper`, and what these rest on; subject: the
+    heading of the rows' labels; group: what a preset's `groups` may name, None: always made."""
+
+    title: Text
+    source: Text | None = None
+    source_rests_on: Text | None = None
+    group: Name | None = None
+    subject: Name = "model"
+    rows: Annotated[list[Row], Field(min_length=1)]
+    columns: Annotated[list[Literal[tuple(GROUPS)]], Field(min_length=1), Distinct]
+    claims: list[Claim] = Field(default=[])
+    figures: list[Figure] = Field(default=[])
+
+    def needs(self) -> set[str]:
+        """The kinds of runs that columns and claims need of every row: score, timing, likelihood."""
+        metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
+        figures = ["score"] * any(figure.kind != "curves" for figure in self.figures)
+        return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}
+
+    def compares(self) -> bool:
+        """Whether something of it is compared with Default, or with how Default's trainings vary."""
+        words = {*self.columns, *(word for claim in self.claims for found in claim.comparisons for word in found)}
+        return bool({"score", "timing"} & self.needs() or {"loss_variance", "Default"} & words)
+
+    @model_validator(mode="after")
+    def _check(self):
+        real = [number for number, row in enumerate(self.rows) if row.images]
+        if real and "scores" not in self.columns:
+            raise ValueError(f"rows.{real[0]}.images: real images are scored; add `scores` to `columns`")
+        taken = ("train_steps", "note", "seeds", "data", "num_samples", "num_images", "against_default")
+        if self.subject in taken:
+            raise ValueError(f"subject: {self.subject!r} is the heading of another column; give another one")
+        known = {name for column in self.columns for name in GROUPS[column].names}
+        for number, row in enumerate(self.rows):
+            for key in row.paper:
+                if key not in known:
+                    has = ", ".join(sorted(known)) or "none"
+                    raise ValueError(f"rows.{number}.paper.{key}: no column of this table; it has {has}")
+        for number, figure in enumerate(self.figures):
+            for x in getattr(figure, "x", ()):
+                if AXES[x] not in self.columns:
+                    raise ValueError(f"figures.{number}.x: {x} needs the columns `{AXES[x]}`; add them to `columns`")
+        return self
+
+
+def timestep(t_mid: str | int | float, T: int) -> int:
+    """The timestep nearest to a share of T: 0 and T for the shares 0 and 1 alone."""
+    share = as_share(t_mid)
+    return math.floor(share * T + Fraction(1, 2)) if share in (0, 1) else _nearest(share * T, T - 1)
+
+
+def snapshot(steps: str | int | float, training: SampledTraining) -> int:
+    """The step nearest to a share of a training after which its weights are kept."""
+    every = training.snapshot_every
+    return every * _nearest(as_share(steps) * training.steps / every, training.steps // every)
+
+
+def _nearest(value: Fraction, most: int) -> int:
+    return min(most, max(1, math.floor(value + Fraction(1, 2))))
+
+
+def read(folder: Path) -> dict[str, Study]:
+    """The studies of a folder by their files' names, without `.yaml`, in alphabetical order.
+
+    Raises UserError, a line for each mistake with the file and the key, or if the folder holds none.
+    """
+    files = sorted(path for path in folder.glob("*.y*ml") if not path.name.startswith("."))
+    if not files:
+        raise UserError(
+            f"{printable(str(folder))}: no studies (*.yaml) here; run this in the folder that holds params.yaml"
+        )
+    found = {}
+    for file in files:
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,59}", file.stem) or file.suffix != ".yaml":
+            raise UserError(f"{printable(str(file))}: {RULE} and the ending .yaml; it becomes the table's name")
+        found[file.stem] = parse(documents.read(file), printable(str(file)))
+    return found
+
+
+def parse(raw: Any, source: str) -> Study:
+    """The study that a loaded document says. Raises UserError with one line for each mistake."""
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise refusals.refusal(
+            error, raw, KINDS, lambda one, keys: f"{source}: {refusals.message(one, keys)}"
+        ) from None

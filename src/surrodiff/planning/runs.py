@@ -1,0 +1,313 @@
+"""Runs: the expensive artefacts, each by its stage's typed configuration, from which its id is made.
+
+A run's id is `<name>-<first 8 hex digits of the SHA-256 of its canonical JSON configuration>`. A configuration names
+the runs that it reads by their ids, so a changed number changes the ids of exactly what depends on it. One class for
+each stage, in the order of the work; the module of the same name in `stages` makes its runs.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+from surrodiff.config.models import DDPM, Block, OneModel, OneSampled, Precision, Revision, Sampled, Seed, Steps
+from surrodiff.config.presets import Data
+from surrodiff.config.samplers import OneSampler
+from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep, Unit
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no white space, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+Runs = Mapping[str, "Run[Any]"]  # by id; at least those that a configuration names, and what those name
+
+
+class Rows(NamedTuple):
+    """An array that a run is made of row by row: its name, how many bytes a row has, and how many rows there are."""
+
+    name: str
+    row_bytes: int
+    total: int
+
+
+class Config(Block):
+    """What a run is made from. stage: the folder in which runs of this class lie; seconds: the key of a run's record
+    that says how long it took."""
+
+    stage: ClassVar[str]
+    seconds: ClassVar[str] = "seconds"
+
+    def json_value(self) -> dict:
+        """What the run's id and its config.json are made from."""
+        return self.model_dump(mode="json")
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The (stage, id) of every run that must be complete before this one is made."""
+        return []
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
+        """How many of which units a run is made of; None where that is unknown.
+
+        reference_images: how many images a reference scores, None while that is unknown.
+        """
+        return Counter()
+
+    def rows(self, runs: Runs) -> Rows | None:
+        """The array that it is made of row by row, if it is."""
+        return None
+
+    def share_made(self, record: dict) -> float:
+        """The share of a finished run's work that the seconds in its record are for: an interrupted run's are for what
+        was left."""
+        return 1.0
+
+    def rates(self, work: Counter[Unit], record: dict) -> dict[Unit, float]:
+        """The seconds of each unit that a finished run's record tells: of none where it has several."""
+        share = self.share_made(record)
+        if len(work) != 1 or not share:
+            return {}
+        return {unit: record[self.seconds] / (count * share) for unit, count in work.items()}
+
+
+class DataConfig(Config, Data):
+    """The images, read, resized and split."""
+
+    stage = "data"
+
+    def json_value(self) -> dict:
+        return self.configuration()
+
+
+class ModelConfig(Config):
+    """A trained model: what is trained, on which images, from which seed. channels: of the images."""
+
+    stage = "models"
+    seconds = "train_seconds"
+
+    model: OneModel
+    channels: Literal[1, 3]
+    data: str
+    seed: Seed
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("data", self.data)]
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        return Counter({TrainStep(model=self.model.timed(), channels=self.channels): self.model.training.steps})
+
+
+class ReferenceConfig(Config):
+    """Statistics of the real images, and how they are scored (see presets.Scoring)."""
+
+    stage = "references"
+
+    features: Features
+    is_splits: int
+    kid_subsets: int
+    kid_subset_size: int
+    neighbours: int
+    kept_features: int
+    revision: Revision
+    data: str
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("data", self.data)] + ([("models", self.features.run)] if self.features.run else [])
+
+    def image_score(self, runs: Runs) -> ImageScore:
+        """The unit of which it and the scores against it are made."""
+        data, run = runs[self.data].config, self.features.run
+        return ImageScore(
+            features=self.features.model_copy(update={"run": None}),
+            channels=data.channels,
+            image_size=data.image_size,
+            classifier=runs[run].config.model.evaluated() if run else None,
+        )
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
+        if reference_images is None:
+            return None
+        return Counter({self.image_score(runs): round(reference_images)})
+
+
+class Trained(Block):
+    """A trained model after a step."""
+
+    run: str
+    step: Steps
+
+
+class Surrogate(Trained):
+    """The cheap model of Surrogate Diffusion, whose sample is noised to t_mid; at t_mid = 0 it is the result.
+
+    handover: what a low-resolution DDPM hands over; None of a generator.
+    """
+
+    t_mid: int
+    handover: Literal["x0", "x_t"] | None
+
+
+class SampleConfig(Config):
+    """Samples of a diffusion, of a surrogate alone (t_mid = 0; `model` is None), or of both. A generator counts as a
+    surrogate. sampler: None where no diffusion takes part."""
+
+    stage = "samples"
+    seconds = "sample_seconds"
+
+    num_samples: int
+    sampler: OneSampler | None
+    precision: Precision
+    seed: Seed
+    revision: Revision
+    model: Trained | None
+    surrogate: Surrogate | None
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("models", part.run) for part in (self.model, self.surrogate) if part]
+
+    def evaluations(self, models: Runs) -> list[tuple[Sampled, int]]:
+        """The models that it evaluates, first a surrogate if it has one, and how often each for one image.
+
+        models: the runs that it needs, by id.
+        """
+        made, surrogate = (part and models[part.run].config.model for part in (self.model, self.surrogate))
+        if not surrogate:
+            return [(made, self.sampler.evaluations(made.diffusion.T))]
+        t_mid, own = self.surrogate.t_mid, 1
+        if isinstance(surrogate, DDPM):
+            # One more for the estimate of x_0; x_t is handed over as it is, and at t_mid = 0 it is the sample.
+            estimates = t_mid > 0 and self.surrogate.handover == "x0"
+            own = self.sampler.evaluations(surrogate.diffusion.T, t_mid) + estimates
+        return [(surrogate, own)] + ([(made, self.sampler.evaluations(t_mid))] if made else [])
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        found, channels = Counter(), runs[(self.model or self.surrogate).run].config.channels
+        for model, count in self.evaluations(runs):
+            if count:  # a surrogate whose x_T is handed over is evaluated never
+                found[_evaluation(model, channels, self.precision)] += count * self.num_samples
+        return found
+
+    def rows(self, runs: Runs) -> Rows:
+        made = runs[(self.surrogate or self.model).run].config
+        # A surrogate's samples are resized to the data's size.
+        size = runs[made.data].config.image_size if self.surrogate else made.model.image_size
+        return Rows("samples", made.channels * size**2, self.num_samples)
+
+    def share_made(self, record: dict) -> float:
+        return record["sampled_now"] / self.num_samples
+
+
+class ScoreConfig(Config):
+    """The scores of samples. The workflow makes both in one job."""
+
+    stage = "scores"
+    seconds = "score_seconds"
+
+    sample: str
+    reference: str
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("samples", self.sample), ("references", self.reference)]
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
+
+
+class LikelihoodConfig(Config):
+    """The variational bound of a DDPM on held-out images (see presets.Likelihood)."""
+
+    stage = "likelihoods"
+
+    num_images: int
+    variance: Literal["fixed_large", "fixed_small"]
+    clip_x0: bool
+    precision: Precision
+    seed: Seed
+    revision: Revision
+    model: Trained
+    data: str
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("data", self.data), ("models", self.model.run)]
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        trained = runs[self.model.run].config
+        unit = _evaluation(trained.model, trained.channels, self.precision)
+        return Counter({unit: trained.model.diffusion.T * self.num_images})
+
+    def rows(self, runs: Runs) -> Rows:
+        return Rows("terms", 8 * (runs[self.model.run].config.model.diffusion.T + 1), self.num_images)
+
+    def share_made(self, record: dict) -> float:
+        return record["evaluated_now"] / self.num_images
+
+
+class TimingConfig(Config):
+    """Speeds of a model beside Default's (`baseline`), both as `timed` gives them."""
+
+    stage = "timings"
+
+    rounds: int
+    train_steps: int
+    sampling_steps: int
+    batch_size: int
+    revision: Revision
+    model: OneSampled
+    baseline: DDPM
+    channels: Literal[1, 3]
+    sampling_precision: Precision
+
+    def units(self, model: Sampled) -> tuple[TrainStep, Evaluation]:
+        """What is timed of a model."""
+        step = TrainStep(model=model, channels=self.channels)
+        return step, _evaluation(model, self.channels, self.sampling_precision)
+
+    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+        found, rounds = Counter(), self.rounds + 1  # one warms up
+        for model in (self.model, self.baseline)[: 2 - (self.model == self.baseline)]:
+            step, evaluation = self.units(model)
+            found[step] += rounds * self.train_steps
+            found[evaluation] += rounds * self.sampling_steps * self.batch_size
+        return found
+
+    def rates(self, work: Counter[Unit], record: dict) -> dict[Unit, float]:
+        step, evaluation = self.units(self.model)
+        told = record["model"]
+        return {step: told["train_step_seconds"], evaluation: told["evaluation_seconds_per_image"]}
+
+
+def _evaluation(model: Sampled, channels: int, asked: str) -> Evaluation:
+    """One evaluation of a model that is asked to sample in a precision."""
+    precision = model.sampling_precision(asked)
+    return Evaluation(model=model.evaluated(), channels=channels, precision=precision)
+
+
+CONFIGS = {
+    config.stage: config
+    for config in (
+        *(DataConfig, ModelConfig, ReferenceConfig, SampleConfig),
+        *(ScoreConfig, LikelihoodConfig, TimingConfig),
+    )
+}
+
+Made = TypeVar("Made", bound=Config)
+
+
+@dataclass(frozen=True)
+class Run(Generic[Made]):
+    """One expensive artefact: its readable name and what makes it."""
+
+    name: str
+    config: Made
+
+    @property
+    def stage(self) -> str:
+        return self.config.stage
+
+    @cached_property
+    def id(self) -> str:
+        return f"{self.name}-{hashlib.sha256(canonical(self.config.json_value()).encode()).hexdigest()[:8]}"

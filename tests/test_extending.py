@@ -1,0 +1,443 @@
+"""Each path of CONTRIBUTING's table "To add something", walked in a copy of the code: it takes the files that the table
+lists and no other, and what was added works."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+
+from surrodiff.config.documents import merged
+
+CODE = "src/surrodiff/"
+EXTENSIONS = Path(__file__).parent / "extensions"  # new files, at their places below src/surrodiff
+
+
+class Copy:
+    """A copy of all that the table's paths may touch."""
+
+    def __init__(self, root: Path, folder: Path):
+        self.root, self.folder = root, folder
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        for name in ("src/surrodiff", "workflow/studies"):
+            shutil.copytree(root / name, folder / name, ignore=ignored)
+        shutil.copy(root / "params.yaml", folder)
+
+    def edit(self, path: str, *changes: tuple[str, str]):
+        """Replace texts of a file, each of which is there once."""
+        text = (self.folder / path).read_text()
+        for old, new in changes:
+            assert text.count(old) == 1, f"{path} has {text.count(old)} times: {old}"
+            text = text.replace(old, new)
+        (self.folder / path).write_text(text)
+
+    def write(self, path: str, text: str):
+        """A new file."""
+        assert not (self.folder / path).exists()
+        (self.folder / path).write_text(text)
+
+    def extend(self, *paths: str):
+        """The new files of tests/extensions."""
+        for path in paths:
+            self.write(CODE + path, (EXTENSIONS / path).read_text())
+
+    def touched(self) -> set[str]:
+        """The files that are new here, or other than in the repository."""
+        files = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
+        originals = {path: self.root / path for path in files if "__pycache__" not in path}
+        return {
+            path
+            for path, original in originals.items()
+            if not original.exists() or original.read_bytes() != (self.folder / path).read_bytes()
+        }
+
+    def run(self, code: str, params: dict | None = None):
+        """What code prints as JSON that runs with the copy, in a folder with these parameters or the copy's own."""
+        folder = self.folder
+        if params:
+            folder = self.folder.parent / "project"
+            folder.mkdir()
+            (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        own = {"PYTHONPATH": str(self.folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=folder, env=os.environ | own, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def copy(root, tmp_path) -> Copy:
+    (tmp_path / "copy").mkdir()
+    return Copy(root, tmp_path / "copy")
+
+
+@pytest.fixture
+def using(raw):
+    """Parameters of the preset `test` with a study alone, and new entries of its blocks."""
+
+    def using(study: dict, **blocks: dict) -> dict:
+        changes = blocks | {"presets": {"paper": {"groups": [], "seeds": {"calibration": []}}}}
+        return merged(raw, changes) | {"studies": {"mine": {"title": "Mine", **study}}}
+
+    return using
+
+
+def listed(root: Path, what: str) -> tuple[int, list[str]]:
+    """The number of files in a row of the table, and a pattern for each that the row names."""
+    table = (root / "CONTRIBUTING.md").read_text().partition("## To add something")[2].partition("\n## ")[0]
+    (row,) = (line for line in table.splitlines() if line.startswith(f"| {what}"))
+    number, _, files = row.split("|")[2].strip().partition(": ")
+    patterns = []
+    for part in files.split("; "):
+        (name,) = re.findall(r"`([^`]*(?:/|\.py|\.yaml)[^`]*)`", part) or ["workflow/studies/" * ("study" in part)]
+        name = name.replace("NAME", "*") + "*" * name.endswith("/")
+        patterns.append(name if (root / name.partition("*")[0]).exists() else CODE + name)
+    return int(number), patterns
+
+
+def assert_as_listed(copy: Copy, what: str):
+    """The files that were touched are those of the table's row, one for each that it names."""
+    number, patterns = listed(copy.root, what)
+    touched = copy.touched()
+    assert len(touched) == number == len(patterns), touched
+    for pattern in sorted(patterns, key=lambda pattern: "*" in pattern):
+        found = [path for path in touched if fnmatch(path, pattern)]
+        assert len(found) == 1, (pattern, touched)
+        touched -= {*found}
+
+
+def test_every_path_of_the_table_is_walked_here(root):
+    table = (root / "CONTRIBUTING.md").read_text().partition("## To add something")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| \d+: ", table, re.MULTILINE)
+    walked = re.findall(r'assert_as_listed\(copy, "([^"]+)"\)', Path(__file__).read_text())
+    assert len(rows) == len(walked) == 5
+    assert all(row.startswith(path) for row, path in zip(rows, walked, strict=True))
+
+
+PLANS = """
+import json
+from surrodiff.config import params
+from surrodiff.planning import plan
+
+found = {}
+for preset in ("test", "paper"):
+    loaded = params.load(preset=preset)
+    made = plan.build(loaded)
+    found[preset] = {
+        "runs": [[run.stage, run.name] for run in made.runs.values()],
+        "tables": {name: [row.line.name for row in table.rows] for name, table in made.tables.items()},
+        "figures": {name: drawing.table for name, drawing in made.figures.items()},
+        "columns": {name: table.study.columns for name, table in made.tables.items()},
+        "claims": {name: [claim.claim for claim in table.study.claims] for name, table in made.tables.items()},
+    }
+print(json.dumps(found))
+"""
+
+
+def test_a_variant_and_its_row(copy):
+    copy.edit(
+        "params.yaml",
+        ("  DDPMHalf: {image_size: 16", "  ThreeNoises: {objective: {noises: 3}}\n  DDPMHalf: {image_size: 16"),
+    )
+    copy.edit(
+        "workflow/studies/table_4_4.yaml",
+        ("columns: [train_time,", "  - model: ThreeNoises\ncolumns: [train_time,"),
+    )
+    assert_as_listed(copy, "an architecture's or objective's variant, and its row")
+
+    found = copy.run(PLANS)
+    assert "ThreeNoises" in found["paper"]["tables"]["table_4_4"]
+    for preset, step in (("test", 6), ("paper", 150000)):
+        runs = found[preset]["runs"]
+        assert ["models", "ThreeNoises"] in runs
+        assert ["samples", f"ThreeNoises_{step}"] in runs
+        assert ["scores", f"ThreeNoises_{step}"] in runs
+
+
+OWN_TABLE = """\
+title: One block a level, or shorter
+rows:
+- model: [Default, DeepRes1]
+  steps: [1/3, 1]
+columns: [steps, parameters, scores]
+claims:
+- claim: two blocks are better
+  comparisons:
+  - [distance, "Default@1", "<", "DeepRes1@1"]
+figures:
+- {kind: scatter, name: blocks, x: [train_steps]}
+"""
+
+
+def test_a_table_with_claims_and_figures(copy):
+    copy.write("workflow/studies/shorter.yaml", OWN_TABLE)
+    assert_as_listed(copy, "a table, with claims and figures")
+
+    plans = copy.run(PLANS)
+    for found in plans.values():
+        assert found["tables"]["shorter"] == ["Default@1/3", "Default@1", "DeepRes1@1/3", "DeepRes1@1"]
+        assert found["columns"]["shorter"] == ["steps", "parameters", "scores"]
+        assert found["claims"]["shorter"] == ["two blocks are better"]
+        assert found["figures"]["blocks"] == "shorter"
+    assert ["scores", "DeepRes1_2"] in plans["test"]["runs"]
+
+
+STRATIFIED = '''\
+class Stratified(Uniform):
+    """As Uniform, but the i-th image of B takes its t from the i-th of B equal parts of 1..T."""
+
+    def draw(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().draw((torch.arange(len(u), device=u.device) + u) / len(u))
+
+
+# By the word'''
+
+TRAINED = """
+import json
+import torch
+from surrodiff.config import params
+from surrodiff.kinds.registry import kind_of
+from surrodiff.networks.unet import UNet
+from surrodiff.planning.plan import build
+
+loaded = params.load()
+made = build(loaded)
+run = next(run for run in made.runs.values() if (run.stage, run.name) == ("models", "Stratified"))
+drawn, forward = [], UNet.forward
+
+def recorded(network, x_t, t):
+    drawn.append(t.tolist())
+    return forward(network, x_t, t)
+
+UNet.forward = recorded
+images = torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8)
+cpu, execution = torch.device("cpu"), loaded.selected.execution
+trainer = kind_of(run.config.model).trainer(run.config, images, torch.arange(32) % 10, cpu, execution)
+losses = [float(trainer.step(step)["loss"]) for step in range(1, 5)]
+print(json.dumps([drawn, losses]))
+"""
+
+
+def test_an_objective(copy, using):
+    copy.edit(
+        CODE + "diffusion/timesteps.py",
+        ("# By the word", STRATIFIED),
+        ('"importance": Importance}', '"importance": Importance, "stratified": Stratified}'),
+    )
+    words = 'timesteps: Literal["uniform", "importance"'
+    copy.edit(CODE + "config/models.py", (words, words + ', "stratified"'))
+    assert_as_listed(copy, "an objective: how timesteps are drawn")
+
+    model = {"objective": {"timesteps": "stratified"}}
+    study = {"rows": [{"model": "Stratified"}], "columns": ["scores"]}
+    drawn, losses = copy.run(TRAINED, using(study, models={"Stratified": model}))
+    assert len(losses) == 4
+    assert all(0 < loss < 10 for loss in losses)
+    # Batches of 8 images, and T = 8: each image has a part, and with it a timestep, of its own.
+    assert drawn == [list(range(1, 9))] * 4
+
+
+STRIDED = '''\
+class Strided(Block):
+    """The deterministic steps of DDIM, `stride` timesteps at a time."""
+
+    kind: Literal["strided"]
+    stride: Annotated[int, Field(ge=1)]
+
+    def evaluations(self, t_start: int, t_stop: int = 0) -> int:
+        """As Ancestral.evaluations."""
+        return -((t_stop - t_start) // self.stride)
+
+
+Sampler = Ancestral | Strided'''
+
+# Makes all runs of some stages and prints their records by name, with the images that each network was given meanwhile.
+MADE = """
+import json
+from collections import Counter
+from pathlib import Path
+import torch
+from surrodiff.config import params
+from surrodiff.errors import UserError
+from surrodiff.planning.plan import build
+from surrodiff.stages import costs, registry
+from surrodiff.stages.job import Job
+
+loaded = params.load()
+made, results = build(loaded), Path("results")
+job = Job(results, torch.device("cpu"), loaded.selected.execution)
+given, call = Counter(), torch.nn.Module.__call__
+
+def counted(network, x, *others):
+    given[type(network).__name__] += len(x)
+    return call(network, x, *others)
+
+torch.nn.Module.__call__ = counted
+found = {}
+for stage in ("data", "models", "samples", "timings"):
+    for run_id in made.of_stage(stage):
+        run = made.runs[run_id]
+        if run.name == "classifier":
+            continue
+        given.clear()
+        record = registry.make(run, job)
+        found[f"{stage}/{run.name}"] = record | {"given": dict(given)}
+"""
+SAMPLED = (
+    MADE
+    + """
+try:
+    params.load(changes={"samplers": {"two": {"stride": 0}, "three": {"kind": "leaps"}}})
+except UserError as error:
+    found["mistakes"] = str(error).splitlines()
+print(json.dumps(found))
+"""
+)
+
+
+def test_a_sampler(copy, using):
+    copy.edit(CODE + "config/samplers.py", ("Sampler = Ancestral", STRIDED))
+    copy.extend("sampling/strided.py")
+    copy.edit(
+        CODE + "sampling/registry.py",
+        ("from surrodiff.sampling import ancestral\n", "from surrodiff.sampling import ancestral, strided\n"),
+        (
+            "PROCESSES = {samplers.Ancestral: ancestral.process}",
+            "PROCESSES = {samplers.Ancestral: ancestral.process, samplers.Strided: strided.process}",
+        ),
+    )
+    assert_as_listed(copy, "a sampler")
+
+    rows = [
+        {"model": "Default", "sampler": ["ancestral", "two", "three"]},
+        {"surrogate": "DDPMHalf", "t_mid": 0.5, "sampler": "three"},
+    ]
+    strides = {"two": {"kind": "strided", "stride": 2}, "three": {"kind": "strided", "stride": 3}}
+    found = copy.run(SAMPLED, using({"rows": rows, "columns": ["scores"]}, samplers=strides))
+    # T = 8. DDPMHalf goes to t = 4 in two steps and estimates x_0 there; Default takes two steps more.
+    expected = {"Default_6": 8, "Default_6_two": 4, "Default_6_three": 3, "DDPMHalf_t4_three": 2 + 1 + 2}
+    for name, evaluations in expected.items():
+        record = found[f"samples/{name}"]
+        assert record["evaluations_per_sample"] == evaluations, name
+        assert record["given"]["UNet"] == evaluations * record["num_samples"], name
+    stride, kind = found["mistakes"]
+    assert "samplers.two.stride: " in stride
+    assert "samplers.three.kind: must be one of 'ancestral', 'strided', got 'leaps'" in kind
+
+
+AUTOENCODER = '''\
+class AutoencoderTraining(SampledTraining):
+    """Adam; `prior_weight` of the codes' squared distance from 0 beside the images' squared error."""
+
+    prior_weight: Rate
+
+
+class Autoencoder(Generator):
+    """A linear variational autoencoder, whose decoder makes the images."""
+
+    kind: Literal["autoencoder"]
+    image_size: Side
+    z_dim: Width
+    training: AutoencoderTraining
+
+    def timed(self) -> "Autoencoder":
+        """As DDPM.timed."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
+        return self.model_copy(update={"training": AutoencoderTraining(**_TRAINING, **own, prior_weight=1.0)})
+
+    def evaluated(self) -> "Autoencoder":
+        """As DDPM.evaluated."""
+        own = {"batch_size": 1, "precision": self.training.precision}
+        return self.model_copy(update={"training": AutoencoderTraining(**_TRAINING, **own, prior_weight=1.0)})
+
+    def multiply_accumulates(self) -> int:
+        return self.z_dim * self.image_size**2
+
+    def training_bytes(self, channels: int) -> int:
+        values = channels * self.image_size**2
+        return 4 * values * (8 * self.z_dim + 3 * self.training.batch_size)
+
+
+class ClassifierTraining(Block):'''
+
+ENTRY = """\
+    Autoencoder: Kind(
+        build=autoencoder.build,
+        trainer=autoencoder.AutoencoderTrainer,
+        macs_per_image=autoencoder.macs_per_image,
+        described=autoencoder.described,
+        sampling_step=autoencoder.sampling_step,
+        surrogate=autoencoder.surrogate,
+    ),
+    Classifier: Kind("""
+
+COSTED = (
+    MADE
+    + """
+torch.nn.Module.__call__ = call
+from surrodiff import cli
+assert cli.main(["models"]) == 0
+found["work"] = {}
+for run in made.runs.values():
+    if run.stage in ("models", "samples", "timings"):
+        work = run.config.work(made.runs, None)
+        found["work"][f"{run.stage}/{run.name}"] = [
+            [unit.unit, unit.model.kind, count] for unit, count in work.items()
+        ]
+costed = costs.Costs(made, results)
+found["unknown"] = [unit.text for unit in costed.unknown() if unit.unit != "score" and unit.model.kind != "classifier"]
+found["rates"] = [unit.unit for unit in costed.rates if unit.unit != "score" and unit.model.kind == "autoencoder"]
+print(json.dumps(found))
+"""
+)
+
+
+def test_a_kind_of_surrogate(copy, using):
+    copy.edit(
+        CODE + "config/models.py",
+        ("class ClassifierTraining(Block):", AUTOENCODER),
+        ("Sampled = DDPM | SNGAN ", "Sampled = DDPM | SNGAN | Autoencoder "),
+    )
+    copy.extend("networks/autoencoder.py", "kinds/autoencoder.py")
+    copy.edit(
+        CODE + "kinds/registry.py",
+        ("import DDPM, SNGAN, Classifier, Model\n", "import DDPM, SNGAN, Autoencoder, Classifier, Model\n"),
+        ("import classifier, ddpm, sngan\n", "import autoencoder, classifier, ddpm, sngan\n"),
+        ("    Classifier: Kind(", ENTRY),
+    )
+    assert_as_listed(copy, "a kind of surrogate")
+
+    training = {"steps": 6, "snapshot_every": 2, "batch_size": 8, "learning_rate": 0.01, "prior_weight": 0.1}
+    training |= {"horizontal_flip": False, "precision": "float32", "revision": 1}
+    model = {"kind": "autoencoder", "image_size": 32, "z_dim": 4, "training": training}
+    rows = [{"surrogate": "Linear", "t_mid": [0, 0.5]}, {"model": "Linear", "steps": "1/3"}]
+    params = using({"rows": rows, "columns": ["speed", "scores"]}, models={"Linear": model})
+    for preset in ("demo", "test"):  # as of SNGAN
+        params["presets"][preset]["models"]["Linear"] = {"image_size": 8}
+    found = copy.run(COSTED, params)
+
+    expected = {"Linear_t0": (1, 0), "Linear_t4": (1, 4), "Linear_t0_2": (1, 0)}
+    for name, (decoded, denoised) in expected.items():
+        record = found[f"samples/{name}"]
+        assert record["evaluations_per_sample"] == decoded + denoised, name
+        images = record["num_samples"]
+        assert (record["given"]["Decoder"], record["given"].get("UNet", 0)) == (decoded * images, denoised * images)
+    assert found["models/Linear"]["parameters"] == (4 + 1) * 64
+    # 3 rounds, one of which warms up, of a step and of a sample for each of 16 images; and so of Default.
+    times = found["timings/Linear"]["to_baseline"]
+    assert all(0 < ratio < 1 for ratio in times.values()), times
+    work = {name: {(unit, kind): count for unit, kind, count in units} for name, units in found["work"].items()}
+    assert work["models/Linear"] == {("train_step", "autoencoder"): 6}
+    assert work["samples/Linear_t4"] == {("evaluation", "autoencoder"): 64, ("evaluation", "ddpm"): 4 * 64}
+    assert work["timings/Linear"] == {
+        **{("train_step", kind): 3 for kind in ("autoencoder", "ddpm")},
+        **{("evaluation", kind): 3 * 16 for kind in ("autoencoder", "ddpm")},
+    }
+    assert sorted(found["rates"]) == ["evaluation", "train_step"]
+    assert found["unknown"] == []
