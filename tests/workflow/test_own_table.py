@@ -69,5 +69,5 @@ def test_a_table_of_ones_own_is_one_more_file(clone, tool):
     assert claims["claim"].tolist() == [claim["claim"] for claim in STUDY["claims"]]
     assert claims["verdict"].isin(["holds", "fails", "undecided"]).all()
     assert min(Image.open(clone.results / "figures/depths_speed.png").size) > 300
-    kept = {name: content for name, content in clone.outputs().items() if name in outputs and "claims" not in name}
-    assert kept == {name: content for name, content in outputs.items() if "claims" not in name}
+    changed = {name for name, content in clone.outputs().items() if content != outputs.get(name)}
+    assert {name.rsplit(".", 1)[0] for name in changed} <= {"depths", "depths_speed", "claims", "plan"}
