@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from abc import abstractmethod
 from collections import Counter
 from typing import Annotated, ClassVar, Literal
 
@@ -211,13 +212,13 @@ class Generator(Block):
         """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
         return self.training.precision
 
+    @abstractmethod
     def multiply_accumulates(self) -> int:
         """Those of one evaluation on one image, coarsely, from below (see config.memory)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def training_bytes(self, channels: int) -> int:
         """Memory that a training step takes, coarsely, from below."""
-        raise NotImplementedError
 
 
 class SNGAN(Generator):
