@@ -14,12 +14,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from ours import COMPILED, EAGER, Setting, add_networks, eights, models, precisions
+from ours import COMPILED, EAGER, Setting, add_networks, eights, models, precisions, printed_numbers
 from ours import precision as resolved
 from sides import Sides
 
 from surrodiff.cli import count
-from surrodiff.report.rows import number, paper_lines
 from surrodiff.runtime import devices
 from surrodiff.stages.time import seconds_of
 from surrodiff.store import provenance
@@ -150,15 +149,12 @@ def ratio(a: Contestant, b: Contestant) -> tuple[float, float]:
 
 def paper_ratio(network: str, training: bool) -> float | None:
     """The paper's time of a model over that of its Default, in training or in sampling."""
-    lines = {(line["table"], line["model"]): line for line in paper_lines() if line["model"]}
-    if training and ("table_4_4", network) in lines:
-        return number(lines["table_4_4", network]["train_time_ratio"])
-    own, default = lines.get(("table_4_3", network)), lines["table_4_3", "Default"]
-    if own is None:
+    if training and (ratio := printed_numbers("table_4_4", "train_time_ratio").get(network)):
+        return ratio
+    time = printed_numbers("table_4_3", "train_hours" if training else "samples_per_second")
+    if network not in time:
         return None
-    if training:
-        return number(own["train_hours"]) / number(default["train_hours"])
-    return number(default["samples_per_second"]) / number(own["samples_per_second"])
+    return time[network] / time["Default"] if training else time["Default"] / time[network]
 
 
 def _versions() -> str:

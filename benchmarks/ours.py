@@ -44,9 +44,20 @@ def precisions(device: torch.device) -> list[str]:
     return ["float32"] + ["bfloat16"] * acceleration.has_bfloat16(device)
 
 
+def _params() -> params.Params:
+    return params.load(Path(__file__).parent.parent / "params.yaml", preset="paper")
+
+
 def paper() -> Preset:
     """The preset `paper`."""
-    return params.load(Path(__file__).parent.parent / "params.yaml", preset="paper").selected
+    return _params().selected
+
+
+def printed_numbers(table: str, column: str) -> dict[str, float]:
+    """What the paper prints in a column of a table, by model."""
+    loaded = _params()
+    lines = [line for line in loaded.lines(loaded.studies[table]) if column in line.paper]
+    return {line.model: float(line.paper[column]) for line in lines}
 
 
 def models(width: int) -> dict[str, DDPM]:
