@@ -53,7 +53,7 @@ def sampled(model: DDPM, batch: int, setting: Setting, device: torch.device, wha
     made = reverse(model, network, setting, device)
     index, t = torch.arange(batch, device=device), made.schedule.T // 2
     x_t = made.prior(index)
-    return made.predict_eps(x_t, t) if what == "eps" else made.step(x_t, t, index)
+    return made.predict(x_t, t).eps if what == "eps" else made.step(x_t, t, index)
 
 
 COMPUTED = {

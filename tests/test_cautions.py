@@ -6,7 +6,7 @@ import pytest
 from test_params import DEFAULT, TEST, put
 
 from surrodiff.config import params
-from surrodiff.config.models import Diffusion
+from surrodiff.config.diffusion import Diffusion
 from surrodiff.diffusion.schedule import Schedule
 
 

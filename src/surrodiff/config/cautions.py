@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from surrodiff.config.models import DDPM, Diffusion, Sampled, SampledTraining, Training
+from surrodiff.config.diffusion import Diffusion
+from surrodiff.config.models import DDPM, Sampled, SampledTraining, Training
 from surrodiff.config.presets import Classifier, Preset
 from surrodiff.config.studies import Line, timestep
 

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from surrodiff.config import cautions, documents, refusals, studies
 from surrodiff.config.documents import merged
-from surrodiff.config.models import DDPM, Block, Name, Sampled
+from surrodiff.config.fields import Block, Name
+from surrodiff.config.models import DDPM, Sampled
 from surrodiff.config.presets import MOST_RUNS, Preset
 from surrodiff.config.refusals import shown
 from surrodiff.config.samplers import Sampler
@@ -237,12 +238,14 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
         return
     if line.sampler not in preset.samplers:
         yield "sampler", f"{where}.samplers has no {line.sampler!r}; there are {', '.join(preset.samplers)}"
+        return
+    yield from _unfit_sampler(line, preset, where)
     model = preset.models[line.model]
     if line.surrogate:
         surrogate = preset.models[line.surrogate]
         if not isinstance(model, DDPM):
             yield "model", f"{line.model} is no diffusion model, which takes over from a surrogate"
-        elif isinstance(surrogate, DDPM) and surrogate.diffusion != model.diffusion:
+        elif isinstance(surrogate, DDPM) and not surrogate.diffusion.noises_like(model.diffusion):
             yield "surrogate", f"{where}.models.{line.surrogate}.diffusion: must be that of {line.model}"
     if "likelihood" in needs and (line.surrogate or not isinstance(model, DDPM)):
         yield "surrogate" if line.surrogate else "model", "only a diffusion model by itself has a bound"
@@ -254,6 +257,30 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
                 f"{preset.data.image_size}; write it as `surrogate`, with t_mid: 0 for it alone"
             ),
         )
+
+
+def _unfit_sampler(line: Line, preset: Preset, where: str) -> Iterator[tuple[str, str]]:
+    """What a row's sampler asks of the diffusions that it draws from and these have not."""
+    sampler, place = preset.samplers[line.sampler], f"{where}.samplers.{line.sampler}"
+    names = [name for name in (line.surrogate, line.model) if name and isinstance(preset.models[name], DDPM)]
+    if line.surrogate and not studies.as_share(line.t_mid):
+        names = names[: isinstance(preset.models[line.surrogate], DDPM)]
+    if line.evaluations is not None and not names:
+        yield "evaluations", f"{line.subject} is no diffusion model, and draws an image in one evaluation; remove it"
+    if line.evaluations is not None and isinstance(sampler.timesteps, list):
+        yield "evaluations", f"{place}.timesteps says which ones are taken; remove one of them"
+    for name in names:
+        model = preset.models[name]
+        try:
+            sampler.grid(model.diffusion)
+        except ValueError as error:
+            yield "sampler", f"{place}.{error} of {name}; lower it"
+        if getattr(sampler, "variance", None) == "learned" and not model.network.learned_variance:
+            yield (
+                "sampler",
+                f"{place}.variance: learned, and {name} learns none; write fixed_large or fixed_small, or give the "
+                "model network.learned_variance: true",
+            )
 
 
 def _check_studies(params: Params, source: str, file_of: dict[str, str]):

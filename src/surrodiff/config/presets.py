@@ -9,16 +9,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from surrodiff.config import memory
-from surrodiff.config.models import (
-    DDPM,
+from surrodiff.config.fields import (
     MOST_BATCH,
     Batch,
     Block,
     Distinct,
     Fraction,
-    Generator,
     Name,
-    OneSampled,
     Precision,
     Rate,
     Repetitions,
@@ -28,6 +25,7 @@ from surrodiff.config.models import (
     Steps,
     Width,
 )
+from surrodiff.config.models import DDPM, Generator, OneSampled
 from surrodiff.config.samplers import OneSampler
 
 # As in config.models: far beyond any published use.

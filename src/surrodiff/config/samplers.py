@@ -1,27 +1,170 @@
 """How samples are drawn from a diffusion: one class for each kind of sampler, with what its steps depend on."""
 
-from typing import Annotated, Literal
+import math
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from surrodiff.config.models import Block
+from surrodiff.config.diffusion import Diffusion
+from surrodiff.config.fields import MOST_TIMESTEPS, Grown
 
 
-class Ancestral(Block):
-    """Algorithm 2: one step of the reverse process for each timestep.
+def _count_or_list(value: Any) -> Any:
+    is_count = type(value) is int and 1 <= value <= MOST_TIMESTEPS
+    is_list = isinstance(value, list) and value and all(type(t) is int for t in value)
+    if value is not None and not is_count and not is_list:
+        raise PydanticCustomError("timesteps", "must be how many timesteps, or a list of them, such as [1, 20, 40]")
+    if is_list and (value[0] < 1 or any(later <= t for t, later in pairwise(value))):
+        raise PydanticCustomError(
+            "rising", "must be from 1 and rising, each timestep once, got {value}", {"value": value}
+        )
+    return value
 
-    variance: of its noise, beta_t (`fixed_large`) or that of the posterior (`fixed_small`); clip_x0: the predicted x_0
-    is clipped to [-1, 1] before each step's mean (the paper's code does not).
+
+Spaced = Annotated[int | list[int] | None, BeforeValidator(_count_or_list)]
+
+
+class Respaced(Grown):
+    """A sampler that takes some of a diffusion's timesteps (section 2.2.2, equations 10 and 11).
+
+    timesteps: how many, at most all of them, or which; all if not given. spacing: `even`, both ends included;
+    `quadratic` (Song et al., 2021); `log_snr`, evenly in the logarithm of the signal-to-noise ratio (Lu et al., 2022).
+    """
+
+    later = ("timesteps", "spacing")
+    draws_noise: ClassVar[bool] = True
+
+    timesteps: Spaced = None
+    spacing: Literal["even", "quadratic", "log_snr"] = "even"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_noise(cls, raw: Any):
+        for key in ("eta", "variance") if isinstance(raw, dict) and not cls.draws_noise else ():
+            if key in raw:
+                raise ValueError(
+                    f"{key}: of samplers that draw noise, and {raw.get('kind')} solves an equation; remove it"
+                )
+        return raw
+
+    def grid(self, diffusion: Diffusion) -> tuple[int, ...]:
+        """The timesteps that it takes, rising. Raises ValueError where the diffusion does not have them."""
+        return grid(diffusion, self.timesteps, self.spacing)
+
+    def evaluations(self, diffusion: Diffusion, t_start: int, t_stop: int = 0) -> int:
+        """How often the network is evaluated for one image on the way from x_{t_start} to x_{t_stop}."""
+        return sum(t_stop < t <= t_start for t in self.grid(diffusion))
+
+    def within(self, diffusion: Diffusion, evaluations: int, t_start: int) -> "Respaced":
+        """This sampler with as many timesteps as lead from t_start to 0 in about so many evaluations, at least one."""
+        T = diffusion.T
+        count = max(1, min(T, math.floor(self._steps(evaluations) * T / t_start + 0.5)))
+        return self.model_copy(update={"timesteps": None if count == T else count})
+
+    def _steps(self, evaluations: int) -> int:
+        return evaluations
+
+
+def grid(diffusion: Diffusion, timesteps: int | list[int] | None, spacing: str = "even") -> tuple[int, ...]:
+    """Those of a diffusion's timesteps that are taken, rising. Raises ValueError where it does not have them."""
+    T = diffusion.T
+    if timesteps is None:
+        return tuple(range(1, T + 1))
+    most = timesteps if isinstance(timesteps, int) else timesteps[-1]
+    if most > T:
+        raise ValueError(f"timesteps: {most} is beyond the diffusion's T = {T}")
+    if isinstance(timesteps, list):
+        return tuple(timesteps)
+    if timesteps == 1:
+        return (T,)
+    shares = [i / (timesteps - 1) for i in range(timesteps)]
+    if spacing == "log_snr":
+        places = _by_log_snr(diffusion, shares)
+    else:
+        places = [1 + (T - 1) * share ** (2 if spacing == "quadratic" else 1) for share in shares]
+    return _distinct(places, T)
+
+
+def _by_log_snr(diffusion: Diffusion, shares: list[float]) -> list[float]:
+    """Timesteps, with fractions, that part the range of log SNR at shares of it, from t = 1 to T."""
+    ratios = [diffusion.signal_and_noise(t) for t in range(1, diffusion.T + 1)]
+    noise_to_signal = [math.log(noise / signal) for signal, noise in ratios]
+    first, last = noise_to_signal[0], noise_to_signal[-1]
+    places, below = [], 0
+    for share in shares:
+        value = first + share * (last - first)
+        while below < len(noise_to_signal) - 2 and noise_to_signal[below + 1] < value:
+            below += 1
+        low, high = noise_to_signal[below], noise_to_signal[below + 1]
+        places.append(1 + below + min(1.0, max(0.0, (value - low) / (high - low))))
+    return places
+
+
+def _distinct(places: list[float], T: int) -> tuple[int, ...]:
+    """The nearest whole timesteps, each once: where several fall on one, the next free ones above, within 1..T."""
+    taken, previous = [], 0
+    for number, place in enumerate(places):
+        previous = min(max(math.floor(place + 0.5), previous + 1), T - (len(places) - 1 - number))
+        taken.append(previous)
+    return tuple(taken)
+
+
+class Ancestral(Respaced):
+    """Algorithm 2: a step of the reverse process for each timestep.
+
+    variance: of its noise, beta_t (`fixed_large`), that of the posterior (`fixed_small`), or what the network has
+    `learned`; clip_x0: the predicted x_0 is clipped to [-1, 1] before each step's mean (the paper's code does not).
     """
 
     kind: Literal["ancestral"]
-    variance: Literal["fixed_large", "fixed_small"]
+    variance: Literal["fixed_large", "fixed_small", "learned"]
     clip_x0: bool
 
-    def evaluations(self, t_start: int, t_stop: int = 0) -> int:
-        """How often the network is evaluated for one image on the way from x_{t_start} to x_{t_stop}."""
-        return t_start - t_stop
+
+class DDIM(Respaced):
+    """Song et al. (2021): eta 0 draws no noise, eta 1 as much as ancestral sampling with `fixed_small`."""
+
+    kind: Literal["ddim"]
+    eta: Annotated[float, Field(ge=0, le=1)]
+    clip_x0: bool
 
 
-Sampler = Ancestral  # every kind of sampler; with a second: Ancestral | Other
+class DPMSolver(Respaced):
+    """DPM-Solver++ (2M) of Lu et al. (2022): two steps' predictions of x_0, at the first and the last step one."""
+
+    draws_noise = False
+
+    kind: Literal["dpm_solver"]
+    clip_x0: bool
+
+
+class Euler(Respaced):
+    """Euler's method on the probability-flow equation in sigma (Karras et al., 2022)."""
+
+    draws_noise = False
+
+    kind: Literal["euler"]
+    clip_x0: bool
+
+
+class Heun(Respaced):
+    """Heun's method likewise: two evaluations a step, the last one Euler's."""
+
+    draws_noise = False
+
+    kind: Literal["heun"]
+    clip_x0: bool
+
+    def evaluations(self, diffusion: Diffusion, t_start: int, t_stop: int = 0) -> int:
+        """As Respaced.evaluations."""
+        steps = super().evaluations(diffusion, t_start, t_stop)
+        return 2 * steps - (steps > 0 and t_stop == 0)
+
+    def _steps(self, evaluations: int) -> int:
+        return (evaluations + 1) // 2
+
+
+Sampler = Ancestral | DDIM | DPMSolver | Euler | Heun  # every kind of sampler
 OneSampler = Annotated[Sampler, Field(discriminator="kind")]

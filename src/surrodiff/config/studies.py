@@ -18,14 +18,15 @@ from pydantic_core import PydanticCustomError
 
 from surrodiff.config import documents, refusals
 from surrodiff.config.columns import AXES, GROUPS, METRICS
-from surrodiff.config.models import Block, Distinct, Name, SampledTraining
+from surrodiff.config.fields import Block, Distinct, Name
+from surrodiff.config.models import SampledTraining
 from surrodiff.errors import UserError, printable
 
 MOST_ROWS = 1_000  # of one study
 OTHERS = "others"  # in a claim: all other rows that have the paper's number
 KINDS = ("pairs", "curves", "scatter")
 RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
-SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "handover")
+SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "evaluations", "handover")
 
 
 def _share(value: Any) -> Any:
@@ -88,7 +89,7 @@ class Row(Block):
 
     It is about a `model`, after a share of its `steps`; or about a `surrogate` and the diffusion that takes over at
     `t_mid` (`model`, Default if not given); or about the `real` images; or all rows of another `study`; or only what a
-    paper quotes.
+    paper quotes. evaluations: of the diffusion's network for an image, as a share of the diffusion's length.
     """
 
     label: Annotated[list[Text], OneOrMore] | None = None
@@ -98,6 +99,7 @@ class Row(Block):
     sampler: Annotated[list[Name], Distinct, OneOrMore] | None = None
     steps: Annotated[list[Share], Distinct, OneOrMore] | None = None
     t_mid: Annotated[list[Share], Distinct, OneOrMore] | None = None
+    evaluations: Annotated[list[Share], Distinct, OneOrMore] | None = None
     handover: Annotated[list[Literal["x0", "x_t"]], Distinct, OneOrMore] | None = None
     seeds: Literal["calibration"] | None = None
     images: Literal["real"] | None = None
@@ -139,8 +141,9 @@ class Row(Block):
             raise ValueError(f"t_mid: {wrong if self.surrogate else 'only for a row with a surrogate; remove it'}")
         if self.handover and not self.surrogate:
             raise ValueError("handover: only for a row with a surrogate; remove it")
-        if 0 in map(as_share, self.steps or []):
-            raise ValueError("steps: must be more than 0")
+        for key in ("steps", "evaluations"):
+            if 0 in map(as_share, getattr(self, key) or []):
+                raise ValueError(f"{key}: must be more than 0")
         count = math.prod(len(getattr(self, key)) for key in self.swept)
         if count > MOST_ROWS:
             raise ValueError(f"{self.swept[0]}: with the other lists {count:,} rows; at most {MOST_ROWS:,}")
@@ -174,6 +177,7 @@ class Row(Block):
                     sampler=own["sampler"] or "ancestral",
                     steps=own["steps"] or 1,
                     t_mid=own["t_mid"],
+                    evaluations=own["evaluations"],
                     handover=own["handover"] or "x0",
                     seeds=self.seeds,
                     images=self.images,
@@ -196,6 +200,7 @@ class Line:
     sampler: str
     steps: str | int | float
     t_mid: str | int | float | None
+    evaluations: str | int | float | None
     handover: Literal["x0", "x_t"]
     seeds: Literal["calibration"] | None
     images: Literal["real"] | None
@@ -313,6 +318,11 @@ def timestep(t_mid: str | int | float, T: int) -> int:
     """The timestep nearest to a share of T: 0 and T for the shares 0 and 1 alone."""
     share = as_share(t_mid)
     return math.floor(share * T + Fraction(1, 2)) if share in (0, 1) else _nearest(share * T, T - 1)
+
+
+def evaluations(share: str | int | float, T: int) -> int:
+    """The count nearest to a share of T."""
+    return _nearest(as_share(share) * T, T)
 
 
 def snapshot(steps: str | int | float, training: SampledTraining) -> int:

@@ -28,7 +28,7 @@ from surrodiff.sampling.low_resolution import LowResolutionDiffusion
 
 
 def build(model: DDPM, channels: int, classes: None = None) -> UNet:
-    """The network that predicts the noise in images with so many channels."""
+    """The network that predicts what the model does of images with so many channels."""
     return UNet(model.network, channels)
 
 
@@ -119,8 +119,9 @@ class DiffusionTrainer:
         self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
         rate, fused = self.training.learning_rate, execution.fused
         self.optimiser = torch.optim.Adam(self.weights, lr=rate, fused=fused)
-        schedule = Schedule(model.diffusion, device=device)
-        self.objective = ObjectiveGradient(model.objective, schedule, self.seed, device, self._seed_dropout)
+        variance = "learned" if model.network.learned_variance else "fixed_large"
+        schedule = Schedule(model.diffusion, variance, device)
+        self.objective = ObjectiveGradient(model.objective, schedule, self.seed, self._seed_dropout)
         self.denoise = compiled(self._denoise, execution.compile, device, large)
 
     def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):

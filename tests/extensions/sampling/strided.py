@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from surrodiff.config.models import Diffusion
+from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.samplers import Strided
 from surrodiff.diffusion.reverse import Advance, ReverseProcess, no_progress
 from surrodiff.diffusion.schedule import Schedule
