@@ -1,12 +1,16 @@
 # The environment comes from requirements.lock; then the ordinary commands run in it. PRESET=quick or paper for more.
 PYTHON ?= python3
 BIN = .venv/bin
-TARGETS = tables test test-benchmarks test-lowest lint lock clean-env
+TARGETS = tables beyond test test-benchmarks test-lowest lint lock clean-env
 
 .PHONY: $(TARGETS)
 
 tables: .venv/complete
 	$(BIN)/python -m snakemake --cores all $(if $(PRESET),--config preset=$(PRESET))
+
+# What goes beyond the paper's tables; it shares their models.
+beyond: .venv/complete
+	$(BIN)/python -m snakemake --cores all --config groups=beyond $(if $(PRESET),preset=$(PRESET)) -- tables
 
 test: .venv/complete
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not benchmark"

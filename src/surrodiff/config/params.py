@@ -372,13 +372,27 @@ def _folder(beside: Path) -> Path:
     return beside / STUDIES if (beside / STUDIES).is_dir() or not own.is_dir() else own
 
 
+def _with_groups(raw: dict, groups: Any) -> dict:
+    """A document whose selected preset makes the studies of the given groups."""
+    groups = groups if isinstance(groups, list) else [groups]
+    name, presets = raw.get("preset"), raw.get("presets")
+    if not isinstance(presets, dict) or not isinstance(name, str) or not isinstance(presets.get(name), dict):
+        return raw  # whose mistake is reported
+    return raw | {"presets": presets | {name: presets[name] | {"groups": groups}}}
+
+
 def load(
-    path: Path = Path("params.yaml"), changes: dict | None = None, folder: Path | None = None, **overrides: str | None
+    path: Path = Path("params.yaml"),
+    changes: dict | None = None,
+    folder: Path | None = None,
+    groups: list[str] | None = None,
+    **overrides: str | None,
 ) -> Params:
     """Read and validate a params file and the studies in `folder`, or else where they lie (see _folder; a file that
     holds its studies itself needs none).
     overrides (`preset`, `device`) replace its top-level keys where not None; changes are merged into it: what
-    `snakemake --config` and `--configfile` hand over, in which text is read as a plain word of the file is.
+    `snakemake --config` and `--configfile` hand over, in which text is read as a plain word of the file is. groups: of
+    the studies to make, instead of those that the selected preset names; also a key of changes, one group or a list.
 
     Raises UserError if a file is missing, is no YAML, or does not validate.
     """
@@ -389,8 +403,10 @@ def load(
         raise UserError(f"--config: {mistake}") from None
     found, folder = None, folder or _folder(path.parent)
     if isinstance(raw, dict):
+        groups = changes.pop("groups", None) if groups is None else groups
         raw = merged(raw, changes)
         raw |= {key: value for key, value in overrides.items() if value is not None}
+        raw = raw if groups is None else _with_groups(raw, groups)
         found = None if "studies" in raw else studies.read(folder)
     return parse(raw, str(path), changes, found, folder)
 

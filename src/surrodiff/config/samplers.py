@@ -29,15 +29,17 @@ Spaced = Annotated[int | list[int] | None, BeforeValidator(_count_or_list)]
 class Respaced(Grown):
     """A sampler that takes some of a diffusion's timesteps (section 2.2.2, equations 10 and 11).
 
-    timesteps: how many, at most all of them, or which; all if not given. spacing: `even`, both ends included;
-    `quadratic` (Song et al., 2021); `log_snr`, evenly in the logarithm of the signal-to-noise ratio (Lu et al., 2022).
+    timesteps: how many of those up to t_start (T if not given), at most all of them, or which; all if not given.
+    spacing: `even`, both ends included; `quadratic` (Song et al., 2021); `log_snr`, evenly in the logarithm of the
+    signal-to-noise ratio (Lu et al., 2022).
     """
 
-    later = ("timesteps", "spacing")
+    later = ("timesteps", "spacing", "t_start")
     draws_noise: ClassVar[bool] = True
 
     timesteps: Spaced = None
     spacing: Literal["even", "quadratic", "log_snr"] = "even"
+    t_start: Annotated[int, Field(ge=1, le=MOST_TIMESTEPS)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -49,47 +51,35 @@ class Respaced(Grown):
                 )
         return raw
 
-    def grid(self, diffusion: Diffusion) -> tuple[int, ...]:
-        """The timesteps that it takes, rising. Raises ValueError where the diffusion does not have them."""
-        return grid(diffusion, self.timesteps, self.spacing)
-
-    def evaluations(self, diffusion: Diffusion, t_start: int, t_stop: int = 0) -> int:
-        """How often the network is evaluated for one image on the way from x_{t_start} to x_{t_stop}."""
-        return sum(t_stop < t <= t_start for t in self.grid(diffusion))
-
-    def within(self, diffusion: Diffusion, evaluations: int, t_start: int) -> "Respaced":
-        """This sampler with as many timesteps as lead from t_start to 0 in about so many evaluations, at least one."""
-        T = diffusion.T
-        count = max(1, min(T, math.floor(self._steps(evaluations) * T / t_start + 0.5)))
-        return self.model_copy(update={"timesteps": None if count == T else count})
-
-    def _steps(self, evaluations: int) -> int:
-        return evaluations
-
-
-def grid(diffusion: Diffusion, timesteps: int | list[int] | None, spacing: str = "even") -> tuple[int, ...]:
-    """Those of a diffusion's timesteps that are taken, rising. Raises ValueError where it does not have them."""
-    T = diffusion.T
+    def grid(
+    diffusion: Diffusion, timesteps: int | list[int] | None, spacing: str = "even", t_start: int | None = None
+) -> tuple[int, ...]:
+    """Those of a diffusion's timesteps that are taken, rising, at most t_start or T. Raises ValueError where there are
+    not so many."""
+    last = t_start or diffusion.T
+    if last > diffusion.T:
+        raise ValueError(f"t_start: {last} is beyond the diffusion's T = {diffusion.T}")
     if timesteps is None:
-        return tuple(range(1, T + 1))
+        return tuple(range(1, last + 1))
     most = timesteps if isinstance(timesteps, int) else timesteps[-1]
-    if most > T:
-        raise ValueError(f"timesteps: {most} is beyond the diffusion's T = {T}")
+    if most > last:
+        name = f"its t_start = {last}" if t_start else f"the diffusion's T = {last}"
+        raise ValueError(f"timesteps: {most} is beyond {name}")
     if isinstance(timesteps, list):
         return tuple(timesteps)
     if timesteps == 1:
-        return (T,)
+        return (last,)
     shares = [i / (timesteps - 1) for i in range(timesteps)]
     if spacing == "log_snr":
-        places = _by_log_snr(diffusion, shares)
+        places = _by_log_snr(diffusion, shares, last)
     else:
-        places = [1 + (T - 1) * share ** (2 if spacing == "quadratic" else 1) for share in shares]
-    return _distinct(places, T)
+        places = [1 + (last - 1) * share ** (2 if spacing == "quadratic" else 1) for share in shares]
+    return _distinct(places, last)
 
 
-def _by_log_snr(diffusion: Diffusion, shares: list[float]) -> list[float]:
-    """Timesteps, with fractions, that part the range of log SNR at shares of it, from t = 1 to T."""
-    ratios = [diffusion.signal_and_noise(t) for t in range(1, diffusion.T + 1)]
+def _by_log_snr(diffusion: Diffusion, shares: list[float], last: int) -> list[float]:
+    """Timesteps, with fractions, that part the range of log SNR at shares of it, from t = 1 to the last."""
+    ratios = [diffusion.signal_and_noise(t) for t in range(1, last + 1)]
     noise_to_signal = [math.log(noise / signal) for signal, noise in ratios]
     first, last = noise_to_signal[0], noise_to_signal[-1]
     places, below = [], 0
@@ -103,7 +93,7 @@ def _by_log_snr(diffusion: Diffusion, shares: list[float]) -> list[float]:
 
 
 def _distinct(places: list[float], T: int) -> tuple[int, ...]:
-    """The nearest whole timesteps, each once: where several fall on one, the next free ones above, within 1..T."""
+    """The nearest whole timesteps, each once: where several fall on one, the next free ones above, all within 1..T."""
     taken, previous = [], 0
     for number, place in enumerate(places):
         previous = min(max(math.floor(place + 0.5), previous + 1), T - (len(places) - 1 - number))

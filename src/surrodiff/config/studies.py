@@ -24,7 +24,7 @@ from surrodiff.errors import UserError, printable
 
 MOST_ROWS = 1_000  # of one study
 OTHERS = "others"  # in a claim: all other rows that have the paper's number
-KINDS = ("pairs", "curves", "scatter")
+KINDS = ("pairs", "curves", "scatter", "terms")
 RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
 SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "evaluations", "handover")
 
@@ -256,16 +256,29 @@ class Curves(Block):
 class Scatter(Block):
     """The Frechet distance against columns, ours beside the paper's where it has them.
 
-    fit: draw the least-squares line through the rows with standard blocks.
+    fit: draw the least-squares line through the rows with standard blocks; join: draw a line through the rows of each
+    label; log: the columns' axes are logarithmic.
     """
 
     kind: Literal["scatter"]
     name: Name
     x: Annotated[list[Literal[tuple(AXES)]], Field(min_length=1, max_length=6), Distinct]
     fit: Literal["standard"] | None = None
+    join: bool = False
+    log: bool = False
 
 
-Figure = Annotated[Pairs | Curves | Scatter, Field(discriminator="kind")]
+class Terms(Block):
+    """By timestep, of the rows' likelihoods: each term of the bound (`bits_per_dim`), or where a learned variance lies
+    between its ends (`v`)."""
+
+    kind: Literal["terms"]
+    name: Name
+    of: Literal["bits_per_dim", "v"]
+
+
+Figure = Annotated[Pairs | Curves | Scatter | Terms, Field(discriminator="kind")]
+_NEEDED = {"curves": "", "terms": "likelihood"}  # by figures, where they do not need scores
 
 
 class Study(Block):
@@ -285,7 +298,7 @@ class Study(Block):
     def needs(self) -> set[str]:
         """The kinds of runs that columns and claims need of every row: score, timing, likelihood."""
         metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
-        figures = ["score"] * any(figure.kind != "curves" for figure in self.figures)
+        figures = [_NEEDED.get(figure.kind, "score") for figure in self.figures]
         return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}
 
     def compares(self) -> bool:

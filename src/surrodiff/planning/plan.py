@@ -173,9 +173,9 @@ class _Builder:
         if line.evaluations is None:
             return sampler
         diffusion = self._diffusion(line)
-        # A diffusion at lower resolution takes the timesteps above t_mid.
+        # Of a diffusion at lower resolution as well; a generator leaves all to the one that takes over.
         begins_at_t_mid = line.surrogate and not isinstance(self.preset.models[line.surrogate], DDPM)
-        t_start = studies.timestep(line.t_mid, diffusion.T) if begins_at_t_mid else diffusion.T
+        t_start = (begins_at_t_mid and studies.timestep(line.t_mid, diffusion.T)) or diffusion.T
         return sampler.within(diffusion, studies.evaluations(line.evaluations, diffusion.T), t_start)
 
     def _sample(self, line: Line, seed: int, sampling_seed: int) -> Run[SampleConfig]:
