@@ -51,7 +51,25 @@ class Respaced(Grown):
                 )
         return raw
 
-    def grid(
+    def grid(self, diffusion: Diffusion) -> tuple[int, ...]:
+        """The timesteps that it takes, rising. Raises ValueError where the diffusion does not have them."""
+        return grid(diffusion, self.timesteps, self.spacing, self.t_start)
+
+    def evaluations(self, diffusion: Diffusion, t_start: int, t_stop: int = 0) -> int:
+        """How often the network is evaluated for one image on the way from x_{t_start} to x_{t_stop}."""
+        return sum(t_stop < t <= t_start for t in self.grid(diffusion))
+
+    def within(self, diffusion: Diffusion, evaluations: int, t_start: int) -> "Respaced":
+        """This sampler with about so many evaluations, at least one, for an image on the way from t_start to 0."""
+        count = max(1, min(t_start, self._steps(evaluations)))
+        changes = {"timesteps": count, "t_start": None if t_start == diffusion.T else t_start}
+        return self.model_copy(update={} if count == diffusion.T else changes)
+
+    def _steps(self, evaluations: int) -> int:
+        return evaluations
+
+
+def grid(
     diffusion: Diffusion, timesteps: int | list[int] | None, spacing: str = "even", t_start: int | None = None
 ) -> tuple[int, ...]:
     """Those of a diffusion's timesteps that are taken, rising, at most t_start or T. Raises ValueError where there are
@@ -93,7 +111,7 @@ def _by_log_snr(diffusion: Diffusion, shares: list[float], last: int) -> list[fl
 
 
 def _distinct(places: list[float], T: int) -> tuple[int, ...]:
-    """The nearest whole timesteps, each once: where several fall on one, the next free ones above, all within 1..T."""
+    """The nearest whole timesteps, each once: where several fall on one, the next free ones above, within 1..T."""
     taken, previous = [], 0
     for number, place in enumerate(places):
         previous = min(max(math.floor(place + 0.5), previous + 1), T - (len(places) - 1 - number))
