@@ -63,7 +63,7 @@ class Respaced(Grown):
         """This sampler with about so many evaluations, at least one, for an image on the way from t_start to 0."""
         count = max(1, min(t_start, self._steps(evaluations)))
         changes = {"timesteps": count, "t_start": None if t_start == diffusion.T else t_start}
-        return self.model_copy(update={} if count == diffusion.T else changes)
+        return self.model_copy(update={} if count == t_start else changes)
 
     def _steps(self, evaluations: int) -> int:
         return evaluations
