@@ -37,6 +37,12 @@ def calibration_row(images: str, split: str, distance: float, corruption=None, a
     return own | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
 
 
+def terms(timesteps: int, learned: bool) -> str:
+    """A likelihood's terms by timestep: 1 / (t + 1) bits, and where a variance is learned v = t / 100."""
+    lines = [f"{t},{1 / (t + 1)},{t / 100 if learned and t else ''}\n" for t in range(timesteps + 1)]
+    return "t,bits_per_dim,v\n" + "".join(lines)
+
+
 def fill(made: Plan, results, features: str, num_samples: int, losses: dict[str, str] | None = None):
     """Records of every run of a plan, as if it had been made; returns each score's Frechet distance.
 
@@ -95,10 +101,15 @@ def fill(made: Plan, results, features: str, num_samples: int, losses: dict[str,
             },
         }[run.stage]
         with open_run(results, run) as folder:
-            files = ["losses.csv"] if run.stage == "models" else []
-            for file in files:
-                (folder.path / file).write_text((losses or {}).get(run.name, LOSSES))
-            folder.finish(record, files)
+            texts = {}
+            if run.stage == "models":
+                texts["losses.csv"] = (losses or {}).get(run.name, LOSSES)
+            if run.stage == "likelihoods":
+                T = made.runs[run.config.model.run].config.model.diffusion.T
+                texts["terms.csv"] = terms(run.config.timesteps or T, run.config.variance == "learned")
+            for file, text in texts.items():
+                (folder.path / file).write_text(text)
+            folder.finish(record, list(texts))
     return distances
 
 
