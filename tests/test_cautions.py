@@ -69,9 +69,9 @@ def test_signal_and_noise_are_the_schedule_s(T):
 )
 def test_a_likely_slip_is_told_with_its_key(sound, key, value, says):
     put(sound, f"{TEST}.{key}", value)
-    found = warning(sound)
-    assert found.startswith("sampling.num_samples" if key == "scoring.features" else key)
-    assert says in found
+    text = warning(sound)
+    assert text.startswith("sampling.num_samples" if key == "scoring.features" else key)
+    assert says in text
 
 
 @pytest.mark.parametrize(
