@@ -23,6 +23,7 @@ _PLAIN = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
 }
+UNKNOWN = ("extra_forbidden", "unknown_column")  # the kinds of errors whose text or key has the found value in it
 
 
 def shown(value: Any) -> str:
@@ -79,9 +80,17 @@ def message(error: dict, keys: list[str]) -> str:
     """One of pydantic's errors: the key, what is wrong, what was found."""
     value, kind = error["input"], error["type"]
     text = _PLAIN.get(kind, error["msg"].removeprefix("Value error, "))
-    if kind == "union_tag_invalid":
-        text = f"must be one of {error['ctx']['expected_tags']}, got {shown(error['ctx']['tag'])}"
-    if kind not in ("extra_forbidden", *MISSING) and not isinstance(value, dict | list | BaseModel):
+    match kind:
+        case "union_tag_invalid":
+            text = f"must be one of {error['ctx']['expected_tags']}, got {shown(error['ctx']['tag'])}"
+        case "too_short":
+            length = error["ctx"]["actual_length"]
+            text = (
+                f"{f'a list of {length}' if length else 'an empty list'}; write at least {error['ctx']['min_length']}"
+            )
+        case "literal_error":
+            text = f"must be {error['ctx']['expected']}"
+    if kind not in (*UNKNOWN, *MISSING) and not isinstance(value, dict | list | BaseModel):
         text += f", got {shown(value)}" + "; write it without quotes" * _is_quoted(value, kind)
     where = ".".join(printable(key, 60) for key in keys)
     # Cross-checks say their key themselves, relative to the block in which they were found.

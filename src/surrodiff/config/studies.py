@@ -74,6 +74,13 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _column(value: Any) -> Any:
+    if not isinstance(value, str) or value not in GROUPS:
+        text = f"unknown column {refusals.shown(value)}; there are {', '.join(GROUPS)}"
+        raise PydanticCustomError("unknown_column", "{text}", {"text": text})
+    return value
+
+
 Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
 Compared = Annotated[Any, BeforeValidator(_compared)]
@@ -273,7 +280,7 @@ class Study(Block):
     group: Name | None = None
     subject: Name = "model"
     rows: Annotated[list[Row], Field(min_length=1)]
-    columns: Annotated[list[Literal[tuple(GROUPS)]], Field(min_length=1), Distinct]
+    columns: Annotated[list[Annotated[str, BeforeValidator(_column)]], Field(min_length=1), Distinct]
     claims: list[Claim] = Field(default=[])
     figures: list[Figure] = Field(default=[])
 
