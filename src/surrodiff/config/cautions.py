@@ -1,10 +1,12 @@
-"""What a preset says that is allowed and most likely a slip: a warning before work begins, which continues."""
+"""What is allowed and most likely a slip, in a preset or a study: a warning before work begins, which continues."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 
 from surrodiff.config.models import DDPM, Diffusion, Sampled, SampledTraining, Training
 from surrodiff.config.presets import Classifier, Preset
-from surrodiff.config.studies import Line, timestep
+from surrodiff.config.studies import Line, Study, timestep
 
 MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
 LEAST_SIGNAL = 0.02  # of a surrogate's sample at t_mid, for it to matter
@@ -94,6 +96,27 @@ def _of_data(preset: Preset) -> Iterator[str]:
         )
     if scoring.features == "classifier":
         yield from (f"scoring.classifier.{text}" for text in _of_rate(scoring.classifier))
+
+
+def of_groups(studies: Mapping[str, Study], presets: Mapping[str, Preset]) -> dict[str, str]:
+    """By the study's name, a warning about its group if no preset names that and no other study has it."""
+    named = list(dict.fromkeys(group for preset in presets.values() for group in preset.groups))
+    sizes = Counter(study.group for study in studies.values())
+    return {
+        name: f"group: no preset's `groups` name {study.group!r}, so none makes this study; they name "
+        f"{', '.join(named) or 'none'}"
+        for name, study in studies.items()
+        if study.group and study.group not in named and sizes[study.group] == 1
+    }
+
+
+def of_own_models(own: Mapping, shared: Mapping, used: set[str | None]) -> Iterator[str]:
+    """Warnings about names in a preset's own `models` that neither the document's `models` have nor a study uses."""
+    for name in own:
+        if name not in shared and name not in used:
+            nearest = get_close_matches(name, shared, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            yield f"models.{name}: neither among the `models` of all presets nor in a study{hint}"
 
 
 def of_preset(preset: Preset, lines: list[Line]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from surrodiff.config import cautions, documents, refusals, studies
 from surrodiff.config.documents import merged
@@ -118,6 +118,8 @@ class Params(Block):
     device: Literal["auto", "cpu", "cuda"]
     studies: dict[Name, Study] = Field(default={})
     presets: dict[Name, Preset]
+    # Of the document as it was written, each with the file that it is in; None: that of the presets.
+    _cautions: tuple[tuple[str | None, str], ...] = PrivateAttr(default=())
 
     @property
     def selected(self) -> Preset:
@@ -343,7 +345,21 @@ def parse(
         source,
         {name: f"{source}: studies.{name}." if has_studies else f"{folder / name}.yaml: " for name in params.studies},
     )
+    params._cautions = tuple(_cautions(params, raw, None if has_studies else folder))
     return params
+
+
+def _cautions(params: Params, raw: dict, folder: Path | None) -> Iterator[tuple[str | None, str]]:
+    """What only the document as it was written shows to be odd; folder: of the studies, None if it holds them."""
+    for name, text in cautions.of_groups(params.studies, params.presets).items():
+        yield (None, f"studies.{name}.{text}") if folder is None else (f"{folder / name}.yaml", text)
+    if "models" in raw:
+        lines = [line for study in params.studies.values() for line in params.lines(study)]
+        used = {name for line in lines for name in (line.model, line.surrogate)}
+        for preset in dict.fromkeys((BASE, params.preset)):
+            own = raw["presets"].get(preset, {}).get("models", {})
+            for text in cautions.of_own_models(own, raw["models"], used):
+                yield None, f"presets.{preset}.{text}"
 
 
 def _folder(beside: Path) -> Path:
@@ -387,9 +403,7 @@ def of_config(config: dict, folder: Path | None = None) -> Params:
 
 
 def warnings(params: Params, source: str = "params.yaml") -> list[str]:
-    """One line for each thing that the selected preset may say but most likely does not mean."""
+    """One line for each thing that the studies or the selected preset may say but most likely do not mean."""
     lines = [line for study in params.made(params.selected).values() for line in params.lines(study)]
-    return [
-        f"{printable(source)}: warning: presets.{params.preset}.{text}"
-        for text in cautions.of_preset(params.selected, lines)
-    ]
+    texts = [(None, f"presets.{params.preset}.{text}") for text in cautions.of_preset(params.selected, lines)]
+    return [f"{printable(file or source)}: warning: {text}" for file, text in [*params._cautions, *texts]]
