@@ -62,12 +62,12 @@ def printed_numbers(table: str, column: str) -> dict[str, float]:
 
 def models(width: int) -> dict[str, DDPM]:
     """The preset `paper`'s diffusion models at full resolution, all widths by `width` / 128."""
-    found = {}
+    resized = {}
     for name, model in paper().models.items():
         if isinstance(model, DDPM) and model.image_size == 32:
             widths = {key: getattr(model.network, key) * width // 128 for key in ("base_channels", "groups")}
-            found[name] = with_network(model, **widths)
-    return found
+            resized[name] = with_network(model, **widths)
+    return resized
 
 
 def with_network(model: DDPM, **changes) -> DDPM:
@@ -110,8 +110,8 @@ def trainer(model: DDPM, batch: int, setting: Setting, device: torch.device) -> 
     training = model.training.model_copy(update={"batch_size": batch, "precision": setting.precision})
     config = _config(model.model_copy(update={"training": training}))
     images = torch.randint(0, 256, (4 * batch, 3, 32, 32), dtype=torch.uint8)
-    own = {"compile": setting.compiled, "channels_last": "auto", "fused": True, "micro_batch": None}
-    execution = paper().execution.model_copy(update=own)
+    changes = {"compile": setting.compiled, "channels_last": "auto", "fused": True, "micro_batch": None}
+    execution = paper().execution.model_copy(update=changes)
     return ddpm.DiffusionTrainer(config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
 
 
@@ -124,16 +124,16 @@ def reverse(model: DDPM, network: torch.nn.Module, setting: Setting, device: tor
 
 
 def train(model: DDPM, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
-    made, number = trainer(model, batch, setting, device), iter(range(1, 10**9))
-    return lambda: made.step(next(number))
+    our_trainer, number = trainer(model, batch, setting, device), iter(range(1, 10**9))
+    return lambda: our_trainer.step(next(number))
 
 
 def sample(model: DDPM, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
-    made, index = reverse(model, network_of(model), setting, device), torch.arange(batch, device=device)
-    x_t = made.prior(index)
+    process, index = reverse(model, network_of(model), setting, device), torch.arange(batch, device=device)
+    x_t = process.prior(index)
 
     @torch.inference_mode()
     def step():
-        made.step(x_t, 500, index)
+        process.step(x_t, 500, index)
 
     return step

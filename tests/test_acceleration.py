@@ -289,8 +289,8 @@ def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, mon
     step = ReverseProcess.step
     monkeypatch.setattr(ReverseProcess, "step", lambda *args: sizes.append(len(args[1])) or step(*args))
     record = make(run, own_results, sampling_batch=25)
-    found, _ = sample.load(own_results, run.id)
+    images, _ = sample.load(own_results, run.id)
     assert set(sizes) == {22}
     assert record["batch"] == 22
-    assert found.shape == expected.shape
-    assert abs(found.astype(int) - expected.astype(int)).max() <= 1
+    assert images.shape == expected.shape
+    assert abs(images.astype(int) - expected.astype(int)).max() <= 1

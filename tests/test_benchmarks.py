@@ -13,18 +13,18 @@ pytestmark = pytest.mark.benchmark
 def test_scoring_is_compared_at_equal_distances(root, tmp_path):
     script = [sys.executable, "benchmarks/scoring.py", "--images", "2", "--batch", "2", "--rounds", "1"]
     out = tmp_path / "scoring.csv"
-    done = subprocess.run(
+    process = subprocess.run(
         [*script, "--device", "cpu", "--threads", "1", "--out", str(out)], cwd=root, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    found = pd.read_csv(out).set_index("what")
-    assert {"torch-fidelity", "clean-fid", "resizing, PIL"} <= set(found.index)
-    assert (found["images_per_second"] > 0).all()
-    assert abs(found.loc["surrodiff inception float32", "relative_shift"]) < 1e-3
+    assert process.returncode == 0, process.stderr
+    frame = pd.read_csv(out).set_index("what")
+    assert {"torch-fidelity", "clean-fid", "resizing, PIL"} <= set(frame.index)
+    assert (frame["images_per_second"] > 0).all()
+    assert abs(frame.loc["surrodiff inception float32", "relative_shift"]) < 1e-3
 
 
 @pytest.mark.parametrize(
-    ("script", "options", "told"),
+    ("script", "options", "says"),
     [
         ("train.py", ["--networks", "Defalt"], "--networks: invalid choice: 'Defalt'"),
         ("correctness.py", ["--networks", "Defalt"], "--networks: invalid choice: 'Defalt'"),
@@ -34,12 +34,12 @@ def test_scoring_is_compared_at_equal_distances(root, tmp_path):
         ("evidence.py", ["--samples", "many"], "--samples: must be a whole number from 1, got 'many'"),
     ],
 )
-def test_a_wrong_option_is_told(script, options, told, root, tmp_path):
+def test_a_wrong_option_is_told(script, options, says, root, tmp_path):
     command = [sys.executable, f"benchmarks/{script}", *options, "--out", str(tmp_path / "out.csv")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert says in process.stderr
+    assert "Traceback" not in process.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -51,18 +51,18 @@ def test_training_and_sampling_are_compared_in_steps_that_are_done_once(root, tm
     def run():
         return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
 
-    done = run()
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = run()
+    assert process.returncode == 0, process.stdout + process.stderr
     correct = pd.read_csv(out / "correctness.csv")
     assert {"gradient", "eps", "reverse step"} == set(correct["what"])
     assert correct["passed"].all()
     for name, models in (("train", 11), ("sample", 6)):
-        found = pd.read_csv(out / f"{name}.csv")
-        assert found["reason"].isna().all()
-        assert (found["images_per_second"] > 0).all()
-        assert found["model"].nunique() == models
-        assert {"surrodiff", "diffusers", "denoising-diffusion-pytorch"} <= set(found["contestant"])
-        default = found[found["model"] == "Default"].set_index(["contestant", "setting"])["gmacs_per_image"]
+        frame = pd.read_csv(out / f"{name}.csv")
+        assert frame["reason"].isna().all()
+        assert (frame["images_per_second"] > 0).all()
+        assert frame["model"].nunique() == models
+        assert {"surrodiff", "diffusers", "denoising-diffusion-pytorch"} <= set(frame["contestant"])
+        default = frame[frame["model"] == "Default"].set_index(["contestant", "setting"])["gmacs_per_image"]
         # diffusers' published network is Default's, counted by another tool; time steps and norms are not counted.
         assert default["diffusers", "float32"] / default["surrodiff", "float32"] == pytest.approx(1, rel=0.01)
     assert pd.read_csv(out / "profile.csv")["share"].sum() > 0.9
@@ -74,8 +74,9 @@ def test_training_and_sampling_are_compared_in_steps_that_are_done_once(root, tm
 def test_a_missing_gpu_is_one_line(root, tmp_path):
     script = [sys.executable, "benchmarks/profile_step.py", "--device", "cuda", "--out", str(tmp_path / "profile.csv")]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(script, cwd=root, capture_output=True, text=True, env=environment)
-    assert done.returncode == 1
+    process = subprocess.run(script, cwd=root, capture_output=True, text=True, env=environment)
+    assert process.returncode == 1
     assert (
-        done.stderr == "surrodiff: device: cuda was asked for, and PyTorch finds no GPU here; set device: auto or cpu\n"
+        process.stderr
+        == "surrodiff: device: cuda was asked for, and PyTorch finds no GPU here; set device: auto or cpu\n"
     )

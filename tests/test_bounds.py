@@ -151,9 +151,12 @@ def test_the_estimate_is_a_lower_bound_of_what_weights_and_optimiser_take(root, 
         if run.stage == "models" and isinstance(model, DDPM):
             with torch.device("meta"):
                 weights = networks.trainable_parameters(kind_of(model).build(model, run.config.channels))
-            one = memory.training_step(model, loaded.selected.data.channels, 1, 1)
-            two = memory.training_step(model, loaded.selected.data.channels, 2, 1)
-            assert 2 * one - two <= 5 * 4 * weights + 4 * model.training.batch_size * 3 * model.image_size**2
+            of_one_image = memory.training_step(model, loaded.selected.data.channels, 1, 1)
+            of_two_images = memory.training_step(model, loaded.selected.data.channels, 2, 1)
+            assert (
+                2 * of_one_image - of_two_images
+                <= 5 * 4 * weights + 4 * model.training.batch_size * 3 * model.image_size**2
+            )
 
 
 @pytest.mark.parametrize(

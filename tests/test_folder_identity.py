@@ -62,8 +62,8 @@ def test_a_project_that_is_moved_keeps_its_data(project, asked, monkeypatch):
 
 def test_a_folder_elsewhere_is_known_by_its_whole_path(project, asked):
     (project / "work").mkdir()
-    found = identity.identified(asked("../images"), project / "work")
-    assert found.selected.data.path == str(project / "images")
+    params = identity.identified(asked("../images"), project / "work")
+    assert params.selected.data.path == str(project / "images")
 
 
 def test_a_name_that_begins_with_a_tilde_is_no_home(project, asked):
@@ -139,10 +139,10 @@ def test_a_missing_or_unclear_folder_is_reported_before_anything_is_planned(proj
 def test_commands_report_a_missing_folder_in_one_line(project, asked, raw, command):
     asked("gone")
     (project / "params.yaml").write_text(yaml.safe_dump(raw))
-    done = subprocess.run([sys.executable, "-m", "surrodiff.cli", *command], capture_output=True, text=True)
-    lines = [line for line in done.stderr.splitlines() if ": warning: " not in line]
+    process = subprocess.run([sys.executable, "-m", "surrodiff.cli", *command], capture_output=True, text=True)
+    lines = [line for line in process.stderr.splitlines() if ": warning: " not in line]
     assert lines == ["surrodiff: gone: no such folder; data.path must name a folder of images or of class folders"]
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (process.returncode, process.stdout) == (1, "")
 
 
 # --- folders that DVC tracks

@@ -118,8 +118,10 @@ def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemak
         "print([name for name in ('torch', 'snakemake', 'pandas', 'numpy') if name in sys.modules])\n"
     )
     env = {"PYTHONPATH": str(root / "src"), "PYTHONHASHSEED": "7"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, env=env, capture_output=True, text=True, check=True)
-    ids, imported = done.stdout.splitlines()
+    process = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env=env, capture_output=True, text=True, check=True
+    )
+    ids, imported = process.stdout.splitlines()
     assert ids.split() == list(plan.runs)
     assert imported == "[]"
 

@@ -5,10 +5,12 @@ import yaml
 from test_params import put, refusal, remove
 
 from surrodiff.config import params, studies
+from surrodiff.config.columns import GROUPS
 from surrodiff.errors import UserError
 
 FIRST = "there are Default, ShortDiffusion, DeepRes1"
 A_NAME = "a name has a letter, then letters"
+KNOWN_COLUMNS = ", ".join(GROUPS)
 MANY = [f"{n}/2000" for n in range(1, 1002)]
 
 
@@ -27,7 +29,7 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("table_4_1.subject", "the model", "table_4_1.subject", A_NAME),
         ("table_4_1.rows.0", "Default", "table_4_1.rows.0", "block of keys, got 'Default'"),
         ("table_4_1.rows.0.label", 3, "table_4_1.rows.0.label: ", "must be text, got 3"),
-        ("table_4_1.rows.0.seeds", "training", "table_4_1.rows.0.seeds", "'calibration', got 'training'"),
+        ("table_4_1.rows.0.seeds", "training", "table_4_1.rows.0.seeds", "must be 'calibration', got 'training'"),
         ("table_4_1.rows.0.paper", [1], "table_4_1.rows.0.paper", "block of keys"),
         ("table_4_1.rows.0.paper.is", {"mean": 8}, "table_4_1.rows.0.paper.is", "a number or text"),
         ("table_4_1.rows.0.paper.T", float("nan"), "table_4_1.rows.0.paper.T: ", "a number or text, got nan"),
@@ -54,8 +56,10 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("table_4_1.rows.0.label", ["a"] * 4, "table_4_1.rows.0.label", "4 values for 3 rows; write one, or as many"),
         ("table_4_2.rows.0.note", ["a", "b"], "table_4_2.rows.0.note", "2 values for 3 rows; write one, or as many"),
         # columns
-        ("table_4_1.columns.0", "colour", "table_4_1.columns.0", "'likelihood', got 'colour'"),
-        ("table_4_1.columns", [], "table_4_1.columns", "at least 1"),
+        ("table_4_1.columns.0", "colour", "table_4_1.columns.0", f"unknown column 'colour'; there are {KNOWN_COLUMNS}"),
+        ("table_4_1.columns.0", 3, "table_4_1.columns.0", f"unknown column 3; there are {KNOWN_COLUMNS}"),
+        ("table_4_1.columns", [], "table_4_1.columns", "an empty list; write at least 1"),
+        ("table_4_1.rows", [], "table_4_1.rows", "an empty list; write at least 1"),
         ("table_4_1.rows.0.paper.psnr", 3, "table_4_1.rows.0.paper.psnr", "no column of this table; it has T, fid,"),
         # what presets have
         (
@@ -262,6 +266,8 @@ PLAIN = "title: Mine\ngroup: paper\nrows:\n- model: Default\ncolumns: [scores]\n
         ("- 1\n", "must be a block of keys"),
         ("title: [", "not valid YAML: line 1: "),
         (PLAIN + "colour: 1\n", "colour: unknown key"),
+        (PLAIN.replace("scores", "scoers"), "columns.0: unknown column 'scoers'; there are steps, T,"),
+        (PLAIN.replace("\n- model: Default", " []"), "rows: an empty list; write at least 1"),
         (PLAIN + "title: Two\n", "line 6: title: the same key as in line 1; keep one"),
         (PLAIN.replace("Default", "Defualt"), f"rows.0.model: presets.paper.models has no 'Defualt'; {FIRST}"),
         (PLAIN.replace("model:", "study:"), "rows.0.study: there is no study 'Default'; there are mine"),

@@ -1,11 +1,13 @@
-"""What a preset says that is allowed and most likely a slip: a warning before work begins, which continues."""
+"""What is allowed and most likely a slip, in a preset or a study: a warning before work begins, which continues."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 
 from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.models import DDPM, Sampled, SampledTraining, Training
 from surrodiff.config.presets import Classifier, Preset
-from surrodiff.config.studies import Line, timestep
+from surrodiff.config.studies import Line, Study, timestep
 
 MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
 LEAST_SIGNAL = 0.02  # of a surrogate's sample at t_mid, for it to matter
@@ -27,8 +29,8 @@ def _of_schedule(diffusion: Diffusion) -> Iterator[str]:
 def _of_rate(training: SampledTraining | Classifier) -> Iterator[str]:
     if training.learning_rate > MOST_RATE:
         yield f"learning_rate: {training.learning_rate:g} is so large that training will most likely diverge"
-    if (way := training.learning_rate * training.steps) < LEAST_WAY:
-        yield f"learning_rate: with {training.steps} steps no weight moves by more than about {way:.1g}"
+    if (distance := training.learning_rate * training.steps) < LEAST_WAY:
+        yield f"learning_rate: with {training.steps} steps no weight moves by more than about {distance:.1g}"
 
 
 def _of_training(training: Training) -> Iterator[str]:
@@ -43,21 +45,21 @@ def _of_training(training: Training) -> Iterator[str]:
 
 
 def _of_model(model: Sampled) -> Iterator[str]:
-    found = [*_of_rate(model.training)]
+    texts = [*_of_rate(model.training)]
     if isinstance(model, DDPM):
         yield from _of_schedule(model.diffusion)
-        found += _of_training(model.training)
-    yield from (f"training.{text}" for text in found)
+        texts += _of_training(model.training)
+    yield from (f"training.{text}" for text in texts)
 
 
 def _of_models(preset: Preset) -> Iterator[str]:
     """A warning about a block that several models share is printed once, with the first of them."""
     names: dict[str, list[str]] = {}
     for name, model in preset.models.items():
-        found = [*_of_model(model)]
+        texts = [*_of_model(model)]
         if preset.data.source == "digits" and model.training.horizontal_flip:
-            found.append("training.horizontal_flip: mirrored digits are no digits")
-        for text in found:
+            texts.append("training.horizontal_flip: mirrored digits are no digits")
+        for text in texts:
             names.setdefault(text, []).append(name)
     for text, (first, *others) in names.items():
         yield f"models.{first}.{text}" + (f" (so in {len(others)} more models)" if others else "")
@@ -65,8 +67,8 @@ def _of_models(preset: Preset) -> Iterator[str]:
 
 def _of_t_mid(preset: Preset, lines: list[Line]) -> Iterator[str]:
     """Warnings about the timesteps at which the rows' diffusions take over."""
-    at = {(line.model, line.t_mid) for line in lines if line.surrogate}
-    for name, share in sorted(at, key=str):
+    takeovers = {(line.model, line.t_mid) for line in lines if line.surrogate}
+    for name, share in sorted(takeovers, key=str):
         diffusion = preset.models[name].diffusion
         t_mid = timestep(share, diffusion.T)
         signal, noise = diffusion.signal_and_noise(t_mid)
@@ -78,12 +80,12 @@ def _of_t_mid(preset: Preset, lines: list[Line]) -> Iterator[str]:
 
 
 def _of_execution(preset: Preset) -> Iterator[str]:
-    name, model = min(preset.models.items(), key=lambda named: named[1].training.steps)
-    lost_of = {"checkpoint_every": "an interruption loses all of it", "log_every": "its losses make no curve"}
-    for key, lost in lost_of.items():
-        every = getattr(preset.execution, key)
-        if every > model.training.steps:
-            yield f"execution.{key}: {every} is beyond the {model.training.steps} steps of {name}: {lost}"
+    name, model = min(preset.models.items(), key=lambda item: item[1].training.steps)
+    consequences = {"checkpoint_every": "an interruption loses all of it", "log_every": "its losses make no curve"}
+    for key, consequence in consequences.items():
+        interval = getattr(preset.execution, key)
+        if interval > model.training.steps:
+            yield f"execution.{key}: {interval} is beyond the {model.training.steps} steps of {name}: {consequence}"
 
 
 def _of_data(preset: Preset) -> Iterator[str]:
@@ -95,6 +97,27 @@ def _of_data(preset: Preset) -> Iterator[str]:
         )
     if scoring.features == "classifier":
         yield from (f"scoring.classifier.{text}" for text in _of_rate(scoring.classifier))
+
+
+def of_groups(studies: Mapping[str, Study], presets: Mapping[str, Preset]) -> dict[str, str]:
+    """By the study's name, a warning about its group if no preset names that and no other study has it."""
+    named = list(dict.fromkeys(group for preset in presets.values() for group in preset.groups))
+    sizes = Counter(study.group for study in studies.values())
+    return {
+        name: f"group: no preset's `groups` name {study.group!r}, so none makes this study; they name "
+        f"{', '.join(named) or 'none'}"
+        for name, study in studies.items()
+        if study.group and study.group not in named and sizes[study.group] == 1
+    }
+
+
+def of_own_models(own: Mapping, shared: Mapping, used: set[str | None]) -> Iterator[str]:
+    """Warnings about names in a preset's own `models` that neither the document's `models` have nor a study uses."""
+    for name in own:
+        if name not in shared and name not in used:
+            nearest = get_close_matches(name, shared, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            yield f"models.{name}: neither among the `models` of all presets nor in a study{hint}"
 
 
 def of_preset(preset: Preset, lines: list[Line]) -> list[str]:

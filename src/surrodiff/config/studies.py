@@ -75,6 +75,13 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _column(value: Any) -> Any:
+    if not isinstance(value, str) or value not in GROUPS:
+        text = f"unknown column {refusals.shown(value)}; there are {', '.join(GROUPS)}"
+        raise PydanticCustomError("unknown_column", "{text}", {"text": text})
+    return value
+
+
 Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
 Compared = Annotated[Any, BeforeValidator(_compared)]
@@ -120,25 +127,25 @@ class Row(Block):
     @model_serializer(mode="wrap")
     def _as_written(self, handler: Callable) -> dict:
         """What is given, so that it is read as it was written."""
-        found = {key: value for key, value in handler(self).items() if value not in (None, {})}
-        alone = {key: found[key][0] for key in SWEPT if key in found and key not in self.swept}
-        return {key: found[key] for key in self.swept} | found | alone
+        given = {key: value for key, value in handler(self).items() if value not in (None, {})}
+        scalars = {key: given[key][0] for key in SWEPT if key in given and key not in self.swept}
+        return {key: given[key] for key in self.swept} | given | scalars
 
     @model_validator(mode="after")
     def _check(self):
-        about = [key for key in ("images", "study") if getattr(self, key)]
-        about += ["model"] * bool(self.model or self.surrogate)
-        if len(about) > 1:
-            raise ValueError(f"{about[1]}: a row is about one thing, and {about[0]} is given; make it two rows")
-        if not about and not (self.paper and self.label):
+        subjects = [key for key in ("images", "study") if getattr(self, key)]
+        subjects += ["model"] * bool(self.model or self.surrogate)
+        if len(subjects) > 1:
+            raise ValueError(f"{subjects[1]}: a row is about one thing, and {subjects[0]} is given; make it two rows")
+        if not subjects and not (self.paper and self.label):
             raise ValueError("model: missing (or surrogate, or for a row that only quotes: label and paper)")
-        if about != ["model"]:
-            for key in (*SWEPT, "seeds", *(("label", "name", "paper", "note") if about else ())):
+        if subjects != ["model"]:
+            for key in (*SWEPT, "seeds", *(("label", "name", "paper", "note") if subjects else ())):
                 if getattr(self, key):
                     raise ValueError(f"{key}: only for a row about a model or a surrogate; remove it")
         if bool(self.surrogate) != (self.t_mid is not None):
-            wrong = "missing; the share of the diffusion's length at which it takes over"
-            raise ValueError(f"t_mid: {wrong if self.surrogate else 'only for a row with a surrogate; remove it'}")
+            problem = "missing; the share of the diffusion's length at which it takes over"
+            raise ValueError(f"t_mid: {problem if self.surrogate else 'only for a row with a surrogate; remove it'}")
         if self.handover and not self.surrogate:
             raise ValueError("handover: only for a row with a surrogate; remove it")
         for key in ("steps", "evaluations"):
@@ -147,8 +154,8 @@ class Row(Block):
         count = math.prod(len(getattr(self, key)) for key in self.swept)
         if count > MOST_ROWS:
             raise ValueError(f"{self.swept[0]}: with the other lists {count:,} rows; at most {MOST_ROWS:,}")
-        beside = {"label": self.label, "note": self.note}
-        for key, values in (beside | {f"paper.{key}": found for key, found in self.paper.items()}).items():
+        lists = {"label": self.label, "note": self.note}
+        for key, values in (lists | {f"paper.{key}": cells for key, cells in self.paper.items()}).items():
             if values and len(values) not in (1, count):
                 raise ValueError(f"{key}: {len(values)} values for {count} rows; write one, or as many as rows")
         return self
@@ -157,35 +164,35 @@ class Row(Block):
         """The table's rows that this one stands for; none of one that stands for another study's."""
         if self.study:
             return []
-        alone = {key: (getattr(self, key) or [None])[0] for key in SWEPT}
+        fixed = {key: (getattr(self, key) or [None])[0] for key in SWEPT}
         # What is swept tells rows apart, but for the model, where their name begins with it.
         marking = [key for key in self.swept if self.name or key != ("surrogate" if self.surrogate else "model")]
-        found = []
+        lines = []
         for number, values in enumerate(itertools.product(*(getattr(self, key) for key in self.swept))):
-            own = alone | dict(zip(self.swept, values, strict=True))
+            settings = fixed | dict(zip(self.swept, values, strict=True))
 
-            def at(values: list | None, number=number):
+            def pick(values: list | None, number=number):
                 return values and values[number % len(values)]
 
-            subject = own["surrogate"] or own["model"] or ""
-            found.append(
+            subject = settings["surrogate"] or settings["model"] or ""
+            lines.append(
                 Line(
-                    label=at(self.label) or subject,
-                    name=(self.name or subject) + "".join(f"@{own[key]}" for key in marking),
-                    model=own["model"] or ("Default" if self.surrogate else None),
-                    surrogate=own["surrogate"],
-                    sampler=own["sampler"] or "ancestral",
-                    steps=own["steps"] or 1,
-                    t_mid=own["t_mid"],
-                    evaluations=own["evaluations"],
-                    handover=own["handover"] or "x0",
+                    label=pick(self.label) or subject,
+                    name=(self.name or subject) + "".join(f"@{settings[key]}" for key in marking),
+                    model=settings["model"] or ("Default" if self.surrogate else None),
+                    surrogate=settings["surrogate"],
+                    sampler=settings["sampler"] or "ancestral",
+                    steps=settings["steps"] or 1,
+                    t_mid=settings["t_mid"],
+                    evaluations=settings["evaluations"],
+                    handover=settings["handover"] or "x0",
                     seeds=self.seeds,
                     images=self.images,
-                    paper={key: value for key, values in self.paper.items() if (value := at(values)) is not None},
-                    note=at(self.note) or "",
+                    paper={key: value for key, values in self.paper.items() if (value := pick(values)) is not None},
+                    note=pick(self.note) or "",
                 )
             )
-        return found
+        return lines
 
 
 @dataclass(frozen=True)
@@ -291,7 +298,7 @@ class Study(Block):
     group: Name | None = None
     subject: Name = "model"
     rows: Annotated[list[Row], Field(min_length=1)]
-    columns: Annotated[list[Literal[tuple(GROUPS)]], Field(min_length=1), Distinct]
+    columns: Annotated[list[Annotated[str, BeforeValidator(_column)]], Field(min_length=1), Distinct]
     claims: list[Claim] = Field(default=[])
     figures: list[Figure] = Field(default=[])
 
@@ -303,23 +310,26 @@ class Study(Block):
 
     def compares(self) -> bool:
         """Whether something of it is compared with Default, or with how Default's trainings vary."""
-        words = {*self.columns, *(word for claim in self.claims for found in claim.comparisons for word in found)}
+        words = {
+            *self.columns,
+            *(word for claim in self.claims for comparison in claim.comparisons for word in comparison),
+        }
         return bool({"score", "timing"} & self.needs() or {"loss_variance", "Default"} & words)
 
     @model_validator(mode="after")
     def _check(self):
-        real = [number for number, row in enumerate(self.rows) if row.images]
-        if real and "scores" not in self.columns:
-            raise ValueError(f"rows.{real[0]}.images: real images are scored; add `scores` to `columns`")
-        taken = ("train_steps", "note", "seeds", "data", "num_samples", "num_images", "against_default")
-        if self.subject in taken:
+        real_rows = [number for number, row in enumerate(self.rows) if row.images]
+        if real_rows and "scores" not in self.columns:
+            raise ValueError(f"rows.{real_rows[0]}.images: real images are scored; add `scores` to `columns`")
+        reserved = ("train_steps", "note", "seeds", "data", "num_samples", "num_images", "against_default")
+        if self.subject in reserved:
             raise ValueError(f"subject: {self.subject!r} is the heading of another column; give another one")
         known = {name for column in self.columns for name in GROUPS[column].names}
         for number, row in enumerate(self.rows):
             for key in row.paper:
                 if key not in known:
-                    has = ", ".join(sorted(known)) or "none"
-                    raise ValueError(f"rows.{number}.paper.{key}: no column of this table; it has {has}")
+                    names = ", ".join(sorted(known)) or "none"
+                    raise ValueError(f"rows.{number}.paper.{key}: no column of this table; it has {names}")
         for number, figure in enumerate(self.figures):
             for x in getattr(figure, "x", ()):
                 if AXES[x] not in self.columns:
@@ -358,12 +368,12 @@ def read(folder: Path) -> dict[str, Study]:
         raise UserError(
             f"{printable(str(folder))}: no studies (*.yaml) here; run this in the folder that holds params.yaml"
         )
-    found = {}
+    studies = {}
     for file in files:
         if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,59}", file.stem) or file.suffix != ".yaml":
             raise UserError(f"{printable(str(file))}: {RULE} and the ending .yaml; it becomes the table's name")
-        found[file.stem] = parse(documents.read(file), printable(str(file)))
-    return found
+        studies[file.stem] = parse(documents.read(file), printable(str(file)))
+    return studies
 
 
 def parse(raw: Any, source: str) -> Study:
@@ -372,5 +382,5 @@ def parse(raw: Any, source: str) -> Study:
         return Study.model_validate(raw)
     except ValidationError as error:
         raise refusals.refusal(
-            error, raw, KINDS, lambda one, keys: f"{source}: {refusals.message(one, keys)}"
+            error, raw, KINDS, lambda detail, keys: f"{source}: {refusals.message(detail, keys)}"
         ) from None
