@@ -116,10 +116,10 @@ def test_rows_at_a_t_mid_that_changes_nothing_or_everything_are_told(sound):
 def test_rows_of_a_study_that_is_not_made_are_not_told(sound):
     put(sound, f"{DEFAULT}.diffusion", {"T": 1000, "beta_1": 1.0e-6, "beta_T": 0.02})
     row = {"surrogate": "SNGAN", "t_mid": 0.001}
-    sound["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["scores"], "group": "beyond"}
-    put(sound, "presets.demo.groups", ["paper", "beyond"])
+    sound["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["scores"], "group": "extra"}
+    put(sound, "presets.demo.groups", ["paper", "extra"])
     assert params.warnings(params.parse(sound)) == []
-    put(sound, f"{TEST}.groups", ["paper", "beyond"])
+    put(sound, f"{TEST}.groups", ["paper", "extra"])
     assert warning(sound).startswith("models.Default.diffusion: at t_mid 1 of T = 1000")
 
 
@@ -130,14 +130,14 @@ def test_only_the_selected_preset_is_looked_at(sound):
 
 
 MINE = {"title": "Mine", "rows": [{"model": "IWDiff"}], "columns": ["scores"], "group": "papr"}
-NO_PRESET = "group: no preset's `groups` name 'papr', so none makes this study; they name paper, beyond"
+NO_PRESET = "group: no preset's `groups` name 'papr', so none makes this study; they name paper, extra"
 
 
 @pytest.fixture
 def beyond(sound) -> dict:
     """Two groups that presets name, of which the selected one makes the first alone."""
-    sound["studies"]["other"] = MINE | {"group": "beyond"}
-    put(sound, "presets.demo.groups", ["paper", "beyond"])
+    sound["studies"]["other"] = MINE | {"group": "extra"}
+    put(sound, "presets.demo.groups", ["paper", "extra"])
     assert params.warnings(params.parse(sound)) == []
     return sound
 
@@ -187,8 +187,8 @@ def test_a_model_s_name_in_the_paper_s_preset_is_told_where_it_stands(sound):
 
 
 def test_a_model_of_one_preset_that_a_study_uses_is_no_slip(sound):
-    sound["studies"]["mine"] = MINE | {"rows": [{"model": "Mine"}], "group": "beyond"}
+    sound["studies"]["mine"] = MINE | {"rows": [{"model": "Mine"}], "group": "extra"}
     for preset in ("demo", "test"):
         put(sound, f"presets.{preset}.models.Mine", {"network": {"num_res_blocks": 1}})
-    put(sound, "presets.demo.groups", ["beyond"])
+    put(sound, "presets.demo.groups", ["extra"])
     assert params.warnings(params.parse(sound)) == []

@@ -52,10 +52,13 @@ def _of_model(model: Sampled) -> Iterator[str]:
     yield from (f"training.{text}" for text in texts)
 
 
-def _of_models(preset: Preset) -> Iterator[str]:
-    """A warning about a block that several models share is printed once, with the first of them."""
+def _of_models(preset: Preset, lines: list[Line]) -> Iterator[str]:
+    """Warnings about the rows' models and Default; about a block that several share once, with the first of them."""
     names: dict[str, list[str]] = {}
+    used = {"Default", *(name for line in lines for name in (line.model, line.surrogate))}
     for name, model in preset.models.items():
+        if name not in used:
+            continue
         texts = [*_of_model(model)]
         if preset.data.source == "digits" and model.training.horizontal_flip:
             texts.append("training.horizontal_flip: mirrored digits are no digits")
@@ -122,4 +125,4 @@ def of_own_models(own: Mapping, shared: Mapping, used: set[str | None]) -> Itera
 
 def of_preset(preset: Preset, lines: list[Line]) -> list[str]:
     """Warnings, each with its key relative to the preset; lines: the rows that it makes."""
-    return [*_of_models(preset), *_of_t_mid(preset, lines), *_of_data(preset), *_of_execution(preset)]
+    return [*_of_models(preset, lines), *_of_t_mid(preset, lines), *_of_data(preset), *_of_execution(preset)]

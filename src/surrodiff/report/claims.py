@@ -83,8 +83,9 @@ class Comparison:
 
     @property
     def verdicts(self) -> str:
-        """Both in words."""
-        return f"{self.verdict}, in the paper's numbers {_printed(self.paper_verdict)}"
+        """Both in words; that of the paper only where it prints both numbers."""
+        papers = f", in the paper's numbers {self.paper_verdict}"
+        return self.verdict + papers * (self.paper_verdict != UNKNOWN)
 
 
 def _paper_value(row: Row, metric: str) -> float | None:
@@ -96,6 +97,7 @@ def _paper_value(row: Row, metric: str) -> float | None:
 def _is_default(row: Row, default: Row) -> bool:
     """Whether a row shows Default after its last step, whatever it is called and with however many seeds."""
     is_plain = (row.line.surrogate, row.line.sampler, row.line.seeds) == (None, "ancestral", None)
+    is_plain = is_plain and row.evaluations == default.evaluations
     return is_plain and row.runs[0].model == default.runs[0].model and row.step == row.of_steps
 
 

@@ -161,10 +161,11 @@ def _claims(judged: pd.DataFrame) -> list[str]:
     """The section of a table's claims: each with its verdicts, and its comparisons."""
     if judged.empty:
         return []
-    lines = ["Each verdict is by our numbers, and then by those that the paper prints.", ""]
+    lines = ["Each verdict is by our numbers, and then, where it prints them, by the paper's.", ""]
     for claim in judged.to_dict("records"):
         remarks = [f'"{claim["quote"]}"'] * bool(claim["quote"]) + [claim["note"]] * bool(claim["note"])
-        verdicts = f"**{claim['verdict']}**, {claim['in_the_papers_numbers']}"
+        papers = claim["in_the_papers_numbers"]
+        verdicts = f"**{claim['verdict']}**" + f", {papers}" * (papers != claims.UNKNOWN)
         lines.append(f"- {verdicts}: {claim['claim']}" + f" ({'; '.join(remarks)})" * bool(remarks))
         lines += [f"  - {comparison}" for comparison in claim["comparisons"]]
     return ["## Claims", "\n".join(lines)]
