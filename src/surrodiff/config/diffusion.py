@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from surrodiff.config import schedules
 from surrodiff.config.fields import Fraction, Grown, Timesteps
@@ -31,13 +31,11 @@ class Diffusion(Grown):
     rescaled_from: Timesteps | None = None
     prediction: Literal["eps", "x0", "v", "edm"] = "eps"
 
-    @model_validator(mode="before")
+    @field_validator("beta_1", "beta_T", "rescaled_from")
     @classmethod
-    def _of_its_schedule(cls, raw: Any):
+    def _of_its_schedule(cls, value: Any, info: ValidationInfo):
         # A difference from a linear schedule still has that one's ends, which mean nothing here.
-        if isinstance(raw, dict) and raw.get("schedule", "linear") != "linear":
-            return {key: value for key, value in raw.items() if key not in ("beta_1", "beta_T", "rescaled_from")}
-        return raw
+        return value if info.data.get("schedule", "linear") == "linear" else None
 
     @model_validator(mode="after")
     def _check(self):

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 SCHEDULES = ("linear", "cosine", "sigmoid", "karras")
 MOST_BETA = 0.999  # Nichol & Dhariwal (2021): what the end of a schedule is clipped to
@@ -56,8 +56,4 @@ def betas(
 @functools.lru_cache(1000)
 def log_alpha_bar(of: tuple[float, ...]) -> tuple[float, ...]:
     """log alpha_bar at t = 0, ..., T, of the betas at t = 1, ..., T."""
-    total, sums = [], [0.0]
-    for beta in of:
-        total.append(math.log1p(-beta))
-        sums.append(sums[-1] + total[-1])
-    return tuple(sums)
+    return tuple(accumulate((math.log1p(-beta) for beta in of), initial=0.0))

@@ -35,8 +35,10 @@ def bound_term(schedule: Schedule, x_0: torch.Tensor, predicted: Predicted, clip
     """The bound's term of the step from x_t, in bits per dimension, (B,): -log p(x_0 | x_t) at the first timestep that
     the schedule takes, else KL(q(x_{previous} | x_t, x_0) || p(x_{previous} | x_t)).
 
-    x_0: (B, C, H, W) in [-1, 1], of 8-bit values, in the precision of `predicted`, whose t is an int or int64 (B,).
+    x_0: (B, C, H, W) in [-1, 1], of 8-bit values; the t of `predicted` is an int or int64 (B,). All in float64: float32
+    does not tell apart the means and variances of a short step, nor hold the slope of log_ndtr in its tail.
     """
+    x_0, predicted = x_0.double(), predicted.double()
     x_t, t = predicted.x_t, predicted.t
     mean, sigma = mean_and_sigma(schedule, predicted, clip_x0)
     variance = schedule.posterior_variance.clone()

@@ -29,9 +29,9 @@ def variational_bound(
     terms, learned = [prior / math.log(2)], []
     for t in schedule.timesteps:
         x_t = schedule.q_sample(x_0, t, noise.normal(reverse.seed, Stream.BOUND, t, index, reverse.shape))
-        predicted = reverse.predict(x_t, t).double()
+        predicted = reverse.predict(x_t, t)
         terms.append(bound_term(schedule, exact, predicted, reverse.clip_x0))
-        nothing = x_t.new_full((len(index),), torch.nan)
-        learned.append(nothing if predicted.v is None else predicted.v.flatten(1).mean(1))
+        nothing = exact.new_full((len(index),), torch.nan)
+        learned.append(nothing if predicted.v is None else predicted.v.double().flatten(1).mean(1))
         advance(len(index))
-    return torch.stack(terms, 1), torch.stack(learned, 1).double()
+    return torch.stack(terms, 1), torch.stack(learned, 1)

@@ -60,7 +60,7 @@ class NoiseLosses:
         if loss != "simple":
             hybrid = loss == "hybrid"
             term = bound_term(self.schedule, x_0, predicted.with_fixed_mean() if hybrid else predicted)
-            losses = losses + term * self.schedule.T * (HYBRID_SHARE if hybrid else 1)
+            losses = losses + (term * self.schedule.T * (HYBRID_SHARE if hybrid else 1)).float()
         return losses.reshape(k, -1)
 
     def eps_errors(self, denoiser: Denoiser, x_0: torch.Tensor, t: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
