@@ -2,23 +2,19 @@
 
 import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import changed_plan, plan_of
+from plans import changed_plan
 
-from surrodiff.kinds import weights
 from surrodiff.planning import units as units_module
 from surrodiff.planning.plan import WEIGHTS_SHA256
 from surrodiff.planning.runs import Run
 from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep
 from surrodiff.scoring import corruptions
 from surrodiff.scoring.severities import images_scored
-from surrodiff.stages import sample as sample_stage
 from surrodiff.stages import time as timing
 from surrodiff.stages.costs import KEPT, Costs, Rate, TimeLeft, duration, report, time_left
 from surrodiff.store.runs import open_run
@@ -54,65 +50,6 @@ def test_work_is_counted_as_the_samplers_evaluate(plan, run_named, tmp_path):
         ("timings", "IWDiff"): {"train_step": 2 * 3, "evaluation": 2 * 3 * 16},
     }
     assert {name: units(costs, run_named(*name)) for name in expected} == expected
-
-
-@pytest.fixture(scope="module")
-def trained_surrogates(results, run_named, tmp_path_factory, make):
-    """Results with Default and both surrogates trained."""
-    copy = Path(shutil.copytree(results, tmp_path_factory.mktemp("surrogates") / "test"))
-    for model in ("DDPMHalf", "SNGAN"):
-        make(run_named("models", model), copy)
-    return copy
-
-
-class Counting(torch.nn.Module):
-    """A network that counts how many images it has been evaluated for."""
-
-    def __init__(self, network: torch.nn.Module):
-        super().__init__()
-        self.network, self.count = network, 0
-
-    def forward(self, x, *t):
-        self.count += len(x)
-        return self.network(x, *t)
-
-
-@pytest.mark.parametrize("handover", ["x0", "x_t"])
-@pytest.mark.parametrize("name", ["Default", "DDPMHalf", "SNGAN"])
-@pytest.mark.parametrize("t_mid", [0, 2, 8])
-def test_costs_and_speeds_count_what_the_sampler_evaluates(
-    name, t_mid, handover, raw, trained_surrogates, cpu, make, monkeypatch
-):
-    """By the networks' own counts: of every sampler, at t_mid = 0, in between and T = 8, with both hand-overs."""
-    surrogate = {"surrogate": name, "t_mid": t_mid / 8, "handover": handover}
-    row = {"model": "Default"} if name == "Default" else surrogate
-    raw["studies"] = {"own": {"title": "Own", "rows": [row], "columns": ["speed", "scores"]}}
-    raw["presets"]["paper"]["groups"] = []
-    plan = plan_of(raw)
-    (row,) = plan.tables["own"].rows
-    sample = plan.runs[row.runs[0].sample]
-    networks = []
-    load = weights.load_weights
-
-    def counting(*arguments):
-        network, config = load(*arguments)
-        networks.append(Counting(network))
-        return networks[-1], config
-
-    monkeypatch.setattr(weights, "load_weights", counting)
-    sampler, _ = sample_stage.sampler_of(sample.config, trained_surrogates, cpu)
-    sampler(torch.arange(3))
-    counted = {id(network.network): network.count / 3 for network in networks}
-    total = sum(counted.values())
-    assert total == sum(count for _, count in sample.config.evaluations(plan.runs))
-    assert total == units(Costs(plan, trained_surrogates), sample)["evaluation"] / sample.config.num_samples
-    # Default is loaded first where it takes part after a surrogate.
-    default = networks[0].count / 3 if len(networks) == 2 else 0
-    timed = {plan.runs[timing].name: count for timing, count in row.timings}
-    expected = {name: total - default} | ({"Default": default} if len(networks) == 2 else {})
-    assert row.evaluations == total
-    assert timed == expected
-    assert make(sample, trained_surrogates)["evaluations_per_sample"] == total
 
 
 def test_a_unit_comes_back_from_its_text_and_is_one_with_its_like(plan, run_named, tmp_path):

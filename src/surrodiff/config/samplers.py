@@ -1,24 +1,27 @@
 """How samples are drawn from a diffusion: one class for each kind of sampler, with what its steps depend on."""
 
 import math
-from itertools import pairwise
+from bisect import bisect_right
+from itertools import accumulate, pairwise, repeat
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.fields import MOST_TIMESTEPS, Grown
+from surrodiff.config.schedules import log_alpha_bar
+from surrodiff.errors import printable
 
 
 def _count_or_list(value: Any) -> Any:
     is_count = type(value) is int and 1 <= value <= MOST_TIMESTEPS
-    is_list = isinstance(value, list) and value and all(type(t) is int for t in value)
+    is_list = isinstance(value, list) and value and all(type(t) is int and t <= MOST_TIMESTEPS for t in value)
     if value is not None and not is_count and not is_list:
         raise PydanticCustomError("timesteps", "must be how many timesteps, or a list of them, such as [1, 20, 40]")
     if is_list and (value[0] < 1 or any(later <= t for t, later in pairwise(value))):
         raise PydanticCustomError(
-            "rising", "must be from 1 and rising, each timestep once, got {value}", {"value": value}
+            "rising", "must be from 1 and rising, each timestep once, got {value}", {"value": printable(str(value), 60)}
         )
     return value
 
@@ -57,13 +60,15 @@ class Respaced(Grown):
 
     def evaluations(self, diffusion: Diffusion, t_start: int, t_stop: int = 0) -> int:
         """How often the network is evaluated for one image on the way from x_{t_start} to x_{t_stop}."""
-        return sum(t_stop < t <= t_start for t in self.grid(diffusion))
+        taken = self.grid(diffusion)
+        return bisect_right(taken, t_start) - bisect_right(taken, t_stop)
 
     def within(self, diffusion: Diffusion, evaluations: int, t_start: int) -> "Respaced":
         """This sampler with about so many evaluations, at least one, for an image on the way from t_start to 0."""
         count = max(1, min(t_start, self._steps(evaluations)))
-        changes = {"timesteps": count, "t_start": None if t_start == diffusion.T else t_start}
-        return self.model_copy(update={} if count == t_start else changes)
+        if count == t_start:  # all of them, as without a number
+            return self.model_copy(update={"timesteps": None, "t_start": None})
+        return self.model_copy(update={"timesteps": count, "t_start": None if t_start == diffusion.T else t_start})
 
     def _steps(self, evaluations: int) -> int:
         return evaluations
@@ -87,34 +92,37 @@ def grid(
         return tuple(timesteps)
     if timesteps == 1:
         return (last,)
-    shares = [i / (timesteps - 1) for i in range(timesteps)]
+    stride = (last - 1) / (timesteps - 1)
+    # Added up, as Nichol and Dhariwal's code does, whose timesteps these therefore are.
+    places = [*accumulate(repeat(stride, timesteps - 1), initial=0.0)]
+    if spacing == "quadratic":
+        places = [place**2 / (last - 1) for place in places]
     if spacing == "log_snr":
-        places = _by_log_snr(diffusion, shares, last)
-    else:
-        places = [1 + (last - 1) * share ** (2 if spacing == "quadratic" else 1) for share in shares]
+        places = _by_log_snr(diffusion, [place / (last - 1) for place in places], last)
     return _distinct(places, last)
 
 
 def _by_log_snr(diffusion: Diffusion, shares: list[float], last: int) -> list[float]:
-    """Timesteps, with fractions, that part the range of log SNR at shares of it, from t = 1 to the last."""
-    ratios = [diffusion.signal_and_noise(t) for t in range(1, last + 1)]
-    noise_to_signal = [math.log(noise / signal) for signal, noise in ratios]
-    first, last = noise_to_signal[0], noise_to_signal[-1]
+    """Timesteps, with fractions and counted from t = 1, that part the range of log SNR at shares of it, up to last."""
+    logs = log_alpha_bar(diffusion.betas())[1 : last + 1]
+    noise_to_signal = [math.log(-math.expm1(log)) - log for log in logs]
+    least, most = noise_to_signal[0], noise_to_signal[-1]
     places, below = [], 0
     for share in shares:
-        value = first + share * (last - first)
+        value = least + share * (most - least)
         while below < len(noise_to_signal) - 2 and noise_to_signal[below + 1] < value:
             below += 1
         low, high = noise_to_signal[below], noise_to_signal[below + 1]
-        places.append(1 + below + min(1.0, max(0.0, (value - low) / (high - low))))
+        places.append(below + min(1.0, max(0.0, (value - low) / (high - low))))
     return places
 
 
-def _distinct(places: list[float], T: int) -> tuple[int, ...]:
-    """The nearest whole timesteps, each once: where several fall on one, the next free ones above, within 1..T."""
+def _distinct(places: list[float], last: int) -> tuple[int, ...]:
+    """The nearest whole timesteps to places counted from t = 1, each once: where several fall on one, the next free
+    ones above, up to last."""
     taken, previous = [], 0
     for number, place in enumerate(places):
-        previous = min(max(math.floor(place + 0.5), previous + 1), T - (len(places) - 1 - number))
+        previous = min(max(1 + round(place), previous + 1), last - (len(places) - 1 - number))
         taken.append(previous)
     return tuple(taken)
 
@@ -135,7 +143,8 @@ class DDIM(Respaced):
     """Song et al. (2021): eta 0 draws no noise, eta 1 as much as ancestral sampling with `fixed_small`."""
 
     kind: Literal["ddim"]
-    eta: Annotated[float, Field(ge=0, le=1)]
+    # Zero is one number, whatever its sign: a run's id is made from how it prints.
+    eta: Annotated[float, Field(ge=0, le=1), AfterValidator(lambda value: value + 0.0)]
     clip_x0: bool
 
 
@@ -145,6 +154,15 @@ class DPMSolver(Respaced):
     draws_noise = False
 
     kind: Literal["dpm_solver"]
+    clip_x0: bool
+
+
+class UniPC(Respaced):
+    """UniPC of order 2 (Zhao et al., 2023): DPM-Solver++ (2M), each of whose steps the next evaluation corrects."""
+
+    draws_noise = False
+
+    kind: Literal["unipc"]
     clip_x0: bool
 
 
@@ -174,5 +192,5 @@ class Heun(Respaced):
         return (evaluations + 1) // 2
 
 
-Sampler = Ancestral | DDIM | DPMSolver | Euler | Heun  # every kind of sampler
+Sampler = Ancestral | DDIM | DPMSolver | UniPC | Euler | Heun  # every kind of sampler
 OneSampler = Annotated[Sampler, Field(discriminator="kind")]

@@ -138,8 +138,8 @@ class Predicted:
 
 
 def predict(denoiser: Denoiser, prediction: Eps, x_t: torch.Tensor, t: torch.Tensor) -> Predicted:
-    """Evaluate a network on images x_t (B, C, H, W) at t, int64 (B,)."""
-    output = denoiser(prediction.given(x_t, t), t).float()
+    """Evaluate a network on images x_t (B, C, H, W) at t, int64 (B,); what it says is of x_t's precision."""
+    output = denoiser(prediction.given(x_t, t), t).to(x_t.dtype)
     channels = x_t.shape[1]
     v = (output[:, channels:] + 1) / 2 if output.shape[1] > channels else None
     return Predicted(prediction, output[:, :channels], v, x_t, t)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 import torch
+from torch.utils._pytree import tree_map
 
 from surrodiff.errors import UserError
 
@@ -84,7 +85,7 @@ def compiled(function: Callable, setting: bool | str, device: torch.device, larg
             run = function
             result = run(*inputs)
         # A graph's output lies in memory that its next replay overwrites.
-        return result.clone() if cuda_graph and run is not function else result
+        return tree_map(torch.clone, result) if cuda_graph and run is not function else result
 
     return call
 

@@ -14,40 +14,40 @@ from surrodiff.diffusion.schedule import Schedule
 @dataclass(frozen=True)
 class EquationProcess(ReverseProcess):
     """corrects: Heun's method, which takes the mean of the slopes at both ends of a step, but for the last step, at
-    whose end sigma is 0. Euler's method takes that at its beginning, which is DDIM with eta 0."""
+    whose end sigma is 0. Euler's method takes that at its beginning, which is DDIM with eta 0, and written as such:
+    x_t / signal alone would lose, where little signal is left, what is to be kept of a clipped x_0."""
 
     corrects: bool = False
 
     def __post_init__(self):
         schedule = self.schedule
         sigma = schedule.noise / schedule.signal
-        signal = schedule.signal[schedule.previous]
-        object.__setattr__(self, "of_x_t", signal / schedule.signal)
+        signal, noise = schedule.signal[schedule.previous], schedule.noise[schedule.previous]
+        object.__setattr__(self, "of_x_0", signal)
+        object.__setattr__(self, "of_eps", noise)
         object.__setattr__(self, "of_slope", signal * (sigma[schedule.previous] - sigma))
         super().__post_init__()
 
-    def _step(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The slope at x_t."""
-        return self._predicted(x_t, t)[1]
-
-    def _moved(self, x_t: torch.Tensor, t: int, slope: torch.Tensor) -> torch.Tensor:
-        """x_{previous} by a slope."""
-        return self.schedule.at(self.of_x_t, t, x_t) * x_t + self.schedule.at(self.of_slope, t, x_t) * slope
+    def _step(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x_{previous} by the slope at x_t, and the slope."""
+        x_0, slope = self._predicted(x_t, t)
+        schedule = self.schedule
+        return schedule.at(self.of_x_0, t, x_t) * x_0 + schedule.at(self.of_eps, t, x_t) * slope, slope
 
     @torch.inference_mode()
     def run(
         self, x_t, index: torch.Tensor, t_start: int, t_stop: int = 0, advance: Advance = no_progress
     ) -> torch.Tensor:
         """As ReverseProcess.run."""
-        ends = {t: int(end) for t, end in enumerate(self.schedule.previous.tolist())}
+        taken = self.schedule.timesteps
+        ends = dict(zip(taken, (0, *taken), strict=False))
         for t in self.schedule.steps(t_start, t_stop):
-            slope = self._take(x_t, self._timesteps(x_t, t))
-            x, end = self._moved(x_t, t, slope), ends[t]
+            x_t, slope = self._take(x_t, self._timesteps(x_t, t))
             advance(len(index))
-            if self.corrects and end:
-                x = self._moved(x_t, t, (slope + self._take(x, self._timesteps(x, end))) / 2)
+            if self.corrects and ends[t]:
+                _, other = self._take(x_t, self._timesteps(x_t, ends[t]))
+                x_t = x_t + self.schedule.at(self.of_slope, t, x_t) * (other - slope) / 2
                 advance(len(index))
-            x_t = x
         return x_t
 
 

@@ -3,12 +3,13 @@
 from surrodiff.config import samplers
 from surrodiff.config.diffusion import Diffusion
 from surrodiff.diffusion.reverse import ReverseProcess
-from surrodiff.sampling import ancestral, ddim, dpm_solver, ode
+from surrodiff.sampling import ancestral, ddim, dpm_solver, ode, unipc
 
 PROCESSES = {
     samplers.Ancestral: ancestral.process,
     samplers.DDIM: ddim.process,
     samplers.DPMSolver: dpm_solver.process,
+    samplers.UniPC: unipc.process,
     samplers.Euler: ode.process,
     samplers.Heun: ode.process,
 }
