@@ -78,7 +78,7 @@ def test_a_short_diffusion_s_table_names_its_schedules(beyond):
 def test_samplers_stand_at_equal_evaluations_with_and_without_a_surrogate(beyond):
     frame, _ = table(beyond, "table_5_2", "paper")
     counts = {label: rows["evaluations"].tolist() for label, rows in frame.groupby("sampler_of_default", sort=False)}
-    for label in ("ancestral", "DDIM", "DPM-Solver++"):
+    for label in ("ancestral", "DDIM", "DPM-Solver++", "UniPC"):
         assert counts[label] == [10, 20, 50, 100, 250, 1000]
     assert counts["Heun"] == [9, 19, 49, 99, 249, 999], "two evaluations a step, and one in the last"
     for label in ("SNGAN and ancestral", "SNGAN and DDIM", "SNGAN and DPM-Solver++"):
@@ -117,7 +117,7 @@ def test_the_rows_of_a_sweep_are_joined_over_a_logarithmic_axis(beyond):
     evaluations, speeds = figures.scatter(recipe, folder).axes
     assert evaluations.get_xscale() == speeds.get_xscale() == "log"
     joined = [line.get_xdata().tolist() for line in evaluations.lines if len(line.get_xdata()) == 6]
-    assert len(joined) == 7
+    assert len(joined) == 8
     assert [10, 20, 50, 100, 250, 1000] in joined
 
 
