@@ -164,10 +164,10 @@ def test_the_longest_diffusion_is_spaced_in_no_time(spacing):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"timesteps": 9}, "timesteps: 9 is beyond the diffusion's T = 8"),
-        ({"timesteps": [1, 9]}, "timesteps: 9 is beyond the diffusion's T = 8"),
-        ({"timesteps": 6, "t_start": 5}, "timesteps: 6 is beyond its t_start = 5"),
-        ({"t_start": 9}, "t_start: 9 is beyond the diffusion's T = 8"),
+        ({"timesteps": 9}, "timesteps: 9 is beyond T = 8"),
+        ({"timesteps": [1, 9]}, "timesteps: 9 is beyond T = 8"),
+        ({"timesteps": 6, "t_start": 5}, "timesteps: 6 is beyond t_start = 5"),
+        ({"t_start": 9}, "t_start: 9 is beyond T = 8"),
     ],
 )
 def test_timesteps_that_a_diffusion_does_not_have_are_told(changes, says):

@@ -43,10 +43,20 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("calibration.rows.0.sampler", "ancestral", "calibration.rows.0.sampler", "only for a row about a model"),
         ("table_4_1.rows.0.t_mid", 0.5, "table_4_1.rows.0.t_mid", "only for a row with a surrogate; remove it"),
         ("table_4_1.rows.0.handover", "x0", "table_4_1.rows.0.handover", "only for a row with a surrogate; remove"),
+        ("calibration.rows.0.evaluations", 0.5, "calibration.rows.0.evaluations", "only for a row about a model"),
+        ("table_4_1.rows.1.evaluations", 0.5, "table_4_1.rows.1.evaluations", "only for a row about a model"),
+        ("all_samplers.rows.0.evaluations", 0.5, "all_samplers.rows.0.evaluations", "only for a row about a model"),
         ("table_4_5.rows.0.t_mid", None, "table_4_5.rows.0.t_mid", "missing; the share of the diffusion's length"),
         # shares and lists
         ("table_4_1.rows.0.steps", [0, "1/2", 1], "table_4_1.rows.0.steps", "must be more than 0"),
         ("table_4_1.rows.0.steps.1", 1.01, "table_4_1.rows.0.steps.1", "a share from 0 to 1, such as 0.25 or 1/3"),
+        ("table_4_1.rows.0.evaluations", 0, "table_4_1.rows.0.evaluations", "must be more than 0"),
+        ("table_4_1.rows.0.evaluations", [0.5, 0.0], "table_4_1.rows.0.evaluations", "must be more than 0"),
+        ("table_4_1.rows.0.evaluations", -0.5, "table_4_1.rows.0.evaluations: ", "from 0 to 1, such as 0.25 or 1/3"),
+        ("table_4_1.rows.0.evaluations", [1, 2], "table_4_1.rows.0.evaluations.1", "a share from 0 to 1"),
+        ("table_4_1.rows.0.evaluations", True, "table_4_1.rows.0.evaluations: ", "a share from 0 to 1"),
+        ("table_4_1.rows.0.evaluations", "few", "table_4_1.rows.0.evaluations: ", "got 'few'"),
+        ("table_4_1.rows.0.evaluations", [], "table_4_1.rows.0.evaluations", "an empty list makes no row"),
         ("table_4_5.rows.0.t_mid.1", "1/0", "table_4_5.rows.0.t_mid.1", "a share from 0 to 1"),
         ("table_4_5.rows.0.t_mid.1", -0.25, "table_4_5.rows.0.t_mid.1", "a share from 0 to 1"),
         ("table_4_1.rows.0.model", [], "table_4_1.rows.0.model", "an empty list makes no row"),
@@ -70,7 +80,7 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ),
         ("table_4_5.rows.1.surrogate", "SAGAN", "table_4_5.rows.1.surrogate", f"has no 'SAGAN'; {FIRST}"),
         ("table_4_5.rows.0.model", "Defualt", "table_4_5.rows.0.model", f"has no 'Defualt'; {FIRST}"),
-        ("table_4_1.rows.0.sampler", "ddim", "table_4_1.rows.0.sampler", "samplers has no 'ddim'; there are ancestral"),
+        ("table_4_1.rows.0.sampler", "plms", "table_4_1.rows.0.sampler", "samplers has no 'plms'; there are ancestral"),
         (
             "table_4_1.rows.0.model",
             "DDPMHalf",
@@ -173,6 +183,74 @@ def test_a_mistake_is_one_line_with_its_key(raw, key, value, names, says):
     assert message.startswith(f"studies.{names}")
     assert says in message
     assert message.isprintable()
+
+
+def with_row(raw: dict, **row) -> dict:
+    """The document with a study of one row that every preset makes."""
+    raw["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["scores"]}
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "says"),
+    [
+        (1000, "presets.demo.samplers.ddim.timesteps: 1000 is beyond T = 60 (Default); lower it"),
+        ([1, 61], "presets.demo.samplers.ddim.timesteps: 61 is beyond T = 60 (Default); lower it"),
+        (9, "presets.test.samplers.ddim.timesteps: 9 is beyond T = 8 (Default); lower it"),
+        ([8, 9], "presets.test.samplers.ddim.timesteps: 9 is beyond T = 8 (Default); lower it"),
+    ],
+)
+@pytest.mark.parametrize("row", [{"model": "Default"}, {"surrogate": "SNGAN", "t_mid": 0.5}])
+def test_timesteps_beyond_the_diffusion_of_any_preset_are_told_where_a_row_takes_them(raw, timesteps, says, row):
+    del raw["presets"]["quick"], raw["presets"]["paper"]["groups"][:]
+    raw["samplers"]["ddim"]["timesteps"] = timesteps
+    params.parse(raw)
+    assert refusal(with_row(raw, sampler="ddim", **row)) == f"studies.mine.rows.0.sampler: {says}"
+    put(raw, "presets.demo.samplers", {"ddim": {"timesteps": 8}})
+    put(raw, "presets.test.samplers", {"ddim": {"timesteps": 8}})
+    params.parse(raw)
+
+
+def test_a_generator_alone_takes_no_timesteps(raw):
+    raw["samplers"]["ddim"]["timesteps"] = 1000
+    params.parse(with_row(raw, surrogate="SNGAN", t_mid=0, sampler="ddim"))
+    # Nor does a share of evaluations take as many.
+    params.parse(with_row(raw, model="Default", sampler="ddim", evaluations=0.5))
+
+
+@pytest.mark.parametrize(
+    "row", [{"model": "SNGAN"}, {"surrogate": "SNGAN", "t_mid": 0}, {"surrogate": "SNGAN", "t_mid": [0, 0.5]}]
+)
+def test_a_generator_alone_has_no_share_of_evaluations(raw, row):
+    assert refusal(with_row(raw, evaluations=0.5, **row)) == (
+        "studies.mine.rows.0.evaluations: SNGAN is no diffusion model, and draws an image in one evaluation; remove it"
+    )
+
+
+@pytest.mark.parametrize("row", [{"model": "Default"}, {"surrogate": "DDPMHalf", "t_mid": 0}])
+def test_a_list_of_timesteps_leaves_no_share_of_evaluations(raw, row):
+    raw["samplers"]["ddim"]["timesteps"] = [1, 4, 8]
+    assert refusal(with_row(raw, evaluations=0.5, sampler="ddim", **row)) == (
+        "studies.mine.rows.0.evaluations: presets.paper.samplers.ddim.timesteps says which ones are taken; remove one "
+        "of them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"model": "Default"}, "Default"),
+        ({"surrogate": "SNGAN", "t_mid": 0.5}, "Default"),
+        ({"surrogate": "DDPMHalf", "t_mid": 0}, "DDPMHalf"),
+        ({"surrogate": "DDPMHalf", "t_mid": 0.5, "model": "Hybrid"}, "DDPMHalf"),
+    ],
+)
+def test_a_variance_that_a_model_has_not_learned_is_told(raw, row, name):
+    assert refusal(with_row(raw, sampler="learned", **row)) == (
+        f"studies.mine.rows.0.sampler: presets.paper.samplers.learned.variance: learned, and {name} learns none; write "
+        "fixed_large or fixed_small, or give the model network.learned_variance: true"
+    )
+    params.parse(with_row(raw, sampler="learned", model="Hybrid"))
 
 
 @pytest.mark.parametrize(

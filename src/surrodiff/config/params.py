@@ -279,9 +279,10 @@ def _unfit_sampler(line: Line, preset: Preset, where: str) -> Iterator[tuple[str
     for name in names:
         model = preset.models[name]
         try:
-            sampler.grid(model.diffusion)
+            if line.evaluations is None:  # which say how many, whatever the sampler does
+                sampler.grid(model.diffusion)
         except ValueError as error:
-            yield "sampler", f"{place}.{error} of {name}; lower it"
+            yield "sampler", f"{place}.{error} ({name}); lower it"
         if getattr(sampler, "variance", None) == "learned" and not model.network.learned_variance:
             yield (
                 "sampler",

@@ -18,7 +18,8 @@ def _count_or_list(value: Any) -> Any:
     is_count = type(value) is int and 1 <= value <= MOST_TIMESTEPS
     is_list = isinstance(value, list) and value and all(type(t) is int and t <= MOST_TIMESTEPS for t in value)
     if value is not None and not is_count and not is_list:
-        raise PydanticCustomError("timesteps", "must be how many timesteps, or a list of them, such as [1, 20, 40]")
+        many = f"must be how many timesteps, 1 to {MOST_TIMESTEPS:,}, or a list of them, such as [1, 20, 40]"
+        raise PydanticCustomError("timesteps", many)
     if is_list and (value[0] < 1 or any(later <= t for t, later in pairwise(value))):
         raise PydanticCustomError(
             "rising", "must be from 1 and rising, each timestep once, got {value}", {"value": printable(str(value), 60)}
@@ -81,13 +82,12 @@ def grid(
     not so many."""
     last = t_start or diffusion.T
     if last > diffusion.T:
-        raise ValueError(f"t_start: {last} is beyond the diffusion's T = {diffusion.T}")
+        raise ValueError(f"t_start: {last} is beyond T = {diffusion.T}")
     if timesteps is None:
         return tuple(range(1, last + 1))
     most = timesteps if isinstance(timesteps, int) else timesteps[-1]
     if most > last:
-        name = f"its t_start = {last}" if t_start else f"the diffusion's T = {last}"
-        raise ValueError(f"timesteps: {most} is beyond {name}")
+        raise ValueError(f"timesteps: {most} is beyond {'t_start' if t_start else 'T'} = {last}")
     if isinstance(timesteps, list):
         return tuple(timesteps)
     if timesteps == 1:
