@@ -23,7 +23,8 @@ from surrodiff.store.runs import work_folder
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FILE = Path(__file__).parents[1] / "params.yaml"
-PARAMS = {preset: params.load(FILE, preset=preset) for preset in ("test", "demo", "paper")}
+PARAMS = {preset: params.load(FILE, preset=preset) for preset in ("demo", "paper")}
+PARAMS["test"] = params.load(FILE, preset="test", groups=["paper", "beyond"])
 CONFIGS = {
     preset: {run.name: run.config for run in plan.build(parsed).runs.values() if run.stage == "models"}
     for preset, parsed in PARAMS.items()
@@ -112,7 +113,8 @@ def test_no_step_of_sampling_waits_for_the_device():
 
 
 @pytest.mark.parametrize(
-    ("name", "micro_batch", "graphs"), [("Default", None, 2), ("Default", 3, 4), ("MBConv64", None, 2)]
+    ("name", "micro_batch", "graphs"),
+    [("Default", None, 2), ("Default", 3, 4), ("MBConv64", None, 2), ("Hybrid", None, 2)],
 )
 def test_a_compiled_training_takes_the_same_steps(name, micro_batch, graphs, traced):
     """One graph without breaks for each shape, and for each of them one without gradients; the same dropout."""

@@ -107,7 +107,7 @@ def test_shares_are_all_of_the_rows_in_order_and_nearly_equal(ranks, count):
     assert [first for _, _, first in by_rank] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["Default", "IWDiff", "ImportanceSamplingPlus2"])
+@pytest.mark.parametrize("name", ["Default", "IWDiff", "ImportanceSamplingPlus2", "Hybrid"])
 @pytest.mark.parametrize(("world", "micro_batch"), [(2, None), (3, 1)])
 def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, name, world, micro_batch):
     """With dropout; 8 images among 3 processes are uneven shares, and T = 2 fills importance sampling's history."""

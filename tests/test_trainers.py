@@ -20,7 +20,7 @@ from surrodiff.planning import plan
 from surrodiff.runtime.noise import Stream
 
 CPU = torch.device("cpu")
-PLAN = plan.build(params.load(Path(__file__).parents[1] / "params.yaml", preset="test"))
+PLAN = plan.build(params.load(Path(__file__).parents[1] / "params.yaml", preset="test", groups=["paper", "beyond"]))
 EXECUTION = params.load(Path(__file__).parents[1] / "params.yaml", preset="test").selected.execution
 CONFIGS = {run.name: run.config for run in PLAN.runs.values() if run.stage == "models"}
 
