@@ -48,9 +48,8 @@ def trainer_of(name: str, micro_batch: int | None = None, images=None, **trainin
 
 
 @each_model
-@pytest.mark.parametrize("halt", [0, 3])
-def test_a_training_resumed_from_a_file_ends_bit_identically(name, halt, tmp_path):
-    first = trainer_of(name)
+def test_a_training_resumed_from_a_file_ends_bit_identically(name, tmp_path):
+    first, halt = trainer_of(name), 3
     for step in range(1, halt + 1):
         first.step(step)
         first.log(step)
@@ -88,9 +87,8 @@ def test_training_lowers_the_loss_and_the_error_of_the_noise(name):
 
 
 @each_model
-@pytest.mark.parametrize("micro_batch", [1, 5])
-def test_micro_batches_take_the_same_steps(name, micro_batch):
-    whole, split = trainer_of(name), trainer_of(name, micro_batch)
+def test_micro_batches_take_the_same_steps(name):
+    whole, split = trainer_of(name), trainer_of(name, micro_batch=3)
     for step in (1, 2, 3):
         first, second = whole.step(step), split.step(step)
         assert torch.allclose(first["loss"], second["loss"], rtol=1e-3)
@@ -142,7 +140,7 @@ def variance_of(name: str) -> str:
 
 
 @each_model
-@pytest.mark.parametrize("timesteps", [None, 1, 2])
+@pytest.mark.parametrize("timesteps", [None, 1])
 def test_the_workflow_makes_a_model_its_samples_and_its_bound(plan_with, results, make, tmp_path, name, timesteps):
     plan, folder = plan_with(name), tmp_path / "results" / "test"
     folder.mkdir(parents=True)
