@@ -143,10 +143,10 @@ def test_an_objective(copy, using):
     copy.edit(
         CODE + "diffusion/timesteps.py",
         ("# By the word", STRATIFIED),
-        ('"importance": Importance}', '"importance": Importance, "stratified": Stratified}'),
+        ('"lognormal": LogNormal.of}', '"lognormal": LogNormal.of, "stratified": Stratified.of}'),
     )
     words = 'timesteps: Literal["uniform", "importance"'
-    copy.edit(CODE + "config/models.py", (words, words + ', "stratified"'))
+    copy.edit(CODE + "config/diffusion.py", (words, words + ', "stratified"'))
     assert_as_listed(copy, "an objective: how timesteps are drawn")
 
     model = {"objective": {"timesteps": "stratified"}}
