@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from surrodiff import networks
 from surrodiff.config import params
 from surrodiff.config.models import DDPM, SNGAN, Classifier, Network
 from surrodiff.kinds.registry import kind_of
+from surrodiff.networks import blocks
 from surrodiff.networks.blocks import Attention, Dropout, GroupNorm, MBConvBlock, ResBlock, TimestepEmbedding
 from surrodiff.networks.sngan import Discriminator, Generator, hinge_discriminator
 from surrodiff.planning import plan
@@ -237,13 +239,79 @@ def test_an_mbconv_block_adds_something_from_the_start():
     assert MBConvBlock(8, 12, 16, 4, 0.0)(x, torch.randn(2, 16)).shape == (2, 12, 4, 4)
 
 
+def plainly(block: torch.nn.Module, x: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
+    """A block without dropout by its formula: every layer of the whole batch, and nothing in place."""
+    bias = F.linear(F.silu(temb), block.temb.weight, block.temb.bias)[:, :, None, None]
+    if isinstance(block, ResBlock):
+        h = block.conv1(F.silu(block.norm1(x))) + bias
+        return block.shortcut(x) + block.conv2(F.silu(block.norm2(h)))
+    h = block.expand(F.silu(block.norm1(x))) + bias
+    h = F.silu(block.norm3(block.depthwise(F.silu(block.norm2(h)))))
+    gate = torch.sigmoid(F.silu(h.mean((2, 3)) @ block.se.squeeze.weight.T) @ block.se.excite.weight.T)
+    return block.shortcut(x) + block.project(h * gate[:, :, None, None])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("c_out", [8, 12])
+@pytest.mark.parametrize("kind", [ResBlock, MBConvBlock])
+def test_blocks_agree_with_their_formula_with_gradients_and_without(kind, c_out, layout, monkeypatch):
+    """Without gradients they overwrite their own maps, never what they were given, and work image by image."""
+    monkeypatch.setattr(blocks, "CACHED", 1)
+    torch.manual_seed(0)
+    block = kind(8, c_out, 16, 4, 0.0).double().eval()
+    for weight in block.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    x = torch.randn(3, 8, 4, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    temb = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
+    given, expected = (x.detach().clone(), temb.detach().clone()), plainly(block, x, temb)
+    assert torch.equal(block(x, temb), expected)
+    assert torch.autograd.gradcheck(block, (x, temb), fast_mode=True)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            found = block(x, temb)
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+        assert found.is_contiguous(memory_format=layout)
+        assert torch.equal(x, given[0])
+        assert torch.equal(temb, given[1])
+
+
+def test_mbconv_blocks_take_as_many_images_at_once_as_caches_hold_in_inference_alone(monkeypatch):
+    block, x, temb, sizes = MBConvBlock(8, 8, 16, 4, 0.5), torch.randn(5, 8, 4, 4), torch.randn(5, 16), []
+    block.expand.register_forward_hook(lambda module, inputs, out: sizes.append(len(out)))
+    two_images = 2 * 4 * (4 * 8) * 4 * 4  # of 4 bytes x 32 channels x 16 pixels
+    for threads, cached, expected in [
+        (1, two_images, [2, 2, 1]),
+        (2, two_images, [4, 1]),
+        (1, 1, [1] * 5),
+        (1, 2**21, [5]),
+    ]:
+        monkeypatch.setattr(blocks, "CACHED", cached)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        for training, gradients in [(False, False), (True, False), (False, True), (True, True)]:
+            sizes.clear()
+            with torch.set_grad_enabled(gradients):
+                block.train(training)(x, temb)
+            # In training a batch's dropout masks are drawn at once.
+            assert sizes == ([5] if training or gradients else expected)
+    monkeypatch.setattr(blocks, "CACHED", 1)
+    for threads, expected in [(1, [5]), (2, [1] * 5)]:  # in bfloat16
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        sizes.clear()
+        with torch.inference_mode():
+            block.eval().bfloat16()(x.bfloat16(), temb.bfloat16())
+        assert sizes == expected
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_agrees_with_the_formula(dtype):
     torch.manual_seed(0)
     made = Attention(6, 2, out_gain=1.0)
     torch.nn.init.normal_(made.out.weight)
     x = torch.randn(2, 6, 3, 5)
-    quick = copy.deepcopy(made).to(dtype)(x.to(dtype))
+    cast = copy.deepcopy(made).to(dtype)
+    quick = cast(x.to(dtype))
+    with torch.inference_mode():
+        assert torch.equal(cast(x.to(dtype)), quick)
     h = made.norm(x).flatten(2).transpose(1, 2)
     q, k, v = (h @ made.qkv.weight[:, :, 0, 0].T + made.qkv.bias).split(6, -1)
     mixed = torch.softmax(q @ k.transpose(1, 2) / 6**0.5, -1) @ v
