@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from surrodiff.config.studies import Scatter
@@ -56,7 +57,9 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
     if "train_hours" in wanted.x and rows["train_hours"].max() < 1:
         rows["train_hours"] *= 3600
         labels["train_hours"] = "train time, seconds"
-    beside = any(rows[[papers[x], papers["fid"]]].notna().all(axis=1).any() for x in wanted.x)
+    printed = pd.concat([rows[[papers[x], papers["fid"]]].notna().all(axis=1) for x in wanted.x], axis=1).any(axis=1)
+    beside = printed.any()
+    rows = rows[rows[distance].notna() | printed].reset_index(drop=True)
     entries = rows.iloc[:, 0].nunique() + 1
     inches = 0.8 + 2.6 * len(wanted.x) + 0.4 * ((entries - 1) // 4)
     figure = Figure(figsize=(9, inches))
@@ -106,7 +109,7 @@ def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: st
         sweep = sweep.sort_values(x)
         axis.plot(sweep[x], sweep[y], color=colors[label], linewidth=1)
     if wanted.log:
-        axis.set_xscale("log")
+        _logarithmic(axis)
     standard = rows[block == "standard"].dropna(subset=[x, y])
     if wanted.fit and standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
@@ -170,9 +173,17 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     return figure
 
 
+def _logarithmic(axis):
+    """Make the horizontal axis logarithmic, with numbers written out at 1, 2 and 5."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
 _TERMS = {
     "bits_per_dim": "term of the bound, bits per dimension",
-    "v": "v: 0 the posterior's variance, 1 beta, between them by the logarithm",
+    "v": "learned variance by its logarithm\n(0: the posterior's, 1: beta)",
 }
 
 
@@ -194,7 +205,7 @@ def terms(recipe: Recipe, results: Path) -> Figure:
     axis = figure.subplots()
     for row, table, _ in rows.values():
         axis.plot(table["t"], table[column], ".-", markersize=3, linewidth=1.2, label=row.line.label)
-    axis.set_xscale("log")
+    _logarithmic(axis)
     if column == "bits_per_dim":
         axis.set_yscale("log")
     axis.set_xlabel("timestep t")
