@@ -49,7 +49,8 @@ class UniPCProcess(DPMSolverProcess):
         self, x_t, index: torch.Tensor, t_start: int, t_stop: int = 0, advance: Advance = no_progress
     ) -> torch.Tensor:
         """As ReverseProcess.run."""
-        corrected = x_0 = earlier = torch.zeros_like(x_t)
+        # Three tensors: one alone in their places would be compiled for by itself.
+        corrected, x_0, earlier = (torch.zeros_like(x_t) for _ in range(3))
         for number, t in enumerate(self.schedule.steps(t_start, t_stop)):
             weights, before = self.weights[min(number, 2), t], x_0
             x_t, corrected, x_0 = self._take(x_t, self._timesteps(x_t, t), weights, corrected, x_0, earlier)
