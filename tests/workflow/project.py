@@ -43,9 +43,9 @@ class Project:
             timeout=1200,
         )
 
-    def snakemake(self, *arguments: str) -> str:
+    def snakemake(self, *arguments: str, config: tuple[str, ...] = ()) -> str:
         """Run Snakemake to success; returns what it printed."""
-        process = self.run("snakemake", "--cores", "2", *arguments, "--config", f"preset={self.preset}")
+        process = self.run("snakemake", "--cores", "2", *arguments, "--config", f"preset={self.preset}", *config)
         assert process.returncode == 0, process.stdout
         return process.stdout
 
