@@ -62,10 +62,11 @@ def printed_numbers(table: str, column: str) -> dict[str, float]:
 
 
 def models(width: int) -> dict[str, DDPM]:
-    """The preset `paper`'s diffusion models at full resolution, all widths by `width` / 128."""
-    resized = {}
-    for name, model in paper().models.items():
-        if isinstance(model, DDPM) and model.image_size == 32:
+    """The diffusion models of the paper's tables at full resolution, all widths by `width` / 128."""
+    loaded, resized = _params(), {}
+    shown = {line.model for study in loaded.made(loaded.selected).values() for line in loaded.lines(study)}
+    for name, model in loaded.selected.models.items():
+        if name in shown and isinstance(model, DDPM) and model.image_size == 32:
             widths = {key: getattr(model.network, key) * width // 128 for key in ("base_channels", "groups")}
             resized[name] = with_network(model, **widths)
     return resized
