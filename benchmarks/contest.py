@@ -29,7 +29,10 @@ WARM_UP = 3  # compiling, and the steps before a graph is replayed
 
 @dataclass
 class Contestant:
-    """Who does what how; `make` (picklable) gives one step for a batch, of `macs` multiply-accumulates an image."""
+    """Who does what how; `make` (picklable) gives one step for a batch, of `macs` multiply-accumulates an image.
+
+    sampler: where a step is whole images, by what; contestants of one sampler are compared with each other.
+    """
 
     name: str
     network: str
@@ -37,6 +40,7 @@ class Contestant:
     setting: Setting
     macs: float
     make: Callable[[], Callable[[], None]]
+    sampler: str = ""
     seconds: list[float] = field(default_factory=list)
     memory: float | None = None
     reason: str = ""  # why it does not run
@@ -44,6 +48,9 @@ class Contestant:
     @property
     def ours(self) -> bool:
         return self.name == "surrodiff"
+
+    def like(self, other: "Contestant") -> bool:
+        return (self.name, self.sampler) == (other.name, other.sampler)
 
     @property
     def median(self) -> float:
@@ -169,16 +176,22 @@ def _versions() -> str:
 
 def write(contestants: list[Contestant], args, device: torch.device, evaluations: int):
     """Write the CSV and print its core. An image takes `evaluations` steps: 1 in training, T in sampling."""
-    training, peak_speeds, known = evaluations == 1, peaks(device), models(args.width)
+    training, peak_speeds, known = evaluations == 1 and not contestants[0].sampler, peaks(device), models(args.width)
     finishers = [contestant for contestant in contestants if contestant.seconds]
     best = {
-        c.name: min((d for d in finishers if d.name == c.name and d.network == "Default"), key=lambda d: d.median)
+        (c.name, c.sampler): min((d for d in finishers if d.like(c) and d.network == "Default"), key=lambda d: d.median)
         for c in finishers
     }
     rows = []
     for c in contestants:
         row = {"task": "training" if training else "sampling", "contestant": c.name, "model": c.network}
-        row |= {"objective": c.objective, "setting": str(c.setting), "batch": args.batch, "width": args.width}
+        row |= {
+            "objective": c.objective,
+            "sampler": c.sampler,
+            "setting": str(c.setting),
+            "batch": args.batch,
+            "width": args.width,
+        }
         row["gmacs_per_image"] = c.macs * evaluations / 1e9
         if c.seconds:
             rate = args.batch / c.median
@@ -189,12 +202,14 @@ def write(contestants: list[Contestant], args, device: torch.device, evaluations
                 row[f"of_{what}_peak"] = 2 * c.macs * rate / peak_speeds[what, precision]
             row["memory_mib"] = c.memory
             our_default = [d for d in finishers if d.ours and d.network == "Default" and d.setting == c.setting]
+            our_default = [d for d in our_default if d.sampler == c.sampler]
             if our_default and c is not our_default[0]:
                 row["time_to_our_default"], row["time_to_our_default_half_range"] = ratio(c, our_default[0])
                 row["operations_to_our_default"] = c.macs / our_default[0].macs
                 row["paper_time_to_default"] = paper_ratio(c.network, training) if c.ours else None
-            if c is best[c.name] and not c.ours and "surrodiff" in best:
-                row["best_time_to_our_best"], row["best_time_to_our_best_half_range"] = ratio(c, best["surrodiff"])
+            our_best = best.get(("surrodiff", c.sampler))
+            if c is best[c.name, c.sampler] and not c.ours and our_best:
+                row["best_time_to_our_best"], row["best_time_to_our_best_half_range"] = ratio(c, our_best)
         rows.append(row | {"reason": c.reason})
     machine = {f"{what}_{precision}_tflops": speed / 1e12 for (what, precision), speed in peak_speeds.items()}
     machine |= {"device": devices.description(device), "load": os.getloadavg()[0], "rounds": args.rounds}
@@ -207,7 +222,7 @@ def write(contestants: list[Contestant], args, device: torch.device, evaluations
 
 
 SHOWN = [
-    *("contestant", "model", "setting", "images_per_second", "spread", "of_matmul_peak", "of_conv_peak"),
+    *("contestant", "model", "sampler", "setting", "images_per_second", "spread", "of_matmul_peak", "of_conv_peak"),
     *("memory_mib", "time_to_our_default", "operations_to_our_default", "paper_time_to_default"),
     *("best_time_to_our_best", "reason"),
 ]

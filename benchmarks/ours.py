@@ -15,12 +15,13 @@ from surrodiff.config import params
 from surrodiff.config.memory import is_large
 from surrodiff.config.models import DDPM
 from surrodiff.config.presets import Preset
-from surrodiff.config.samplers import Ancestral
+from surrodiff.config.samplers import Ancestral, Sampler
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.kinds import ddpm
 from surrodiff.networks import acceleration
 from surrodiff.networks.acceleration import Evaluation
 from surrodiff.planning.runs import ModelConfig
+from surrodiff.sampling.whole import WholeProcess
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ def printed_numbers(table: str, column: str) -> dict[str, float]:
 
 
 def models(width: int) -> dict[str, DDPM]:
-    """The preset `paper`'s diffusion models at full resolution, all widths by `width` / 128."""
-    resized = {}
-    for name, model in paper().models.items():
-        if isinstance(model, DDPM) and model.image_size == 32:
+    """The diffusion models of the paper's tables at full resolution, all widths by `width` / 128."""
+    loaded, resized = _params(), {}
+    shown = {line.model for study in loaded.made(loaded.selected).values() for line in loaded.lines(study)}
+    for name, model in loaded.selected.models.items():
+        if name in shown and isinstance(model, DDPM) and model.image_size == 32:
             widths = {key: getattr(model.network, key) * width // 128 for key in ("base_channels", "groups")}
             resized[name] = with_network(model, **widths)
     return resized
@@ -115,10 +117,14 @@ def trainer(model: DDPM, batch: int, setting: Setting, device: torch.device) -> 
     return ddpm.DiffusionTrainer(config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
 
 
-def reverse(model: DDPM, network: torch.nn.Module, setting: Setting, device: torch.device) -> ReverseProcess:
+ANCESTRAL = Ancestral(kind="ancestral", variance="fixed_large", clip_x0=False)
+
+
+def reverse(
+    model: DDPM, network: torch.nn.Module, setting: Setting, device: torch.device, sampler: Sampler = ANCESTRAL
+) -> ReverseProcess:
     """The product's reverse process with a network of the model's."""
     network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    sampler = Ancestral(kind="ancestral", variance="fixed_large", clip_x0=False)
     evaluation = Evaluation(network, precision(model, setting, device))
     return ddpm.process(evaluation, _config(model), sampler, 0, device, setting.compiled)
 
@@ -137,3 +143,21 @@ def sample(model: DDPM, batch: int, setting: Setting, device: torch.device) -> C
         process.step(x_t, 500, index)
 
     return step
+
+
+def fast_sampler(name: str, evaluations: int, model: DDPM) -> Sampler:
+    """The sampler of params.yaml with about so many evaluations an image."""
+    return paper().samplers[name].within(model.diffusion, evaluations, model.diffusion.T)
+
+
+def evaluations_of(sampler: Sampler, model: DDPM) -> int:
+    return sampler.evaluations(model.diffusion, model.diffusion.T)
+
+
+def sample_images(
+    model: DDPM, batch: int, sampler: Sampler, setting: Setting, device: torch.device
+) -> Callable[[], None]:
+    """Whole images by a sampler."""
+    made, index = reverse(model, network_of(model), setting, device, sampler), torch.arange(batch, device=device)
+    draw = WholeProcess(made)
+    return lambda: draw(index)

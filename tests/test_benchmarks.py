@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 pytestmark = pytest.mark.benchmark
+FAST = ("ddim", "dpm_solver", "heun")
 
 
 def test_scoring_is_compared_at_equal_distances(root, tmp_path):
@@ -28,6 +29,7 @@ def test_scoring_is_compared_at_equal_distances(root, tmp_path):
     [
         ("train.py", ["--networks", "Defalt"], "--networks: invalid choice: 'Defalt'"),
         ("correctness.py", ["--networks", "Defalt"], "--networks: invalid choice: 'Defalt'"),
+        ("sample.py", ["--evaluations", "0"], "--evaluations: must be a whole number from 1, got '0'"),
         ("sample.py", ["--width", "12"], "--width: must be a multiple of 8, got '12'"),
         ("profile_step.py", ["--width", "0"], "--width: must be a whole number from 1, got '0'"),
         ("scoring.py", ["--batch", "-1"], "--batch: must be a whole number from 1, got '-1'"),
@@ -65,6 +67,18 @@ def test_training_and_sampling_are_compared_in_steps_that_are_done_once(root, tm
         default = frame[frame["model"] == "Default"].set_index(["contestant", "setting"])["gmacs_per_image"]
         # diffusers' published network is Default's, counted by another tool; time steps and norms are not counted.
         assert default["diffusers", "float32"] / default["surrodiff", "float32"] == pytest.approx(1, rel=0.01)
+    fast = pd.read_csv(out / "fast.csv")
+    assert fast["reason"].isna().all()
+    assert (fast["task"] == "sampling").all()
+    assert (fast["images_per_second"] > 0).all()
+    samplers = [
+        f"{name} {count}" for counts in ((2, 2, 1), (5, 5, 5)) for name, count in zip(FAST, counts, strict=True)
+    ]
+    for contestant in ("surrodiff", "diffusers"):
+        found = fast[(fast["contestant"] == contestant) & (fast["setting"] == "float32")]
+        assert found["sampler"].tolist() == samplers
+        each = found["gmacs_per_image"] / found["sampler"].str.split().str[1].astype(int)
+        assert each.max() == pytest.approx(each.min(), rel=1e-3)
     assert pd.read_csv(out / "profile.csv")["share"].sum() > 0.9
     written = {file: file.stat().st_mtime_ns for file in out.glob("*.csv")}
     assert run().stdout == ""

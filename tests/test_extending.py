@@ -242,7 +242,7 @@ def test_a_sampler(copy, using):
         assert record["given"]["UNet"] == evaluations * record["num_samples"], name
     noise, timesteps, kind = found["mistakes"]
     assert "samplers.few.timesteps: must be from 1 and rising" in timesteps
-    assert "samplers.all.kind: must be one of 'ancestral', 'multistep', " in kind
+    assert "samplers.all.kind: must be one of 'multistep', 'ancestral', " in kind
     assert "'heun', got 'leaps'" in kind
     assert "samplers.heun.eta: of samplers that draw noise, and heun solves an equation; remove it" in noise
 
