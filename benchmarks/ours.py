@@ -16,6 +16,7 @@ from surrodiff.config.memory import is_large
 from surrodiff.config.models import DDPM
 from surrodiff.config.presets import Preset
 from surrodiff.config.samplers import Ancestral, Sampler
+from surrodiff.config.whole import Params
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.kinds import ddpm
 from surrodiff.networks import acceleration
@@ -45,7 +46,7 @@ def precisions(device: torch.device) -> list[str]:
     return ["float32"] + ["bfloat16"] * acceleration.has_bfloat16(device)
 
 
-def _params() -> params.Params:
+def _params() -> Params:
     return params.load(Path(__file__).parent.parent / "params.yaml", preset="paper")
 
 

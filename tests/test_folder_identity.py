@@ -11,6 +11,7 @@ import yaml
 from data_runs import refusal, write_image
 
 from surrodiff.config import params
+from surrodiff.config.whole import Params
 from surrodiff.data import identity
 from surrodiff.planning import plan
 from surrodiff.planning.frozen import freeze
@@ -29,14 +30,14 @@ def project(tmp_path, monkeypatch) -> Path:
 def asked(raw):
     """Parameters of the preset `test` with an image folder at a path."""
 
-    def of(path="images", **changes) -> params.Params:
+    def of(path="images", **changes) -> Params:
         raw["presets"]["test"]["data"].update(source="image_folder", path=str(path), channels=1, **changes)
         return params.parse(raw)
 
     return of
 
 
-def data_id(asked: params.Params, here=Path()) -> str:
+def data_id(asked: Params, here=Path()) -> str:
     return plan.build(identity.identified(asked, here)).data
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from surrodiff.config.params import Params
+from surrodiff.config.whole import Params
 from surrodiff.data import image_folders
 from surrodiff.data.listing import Listing
 from surrodiff.errors import UserError, printable

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from surrodiff.config.params import Params
+from surrodiff.config.whole import Params
 from surrodiff.data.identity import identified
 from surrodiff.errors import UserError
 from surrodiff.planning import plan

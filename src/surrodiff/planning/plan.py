@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from surrodiff.config import studies
 from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.models import DDPM, Classifier, Generator, Model
-from surrodiff.config.params import Params
 from surrodiff.config.presets import Preset
 from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import Figure, Line, Pairs, Study
+from surrodiff.config.whole import Params
 from surrodiff.planning.runs import (
     Config,
     DataConfig,
