@@ -199,7 +199,9 @@ def test_the_calibration_has_both_splits_damaged_copies_and_one_model_of_several
 def test_the_likelihood_has_every_diffusion_model_and_its_parts(frames, plan, filled, raw):
     frame = frames["likelihood"].set_index("model")
     rows = own_rows(plan, "likelihood")
-    ddpms = {model for model, block in raw["models"].items() if block.get("kind", "ddpm") == "ddpm"}
+    lines = [line for table in plan.tables.values() for line in (row.line for row in table.rows)]
+    models = {name for line in lines for name in (line.model, line.surrogate) if name}
+    ddpms = {name for name in models if raw["models"][name].get("kind", "ddpm") == "ddpm"}
     assert ddpms == {row.line.model for row in rows}
     assert list(frame.index) == [*[row.line.model for row in rows], "DDPM of Ho et al. (2020)"]
     for row in rows:
