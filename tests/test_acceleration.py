@@ -172,7 +172,7 @@ def test_layouts_and_kinds_of_adam_take_the_same_steps():
     assert last.network.down[0].block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     plain = trainer_of("Default", channels_last=False, fused=False)
     assert not plain.network.down[0].block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert not plain.optimiser.param_groups[0]["fused"]
+    assert not plain.optimiser.fused
 
 
 def test_auto_trains_channels_last_on_a_gpu():
