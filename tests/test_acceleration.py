@@ -157,6 +157,7 @@ def test_one_compiled_step_serves_all_timesteps_and_the_last_batch(name, precisi
     assert not traced["graph_break"]
 
 
+@pytest.mark.long
 def test_steps_that_are_compiled_for_this_processor_give_the_same_images():
     """In earnest, for the sampler that remembers most of its steps."""
     torch._dynamo.reset()

@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.benchmark
+pytestmark = pytest.mark.long
 FAST = ("ddim", "dpm_solver", "heun")
 
 

@@ -1,9 +1,11 @@
 """A short soak (docs/reliability.md): data, a classifier and a diffusion model, killed at random."""
 
+import pytest
 from reliability.projects import parameters, project
 from reliability.soaking import Workflow, soak
 from small_studies import one_model
 
+pytestmark = pytest.mark.long
 DOCUMENT = parameters(one_model(), steps=120, samples=16, images=4, batch=16)
 WORKFLOW = Workflow(("--cores", "2", "models"))
 
