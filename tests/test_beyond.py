@@ -40,7 +40,7 @@ def test_a_group_can_be_made_instead_of_a_presets_own(root, beyond):
     one = params.load(root / "params.yaml", {"groups": "beyond", "preset": "demo"})
     assert plan.build(one).runs.keys() == planned.runs.keys()
     with pytest.raises(
-        UserError, match=r"presets\.demo\.groups: no study is of the group 'beyind'; there are .*beyond"
+        UserError, match=r"--group, or groups of --config: no study is of the group 'beyind'; there are paper, beyond"
     ):
         params.load(root / "params.yaml", preset="demo", groups=["beyind"])
 
@@ -70,9 +70,10 @@ def test_a_short_diffusion_s_table_names_its_schedules(beyond):
         "cosine",
         "sigmoid",
         "linear",
+        "linear",
     ]
-    assert frame["T"].tolist() == [100] * 5 + [1000]
-    assert frame["evaluations"].tolist() == [100] * 5 + [1000]
+    assert frame["T"].tolist() == [100] * 5 + [1000] * 2
+    assert frame["evaluations"].tolist() == [100] * 5 + [1000] * 2
 
 
 def test_samplers_stand_at_equal_evaluations_with_and_without_a_surrogate(beyond):

@@ -146,7 +146,7 @@ def leaves(value, key: str):
         (f"{TEST}.seeds.training", [0, -1], f"{TEST}.seeds.training.1", "-1"),
         (f"{TEST}.seeds.training", [2**32], f"{TEST}.seeds.training.0", "4294967296"),
         (f"{TEST}.seeds.training", [], f"{TEST}.seeds.training", "at least 1"),
-        (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds.sampling", "1 stands there more than once"),
+        (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds.sampling", "1 is listed more than once"),
         (f"{TEST}.scoring.neighbours", 1000, f"{TEST}.scoring", "neighbours: must be less than kept_features"),
         (f"{TEST}.scoring.kid_subset_size", 1000, f"{TEST}.scoring", "kid_subset_size: must be less than kept"),
         (f"{TEST}.scoring.precision", "auto", f"{TEST}.scoring.precision", "auto"),

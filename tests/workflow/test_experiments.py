@@ -9,6 +9,7 @@ import yaml
 from project import LEARNING_RATE, Repository
 from test_interruptions import start, training_process
 
+pytestmark = pytest.mark.long
 KEY = ".".join(LEARNING_RATE)
 
 

@@ -34,6 +34,16 @@ def test_its_tables_and_figures_are_made_and_nothing_else(beyond):
     assert "Nothing to be done" in beyond.snakemake("tables", config=GROUP)
 
 
+def test_what_is_of_the_presets_own_groups_is_neither_replaced_nor_pruned(beyond):
+    printed = beyond.snakemake("--dry-run", config=GROUP)
+    assert "Nothing to be done" in printed, "claims and summary are of the preset's own groups"
+    for command in ("claims", "summary", "resolve"):
+        process = beyond.surrodiff(command, "--group", "beyond")
+        assert process.returncode == 1
+        assert f"--group: {command} is of the groups that the preset names" in process.stdout
+    assert "in 0 runs that nothing asks for" in beyond.run("surrodiff.cli", "prune").stdout
+
+
 def test_the_presets_own_tables_share_its_runs_and_leave_its_tables_alone(beyond):
     before = beyond.outputs()
     planned = beyond.snakemake("--dry-run")

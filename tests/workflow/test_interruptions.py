@@ -66,6 +66,7 @@ def new_folder(project):
     return max(project.results.glob("models/DeepRes1-*"), key=lambda path: path.stat().st_mtime)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed", ["trainer", "snakemake", "dvc", "all at once"])
 def test_the_same_command_goes_on_whatever_was_killed(longer, killed):
     """And `all at once` is what a machine does that loses its power: whatever locks there were are left."""

@@ -6,9 +6,16 @@ from surrodiff.planning import recipes
 from surrodiff.planning.plan import build as build_plan
 
 
+def _refuse_group(args):
+    """Raise UserError where what is of a preset's own groups would be replaced by that of another one."""
+    if args.group and args.command in ("claims", "summary", "resolve"):
+        raise UserError(f"--group: {args.command} is of the groups that the preset names; change its `groups` instead")
+
+
 def write_output(args):
     """Write the output that the command line names and print where it lies."""
     output = getattr(args, "output", args.command)
+    _refuse_group(args)
     plan = build_plan(parameters(args))
     known = {"table": plan.tables, "figure": plan.figures}.get(args.command, [output])
     if output not in known:
@@ -39,6 +46,7 @@ def resolve(args):
     """Write what the preset asks for, which DVC's stages depend on, and print where it lies."""
     from surrodiff.store.runs import write_json
 
+    _refuse_group(args)
     path = results_folder(args) / "plan.json"
     write_json(path, recipes.resolved(build_plan(parameters(args))))
     print(path)

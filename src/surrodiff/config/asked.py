@@ -127,8 +127,10 @@ def _unfit_sampler(line: Line, preset: Preset, where: str) -> Iterator[tuple[str
         names = names[: isinstance(preset.models[line.surrogate], DDPM)]
     if line.evaluations is not None and not names:
         yield "evaluations", f"{line.subject} is no diffusion model, and draws an image in one evaluation; remove it"
-    if line.evaluations is not None and isinstance(sampler.timesteps, list):
-        yield "evaluations", f"{place}.timesteps says which ones are taken; remove one of them"
+    wheres = {"timesteps": isinstance(sampler.timesteps, list), "t_start": sampler.t_start is not None}
+    for key, says_where in wheres.items() if line.evaluations is not None else ():
+        if says_where:
+            yield "evaluations", f"{place}.{key} says which ones are taken; remove one of them"
     for name in names:
         model = preset.models[name]
         try:

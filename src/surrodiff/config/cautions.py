@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.models import DDPM, Sampled, SampledTraining, Training
 from surrodiff.config.presets import Classifier, Preset
+from surrodiff.config.schedules import MOST_BETA
 from surrodiff.config.studies import Line, Study, timestep
 
 MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
@@ -23,6 +24,11 @@ def _of_schedule(diffusion: Diffusion) -> Iterator[str]:
         yield (
             f"diffusion: x_T keeps {signal:.2g} of x_0 (sqrt(alpha_bar_T)), and sampling starts from noise alone; "
             "raise T or beta_T"
+        )
+    if diffusion.rescaled_from and (cut := sum(beta >= MOST_BETA for beta in diffusion.betas())):
+        yield (
+            f"diffusion.rescaled_from: {cut} of {diffusion.T} betas are cut to {MOST_BETA}; "
+            "the schedule fits no T as short as this"
         )
 
 
@@ -82,6 +88,21 @@ def _of_t_mid(preset: Preset, lines: list[Line]) -> Iterator[str]:
             yield f"{where} only {signal:.1g} of the surrogate's sample is left: the row is {name}'s again"
 
 
+def _of_samplers(preset: Preset, lines: list[Line]) -> Iterator[str]:
+    """Warnings about samplers that begin from noise at a timestep where much of x_0 should be left."""
+    begun = {(line.sampler, line.model) for line in lines if line.model and not line.surrogate}
+    for name, model in sorted(begun):
+        sampler, diffusion = preset.samplers[name], getattr(preset.models[model], "diffusion", None)
+        if diffusion and (sampler.t_start or isinstance(sampler.timesteps, list)):
+            last = sampler.grid(diffusion)[-1]
+            signal, _ = diffusion.signal_and_noise(last)
+            if signal > max(MOST_SIGNAL, diffusion.signal_and_noise(diffusion.T)[0]):
+                yield (
+                    f"samplers.{name}: begins from noise alone at t = {last} of {model}, where x_t keeps {signal:.2g} "
+                    "of x_0; end its timesteps near T"
+                )
+
+
 def _of_execution(preset: Preset) -> Iterator[str]:
     name, model = min(preset.models.items(), key=lambda item: item[1].training.steps)
     consequences = {"checkpoint_every": "an interruption loses all of it", "log_every": "its losses make no curve"}
@@ -125,4 +146,10 @@ def of_own_models(own: Mapping, shared: Mapping, used: set[str | None]) -> Itera
 
 def of_preset(preset: Preset, lines: list[Line]) -> list[str]:
     """Warnings, each with its key relative to the preset; lines: the rows that it makes."""
-    return [*_of_models(preset, lines), *_of_t_mid(preset, lines), *_of_data(preset), *_of_execution(preset)]
+    return [
+        *_of_models(preset, lines),
+        *_of_t_mid(preset, lines),
+        *_of_samplers(preset, lines),
+        *_of_data(preset),
+        *_of_execution(preset),
+    ]

@@ -29,7 +29,7 @@ def _named(text: str) -> str:
 def _distinct(values: list) -> list:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise PydanticCustomError("distinct", "{value} stands there more than once", {"value": twice[0]})
+        raise PydanticCustomError("distinct", "{value} is listed more than once", {"value": twice[0]})
     return values
 
 

@@ -31,7 +31,7 @@ MOST_RES_BLOCKS = 100  # a level
 
 class Network(Grown):
     """The UNet of Ho et al. (2020) with standard or MBConv blocks; level 0 is the input's resolution. learned_variance:
-    a second half of output channels tells the variance of a reverse step (section 2.2.1)."""
+    a second half of output channels predicts the variance of a reverse step (section 2.2.1)."""
 
     later = ("learned_variance",)
 

@@ -170,9 +170,15 @@ def _folder(beside: Path) -> Path:
     return beside / STUDIES if (beside / STUDIES).is_dir() or not repository_folder.is_dir() else repository_folder
 
 
-def _with_groups(raw: dict, groups: Any) -> dict:
-    """A document whose selected preset makes the studies of the given groups."""
+def _with_groups(raw: dict, groups: Any, default_studies: dict[str, Study] | None) -> dict:
+    """A document whose selected preset makes the studies of the given groups. Raises UserError for groups that there
+    are not."""
     groups = groups if isinstance(groups, list) else [groups]
+    if default_studies is not None:
+        known = list(dict.fromkeys(study.group for study in default_studies.values() if study.group))
+        if not groups or (unknown := [group for group in groups if group not in known]):
+            wrong = f"no study is of the group {unknown[0]!r}" if groups else "none is given"
+            raise UserError(f"--group, or groups of --config: {wrong}; there are {', '.join(known) or 'none'}")
     name, presets = raw.get("preset"), raw.get("presets")
     if not isinstance(presets, dict) or not isinstance(name, str) or not isinstance(presets.get(name), dict):
         return raw  # whose mistake is reported
@@ -204,8 +210,8 @@ def load(
         groups = changes.pop("groups", None) if groups is None else groups
         raw = merged(raw, changes)
         raw |= {key: value for key, value in overrides.items() if value is not None}
-        raw = raw if groups is None else _with_groups(raw, groups)
         default_studies = None if "studies" in raw else studies.read(folder)
+        raw = raw if groups is None else _with_groups(raw, groups, default_studies)
     return parse(raw, str(path), changes, default_studies, folder)
 
 

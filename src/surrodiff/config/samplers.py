@@ -18,7 +18,7 @@ def _count_or_list(value: Any) -> Any:
     is_count = type(value) is int and 1 <= value <= MOST_TIMESTEPS
     is_list = isinstance(value, list) and value and all(type(t) is int and t <= MOST_TIMESTEPS for t in value)
     if value is not None and not is_count and not is_list:
-        many = f"must be how many timesteps, 1 to {MOST_TIMESTEPS:,}, or a list of them, such as [1, 20, 40]"
+        many = f"must be how many timesteps, 1 to {MOST_TIMESTEPS:,}, or a list of them, such as [1, 500, 1000]"
         raise PydanticCustomError("timesteps", many)
     if is_list and (value[0] < 1 or any(later <= t for t, later in pairwise(value))):
         raise PydanticCustomError(

@@ -46,7 +46,7 @@ def _karras(T: int) -> list[float]:
 def betas(
     schedule: str, T: int, beta_1: float | None, beta_T: float | None, rescaled_from: int | None
 ) -> tuple[float, ...]:
-    """The variances of the forward steps t = 1, ..., T (see models.Diffusion)."""
+    """The variances of the forward steps t = 1, ..., T (see config.diffusion)."""
     if schedule != "linear":
         return tuple({"cosine": _cosine, "sigmoid": _sigmoid, "karras": _karras}[schedule](T))
     scale = 1 if rescaled_from is None else rescaled_from / T

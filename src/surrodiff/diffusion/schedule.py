@@ -24,7 +24,7 @@ class Schedule:
     sigma: standard deviation of a reverse step, by `variance`:
       fixed_large: sigma_t^2 = beta_t, and at the first timestep the posterior variance at the second (Ho et al., 2020)
       fixed_small: sigma_t^2 = the posterior variance, at the first timestep likewise that at the second
-      learned: as fixed_small; the network tells where it lies between that and beta (see log_variance)
+      learned: as fixed_small; the network tells where it lies between that and beta (see prediction.mean_and_sigma)
     draws: 1 where a reverse step adds noise, 0 at the first timestep, whose step ends in the mean.
     """
 

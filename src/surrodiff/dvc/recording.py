@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from surrodiff.config.asked import mistakes
 from surrodiff.config.whole import Params
 from surrodiff.data.identity import identified
 from surrodiff.errors import UserError
@@ -72,10 +74,9 @@ class Leftover:
 
 
 def leftovers(params: Params) -> list[Leftover]:
-    """Runs below results/ that no preset of params.yaml asks for; those being written are not among them."""
-    wanted = set()
-    for preset in params.presets:
-        wanted |= set(plan.build(identified(params.model_copy(update={"preset": preset}))).runs)
+    """Runs below results/ that no preset of params.yaml asks for, whichever groups of studies it makes; those being
+    written are not among them."""
+    wanted = {run for name in params.presets for run in _wanted(params, name)}
     unwanted = []
     for preset in params.presets:
         for stage in STAGES:
@@ -86,6 +87,17 @@ def leftovers(params: Params) -> list[Leftover]:
                 if not _being_written(work / run_id / LOCK):
                     unwanted.append(Leftover(paths, _size(paths), all(map(_recorded, paths))))
     return unwanted
+
+
+def _wanted(params: Params, name: str) -> Iterator[str]:
+    """The runs of a preset's own groups of studies, and of each other group that it could make."""
+    preset = params.presets[name]
+    groups = {study.group for study in params.studies.values()} - {None, *preset.groups}
+    for asked in (preset.groups, *([group] for group in groups)):
+        presets = params.presets | {name: preset.model_copy(update={"groups": asked})}
+        changed = params.model_copy(update={"preset": name, "presets": presets})
+        if asked is preset.groups or not any(mistakes(changed)):
+            yield from plan.build(identified(changed)).runs
 
 
 def _size(paths: list[Path]) -> int:

@@ -244,7 +244,8 @@ class LikelihoodConfig(Config, Grown):
         return Counter({unit: self._count(runs) * self.num_images})
 
     def rows(self, runs: Runs) -> Rows:
-        return Rows("terms", 8 * (2 * self._count(runs) + 1), self.num_images)
+        learned = self._count(runs) * (self.variance == "learned")
+        return Rows("terms", 8 * (self._count(runs) + 1 + learned), self.num_images)
 
     def _count(self, runs: Runs) -> int:
         return self.timesteps or runs[self.model.run].config.model.diffusion.T

@@ -112,10 +112,14 @@ def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> 
     bound = values.bounds(rows[0])[0]
     counts = {len(row.seeds) for row in rows}
     alone = "over images, of the one training alone"
+    configs = [load_run(results, "likelihoods", run.likelihood)[1] for row in rows for run in row.runs]
+    variances = ", ".join(dict.fromkeys(config.variance for config in configs))
+    variances += " where the model has learned it" * ("learned" in variances and "," in variances)
     covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
     return (
         f"Preset `{results.name}`, data `{bound.data}`. Bits per dimension of the variational bound on "
-        f"{bound.num_images} held-out images, {trained}; the parts sum to it. `±` is a 95 % interval {covers}. Bounds "
+        f"{bound.num_images} held-out images, {trained}; the parts sum to it. Variance of a "
+        f"reverse step: {variances}. `±` is a 95 % interval {covers}. Bounds "
         "of other image sizes or data do not compare."
     )
 
@@ -152,7 +156,7 @@ def _intervals(recipe: Recipe, rows: list[Row], values: Values) -> str:
         + f" A row of one seed is taken to vary as Default's {len(by_seed)} trainings do." * alone
         + biased
         + " `against_default`: whether the difference from the mean of Default's seeds is larger than its 95 % "
-        f"interval. Default trained with the seeds {', '.join(map(str, by_seed))} scores "
+        f"interval. Default, sampled with `ancestral` and trained with the seeds {', '.join(map(str, by_seed))} scores "
         f"{', '.join(f'{measurement.value:.2f}' for measurement in by_seed.values())}."
     )
 

@@ -25,7 +25,7 @@ TERMS = "terms.csv"
 
 
 def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]] | None:
-    """Bound the likelihood of held-out images, or go on where it was interrupted.
+    """Bound the likelihood of held-out images, or resume where it was interrupted.
 
     Writes `terms.csv`: by t, the mean of each term over the images (at t = 0 the prior's) and of a learned variance's
     v. At most `sampling_batch` images at once (`auto`: see acceleration); it does not change them.
@@ -48,8 +48,9 @@ def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict,
     reverse = process(network, made, sampler, config.seed, device)
     batch = acceleration.images_at_once(job.execution.sampling_batch, reverse.probe, device)
     timesteps = reverse.schedule.timesteps
-    # Of each image the terms of the bound, then the mean v at each timestep.
-    parts = PartFiles(folder.path, "terms", total, np.float64, (2 * len(timesteps) + 1,))
+    learns = config.variance == "learned"
+    # Of each image the terms of the bound, then the mean v at each timestep where it is learned.
+    parts = PartFiles(folder.path, "terms", total, np.float64, (len(timesteps) * (1 + learns) + 1,))
     start, (_, own) = total - len(parts.missing), parts.batches(batch)
     began = time.monotonic()
     progress = devices.Progress(f"likelihood {run.id}", total, "images", start)
@@ -70,14 +71,14 @@ def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict,
                     "diverged (see its losses.csv), or write likelihood.precision: float32"
                 )
             folder.check()
-            parts.add(numbers, torch.cat([terms, learned], 1).cpu().numpy())
+            parts.add(numbers, (torch.cat([terms, learned], 1) if learns else terms).cpu().numpy())
     progress.close()
     collected = parts.collected()
     if collected is None:
         return None
     terms, learned = np.split(collected, [len(timesteps) + 1], 1)
     bounds, means = terms.sum(1), terms.mean(0).tolist()
-    v = learned.mean(0).tolist() if config.variance == "learned" else [""] * len(timesteps)
+    v = learned.mean(0).tolist() if learns else [""] * len(timesteps)
     lines = zip((0, *timesteps), means, ("", *v), strict=True)
     write_text(folder.path / TERMS, "t,bits_per_dim,v\n" + "".join(f"{t},{bits},{v_t}\n" for t, bits, v_t in lines))
     record = {
