@@ -122,11 +122,17 @@ def test_the_rows_of_a_sweep_are_joined_over_a_logarithmic_axis(beyond):
     assert [10, 20, 50, 100, 250, 1000] in joined
 
 
-def test_a_figure_of_variances_without_any_is_refused(raw, tmp_path):
-    study = {"title": "Bounds", "group": "paper", "rows": [{"model": "Default"}], "columns": ["likelihood"]}
-    raw["studies"] = {"bounds": study | {"figures": [{"kind": "terms", "name": "v", "of": "v"}]}}
-    planned = plan.build(params.parse(raw))
-    fill(planned, tmp_path, "classifier", 64)
-    with pytest.raises(UserError, match="v: no row of bounds has a bound with v"):
-        figures.write(recipes.figure(planned, "v"), tmp_path)
-    assert not (tmp_path / "figures").exists()
+@pytest.mark.parametrize(
+    ("row", "of", "lacks"),
+    [
+        ({"model": "Default"}, "v", "a bound over all timesteps and a learned variance"),
+        ({"model": "Default", "evaluations": [0.25, 0.5]}, "bits_per_dim", "a bound over all timesteps"),
+    ],
+)
+def test_a_figure_of_terms_that_no_row_has_is_refused(raw, row, of, lacks):
+    study = {"title": "Bounds", "group": "paper", "rows": [row], "columns": ["likelihood"]}
+    raw["studies"] = {"bounds": study | {"figures": [{"kind": "terms", "name": "drawn", "of": of}]}}
+    with pytest.raises(UserError) as caught:
+        params.parse(raw)
+    message = "params.yaml: studies.bounds.figures.0.of: no row has {}; add one, or remove the figure"
+    assert str(caught.value) == message.format(lacks)

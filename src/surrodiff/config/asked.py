@@ -20,6 +20,8 @@ def mistakes(params: Params) -> Iterator[tuple[str, str]]:
     for name, text in _unfit_rows(params):
         wrong_studies.add(name)
         yield name, text
+    if not wrong_studies:
+        yield from dict.fromkeys(_unfit_figures(params))
     figures: dict[str, str] = {}
     for name, study in params.studies.items():
         for number, figure in enumerate(study.figures):
@@ -63,6 +65,20 @@ def _unfit_rows(params: Params) -> Iterator[tuple[str, str]]:
                     if key and mistake not in reported:
                         yield name, f"rows.{number}.{'study' if row.study else key}: {text}"
                     reported.add(mistake)
+
+
+def _unfit_figures(params: Params) -> Iterator[tuple[str, str]]:
+    """Figures of terms of which no row has any: they are of bounds over all timesteps, and v of a learned variance."""
+    for preset in params.presets.values():
+        for name, study in params.made(preset).items():
+            whole = [
+                line for line in params.lines(study) if line.model and studies.as_share(line.evaluations or 1) == 1
+            ]
+            learned = [line for line in whole if preset.models[line.model].network.learned_variance]
+            for number, figure in enumerate(study.figures):
+                if figure.kind == "terms" and not (learned if figure.of == "v" else whole):
+                    what = "a bound over all timesteps" + " and a learned variance" * (figure.of == "v")
+                    yield name, f"figures.{number}.of: no row has {what}; add one, or remove the figure"
 
 
 def _unnamed(study: Study, names: dict[str, Line]) -> Iterator[str]:

@@ -198,8 +198,6 @@ def terms(recipe: Recipe, results: Path) -> Figure:
             table = pd.read_csv(verified(path, record, "terms.csv"))
             if config.timesteps is None and column in table and table[column].notna().any():
                 rows.setdefault(row.runs[0].likelihood, (row, table[table["t"] > 0], record))
-    if not rows:
-        raise UserError(f"{recipe.output}: no row of {recipe.drawing.table} has a bound with {column}")
     figure = Figure(figsize=(9, 5.5))
     figure.subplots_adjust(left=0.1, right=0.98, bottom=0.24, top=0.9)
     axis = figure.subplots()
