@@ -71,10 +71,9 @@ def _unfit_figures(params: Params) -> Iterator[tuple[str, str]]:
     """Figures of terms of which no row has any: they are of bounds over all timesteps, and v of a learned variance."""
     for preset in params.presets.values():
         for name, study in params.made(preset).items():
-            whole = [
-                line for line in params.lines(study) if line.model and studies.as_share(line.evaluations or 1) == 1
-            ]
-            learned = [line for line in whole if preset.models[line.model].network.learned_variance]
+            lines = [line for line in params.lines(study) if studies.as_share(line.evaluations or 1) == 1]
+            whole = [model for line in lines if isinstance(model := preset.models.get(line.model), DDPM)]
+            learned = [model for model in whole if model.network.learned_variance]
             for number, figure in enumerate(study.figures):
                 if figure.kind == "terms" and not (learned if figure.of == "v" else whole):
                     what = "a bound over all timesteps" + " and a learned variance" * (figure.of == "v")
