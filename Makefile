@@ -1,19 +1,23 @@
 # The environment comes from requirements.lock; then the ordinary commands run in it. PRESET=quick or paper for more.
 PYTHON ?= python3
 BIN = .venv/bin
-TARGETS = tables test test-benchmarks test-lowest lint lock clean-env
+TARGETS = tables beyond test test-long test-lowest lint lock clean-env
 
 .PHONY: $(TARGETS)
 
 tables: .venv/complete
 	$(BIN)/python -m snakemake --cores all $(if $(PRESET),--config preset=$(PRESET))
 
-test: .venv/complete
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not benchmark"
+# What goes beyond the paper's tables: twelve more models.
+beyond: .venv/complete
+	$(BIN)/python -m snakemake --cores all --config groups=beyond $(if $(PRESET),preset=$(PRESET)) -- tables
 
-# What takes a minute by itself: that the benchmarks run.
-test-benchmarks: .venv/complete
-	$(BIN)/python -m pytest -m benchmark
+test: .venv/complete
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
+
+# What takes half a minute or more by itself: the benchmarks, interruptions and damage at random, compiled code.
+test-long: .venv/complete
+	$(BIN)/python -m pytest -n auto --dist loadfile -m long
 
 # The core at the lowest versions that pyproject.toml allows, with the newest of what only tests need. PYTHON: 3.11 or 3.12.
 test-lowest: .venv/complete
@@ -21,8 +25,8 @@ test-lowest: .venv/complete
 	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct .
 	$(BIN)/python -m uv pip freeze --quiet --python .venv-lowest --exclude surrodiff > .venv-lowest/constraints.txt
 	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --constraint .venv-lowest/constraints.txt '.[test,efficientnet]'
-	PYTHONPATH=src .venv-lowest/bin/python -m pytest -n auto --dist loadfile -m "not benchmark" \
-	  --ignore tests/workflow --ignore tests/test_fuzz.py --ignore tests/test_params_layout.py
+	PYTHONPATH=src .venv-lowest/bin/python -m pytest -n auto --dist loadfile -m "not long" \
+	  --ignore tests/workflow --ignore tests/test_params_layout.py
 
 lint: .venv/complete
 	$(BIN)/ruff check .

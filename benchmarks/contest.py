@@ -29,7 +29,10 @@ WARM_UP = 3  # compiling, and the steps before a graph is replayed
 
 @dataclass
 class Contestant:
-    """Who does what how; `make` (picklable) gives one step for a batch, of `macs` multiply-accumulates an image."""
+    """Who does what how; `make` (picklable) gives one step for a batch, of `macs` multiply-accumulates an image.
+
+    sampler: where a step is whole images, by what; contestants of one sampler are compared with each other.
+    """
 
     name: str
     network: str
@@ -37,6 +40,7 @@ class Contestant:
     setting: Setting
     macs: float
     make: Callable[[], Callable[[], None]]
+    sampler: str = ""
     seconds: list[float] = field(default_factory=list)
     memory: float | None = None
     reason: str = ""  # why it does not run
@@ -45,27 +49,30 @@ class Contestant:
     def ours(self) -> bool:
         return self.name == "surrodiff"
 
+    def like(self, other: "Contestant") -> bool:
+        return (self.name, self.sampler) == (other.name, other.sampler)
+
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     text = "CPU threads (default: PyTorch's, which heeds OMP_NUM_THREADS)"
-    made.add_argument("--threads", type=count, default=torch.get_num_threads(), help=text)
-    made.add_argument("--rounds", type=count, default=5, help="turns of each contestant (default: 5)")
-    made.add_argument("--steps", type=count, default=1, help="steps of a turn (default: 1)")
-    made.add_argument("--batch", type=count, default=128, help="images of a step (default: 128)")
-    made.add_argument(
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads(), help=text)
+    parser.add_argument("--rounds", type=count, default=5, help="turns of each contestant (default: 5)")
+    parser.add_argument("--steps", type=count, default=1, help="steps of a turn (default: 1)")
+    parser.add_argument("--batch", type=count, default=128, help="images of a step (default: 128)")
+    parser.add_argument(
         "--width", type=eights, default=128, help="base channels of Default, in eights (default: the paper's)"
     )
-    add_networks(made, None, "models of the preset `paper` (default: all)")
+    add_networks(parser, None, "models of the preset `paper` (default: all)")
     text = "compiled contestants too (default: on a GPU; a CPU compiles each for minutes)"
-    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help=text)
-    made.add_argument("--out", type=Path, required=True, help="the CSV to write")
-    return made
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help=text)
+    parser.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    return parser
 
 
 def start(args) -> tuple[torch.device, list[Setting]]:
@@ -81,7 +88,7 @@ def peaks(device: torch.device) -> dict[tuple[str, str], float]:
     """Operations a second of a large matrix product and of a 3x3 convolution of the network's widest kind, by (what,
     precision): the best of thirty."""
     big, images = (8192, 256) if device.type == "cuda" else (1024, 8)
-    found = {}
+    speeds = {}
     for precision in precisions(device):
         dtype = getattr(torch, precision)
         a, b = (torch.randn(big, big, device=device, dtype=dtype) for _ in range(2))
@@ -93,8 +100,8 @@ def peaks(device: torch.device) -> dict[tuple[str, str], float]:
         }
         for what, (work, operations) in kinds.items():
             work()
-            found[what, precision] = operations / min(seconds_of(work, 1, device) for _ in range(30))
-    return found
+            speeds[what, precision] = operations / min(seconds_of(work, 1, device) for _ in range(30))
+    return speeds
 
 
 _steps: dict[int, Callable[[], None]] = {}  # in a side's process: its contestants' steps
@@ -158,27 +165,33 @@ def paper_ratio(network: str, training: bool) -> float | None:
 
 
 def _versions() -> str:
-    found = [f"python {platform.python_version()}"]
+    versions = [f"python {platform.python_version()}"]
     for package in ("torch", "diffusers", "denoising-diffusion-pytorch"):
         try:
-            found.append(f"{package} {version(package)}")
+            versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(versions)
 
 
 def write(contestants: list[Contestant], args, device: torch.device, evaluations: int):
     """Write the CSV and print its core. An image takes `evaluations` steps: 1 in training, T in sampling."""
-    training, found, known = evaluations == 1, peaks(device), models(args.width)
-    done = [contestant for contestant in contestants if contestant.seconds]
+    training, peak_speeds, known = evaluations == 1 and not contestants[0].sampler, peaks(device), models(args.width)
+    finishers = [contestant for contestant in contestants if contestant.seconds]
     best = {
-        c.name: min((d for d in done if d.name == c.name and d.network == "Default"), key=lambda d: d.median)
-        for c in done
+        (c.name, c.sampler): min((d for d in finishers if d.like(c) and d.network == "Default"), key=lambda d: d.median)
+        for c in finishers
     }
     rows = []
     for c in contestants:
         row = {"task": "training" if training else "sampling", "contestant": c.name, "model": c.network}
-        row |= {"objective": c.objective, "setting": str(c.setting), "batch": args.batch, "width": args.width}
+        row |= {
+            "objective": c.objective,
+            "sampler": c.sampler,
+            "setting": str(c.setting),
+            "batch": args.batch,
+            "width": args.width,
+        }
         row["gmacs_per_image"] = c.macs * evaluations / 1e9
         if c.seconds:
             rate = args.batch / c.median
@@ -186,17 +199,19 @@ def write(contestants: list[Contestant], args, device: torch.device, evaluations
             row["spread"] = (max(c.seconds) - min(c.seconds)) / c.median
             precision = resolved(known[c.network], c.setting, device)
             for what in ("matmul", "conv"):
-                row[f"of_{what}_peak"] = 2 * c.macs * rate / found[what, precision]
+                row[f"of_{what}_peak"] = 2 * c.macs * rate / peak_speeds[what, precision]
             row["memory_mib"] = c.memory
-            same = [d for d in done if d.ours and d.network == "Default" and d.setting == c.setting]
-            if same and c is not same[0]:
-                row["time_to_our_default"], row["time_to_our_default_half_range"] = ratio(c, same[0])
-                row["operations_to_our_default"] = c.macs / same[0].macs
+            our_default = [d for d in finishers if d.ours and d.network == "Default" and d.setting == c.setting]
+            our_default = [d for d in our_default if d.sampler == c.sampler]
+            if our_default and c is not our_default[0]:
+                row["time_to_our_default"], row["time_to_our_default_half_range"] = ratio(c, our_default[0])
+                row["operations_to_our_default"] = c.macs / our_default[0].macs
                 row["paper_time_to_default"] = paper_ratio(c.network, training) if c.ours else None
-            if c is best[c.name] and not c.ours and "surrodiff" in best:
-                row["best_time_to_our_best"], row["best_time_to_our_best_half_range"] = ratio(c, best["surrodiff"])
+            our_best = best.get(("surrodiff", c.sampler))
+            if c is best[c.name, c.sampler] and not c.ours and our_best:
+                row["best_time_to_our_best"], row["best_time_to_our_best_half_range"] = ratio(c, our_best)
         rows.append(row | {"reason": c.reason})
-    machine = {f"{what}_{precision}_tflops": speed / 1e12 for (what, precision), speed in found.items()}
+    machine = {f"{what}_{precision}_tflops": speed / 1e12 for (what, precision), speed in peak_speeds.items()}
     machine |= {"device": devices.description(device), "load": os.getloadavg()[0], "rounds": args.rounds}
     machine |= {"versions": _versions(), "revision": provenance.revision()}
     machine["date"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -207,7 +222,7 @@ def write(contestants: list[Contestant], args, device: torch.device, evaluations
 
 
 SHOWN = [
-    *("contestant", "model", "setting", "images_per_second", "spread", "of_matmul_peak", "of_conv_peak"),
+    *("contestant", "model", "sampler", "setting", "images_per_second", "spread", "of_matmul_peak", "of_conv_peak"),
     *("memory_mib", "time_to_our_default", "operations_to_our_default", "paper_time_to_default"),
     *("best_time_to_our_best", "reason"),
 ]

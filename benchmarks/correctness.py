@@ -39,10 +39,10 @@ def perturb(network: torch.nn.Module):
 
 def gradient(model: DDPM, batch: int, setting: Setting, device: torch.device) -> torch.Tensor:
     torch.manual_seed(0)  # of the random images
-    made = trainer(model, batch, setting, device)
-    perturb(made.network)
-    made.step(1)
-    return torch.cat([weight.grad.flatten() for weight in made.network.parameters()])
+    our_trainer = trainer(model, batch, setting, device)
+    perturb(our_trainer.network)
+    our_trainer.step(1)
+    return torch.cat([weight.grad.flatten() for weight in our_trainer.network.parameters()])
 
 
 @torch.inference_mode()
@@ -50,10 +50,10 @@ def sampled(model: DDPM, batch: int, setting: Setting, device: torch.device, wha
     torch.manual_seed(0)
     network = network_of(model)
     perturb(network)
-    made = reverse(model, network, setting, device)
-    index, t = torch.arange(batch, device=device), made.schedule.T // 2
-    x_t = made.prior(index)
-    return made.predict_eps(x_t, t) if what == "eps" else made.step(x_t, t, index)
+    process = reverse(model, network, setting, device)
+    index, t = torch.arange(batch, device=device), process.schedule.T // 2
+    x_t = process.prior(index)
+    return process.predict(x_t, t).eps if what == "eps" else process.step(x_t, t, index)
 
 
 COMPUTED = {

@@ -47,17 +47,17 @@ def preset(paper: dict, pictures: str, width: int, samples: int, train_batch: in
     return {**paper, "groups": [], "models": models}
 
 
-def with_steps(made: dict, default: int, sngan: int) -> dict:
+def with_steps(preset: dict, default: int, sngan: int) -> dict:
     """Other numbers of training steps, and the warm-up and the average that fit them."""
-    training = made["models"]["Default"]["training"]
+    training = preset["models"]["Default"]["training"]
     training.update(steps=default, snapshot_every=default, warmup_steps=min(5000, default // 10))
     training["ema_decay"] = min(0.9999, 1 - 10 / default)
-    made["models"]["SNGAN"]["training"].update(steps=sngan, snapshot_every=sngan)
+    preset["models"]["SNGAN"]["training"].update(steps=sngan, snapshot_every=sngan)
     return {
         "preset": "evidence",
         "device": "auto",
         "studies": {"table_4_5": table_4_5()},
-        "presets": {"evidence": made},
+        "presets": {"evidence": preset},
     }
 
 
@@ -70,18 +70,18 @@ def table_4_5() -> dict:
 
 def steps(raw: dict, minutes: float, device) -> tuple[int, int]:
     """Training steps of Default and SNGAN that fill what sampling and scoring leave of the minutes."""
-    made = params.parse(raw)
-    built, execution = plan.build(made), made.selected.execution
+    parsed = params.parse(raw)
+    built, execution = plan.build(parsed), parsed.selected.execution
     costs = Costs(built, Path("/nonexistent"))
     for unit in costs.unknown():
         costs.rates[unit] = unit_seconds(unit, device, execution)
-    whole = {run.name: costs.cost(run).seconds for run in built.runs.values() if run.stage == "models"}
+    seconds = {run.name: costs.cost(run).seconds for run in built.runs.values() if run.stage == "models"}
     sampling = sum(cost.seconds or 0 for cost in costs.all() if cost.run.stage in ("samples", "scores"))
     training = 60 * minutes * max(LEAST_SHARE, 1 - sampling / (60 * minutes))
     print(f"{sampling:.0f} s of sampling and scoring, {training:.0f} s of training")
     shares = {"Default": SHARE, "SNGAN": 1 - SHARE}
-    found = [training * share / (whole[name] / PIECE) for name, share in shares.items()]
-    return tuple(max(PIECE, int(count) // PIECE * PIECE) for count in found)
+    counts = [training * share / (seconds[name] / PIECE) for name, share in shares.items()]
+    return tuple(max(PIECE, int(count) // PIECE * PIECE) for count in counts)
 
 
 def commands(raw: dict) -> list[str]:
@@ -105,12 +105,12 @@ def main():
     parser.add_argument("--train-batch", type=count, default=128, help="of Default; SNGAN has half (default: 128)")
     parser.add_argument("--batch", type=count, default=500, help="images at once in sampling")
     args = parser.parse_args()
-    whole = documents.read(ROOT / "params.yaml")
-    paper = {**whole["presets"]["paper"], "samplers": whole["samplers"], "models": whole["models"]}
+    document = documents.read(ROOT / "params.yaml")
+    paper = {**document["presets"]["paper"], "samplers": document["samplers"], "models": document["models"]}
     execution = {"sampling_batch": args.batch, "threads": torch.get_num_threads(), "checkpoint_every": 200}
-    made = preset(paper, args.pictures, args.width, args.samples, args.train_batch, execution)
-    raw = with_steps(made, PIECE, PIECE)
-    raw = with_steps(made, *steps(raw, args.minutes, devices.resolve(args.device)))
+    cut = preset(paper, args.pictures, args.width, args.samples, args.train_batch, execution)
+    raw = with_steps(cut, PIECE, PIECE)
+    raw = with_steps(cut, *steps(raw, args.minutes, devices.resolve(args.device)))
     raw["device"] = args.device
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))

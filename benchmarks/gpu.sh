@@ -35,9 +35,9 @@ export TORCHINDUCTOR_CACHE_DIR="$out/compiled"
 
 # Only a GPU is worth compiling for, and its batches.
 if [ "$device" = cpu ]; then
-  batch=4 sampling=4 rounds=3 steps=1 compile=()
+  batch=4 sampling=4 rounds=3 steps=1 compile=() evaluations=(2 5)
 else
-  batch=128 sampling=500 rounds=7 steps=5 compile=(--compile)
+  batch=128 sampling=500 rounds=7 steps=5 compile=(--compile) evaluations=(10 20 50)
 fi
 contest=(--device "$device" --width "$width" --rounds "$rounds" --steps "$steps")
 
@@ -59,6 +59,8 @@ step correctness "$python" benchmarks/correctness.py --device "$device" --width 
   --out "$out/correctness.csv"
 step train "$python" benchmarks/train.py "${contest[@]}" --batch "$batch" --no-compile --out "$out/train.csv"
 step sample "$python" benchmarks/sample.py "${contest[@]}" --batch "$sampling" --no-compile --out "$out/sample.csv"
+step fast "$python" benchmarks/sample.py --device "$device" --width "$width" --rounds 3 --batch "$sampling" --no-compile \
+  --evaluations "${evaluations[@]}" --out "$out/fast.csv"
 if [ "$device" != cpu ]; then
   step train-best "$python" benchmarks/train.py "${contest[@]}" --batch "$batch" --networks Default --compile \
     --out "$out/train-best.csv"

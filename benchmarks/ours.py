@@ -15,12 +15,14 @@ from surrodiff.config import params
 from surrodiff.config.memory import is_large
 from surrodiff.config.models import DDPM
 from surrodiff.config.presets import Preset
-from surrodiff.config.samplers import Ancestral
+from surrodiff.config.samplers import Ancestral, Sampler
+from surrodiff.config.whole import Params
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.kinds import ddpm
 from surrodiff.networks import acceleration
 from surrodiff.networks.acceleration import Evaluation
 from surrodiff.planning.runs import ModelConfig
+from surrodiff.sampling.whole import WholeProcess
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def precisions(device: torch.device) -> list[str]:
     return ["float32"] + ["bfloat16"] * acceleration.has_bfloat16(device)
 
 
-def _params() -> params.Params:
+def _params() -> Params:
     return params.load(Path(__file__).parent.parent / "params.yaml", preset="paper")
 
 
@@ -61,13 +63,14 @@ def printed_numbers(table: str, column: str) -> dict[str, float]:
 
 
 def models(width: int) -> dict[str, DDPM]:
-    """The preset `paper`'s diffusion models at full resolution, all widths by `width` / 128."""
-    found = {}
-    for name, model in paper().models.items():
-        if isinstance(model, DDPM) and model.image_size == 32:
+    """The diffusion models of the paper's tables at full resolution, all widths by `width` / 128."""
+    loaded, resized = _params(), {}
+    shown = {line.model for study in loaded.made(loaded.selected).values() for line in loaded.lines(study)}
+    for name, model in loaded.selected.models.items():
+        if name in shown and isinstance(model, DDPM) and model.image_size == 32:
             widths = {key: getattr(model.network, key) * width // 128 for key in ("base_channels", "groups")}
-            found[name] = with_network(model, **widths)
-    return found
+            resized[name] = with_network(model, **widths)
+    return resized
 
 
 def with_network(model: DDPM, **changes) -> DDPM:
@@ -110,30 +113,52 @@ def trainer(model: DDPM, batch: int, setting: Setting, device: torch.device) -> 
     training = model.training.model_copy(update={"batch_size": batch, "precision": setting.precision})
     config = _config(model.model_copy(update={"training": training}))
     images = torch.randint(0, 256, (4 * batch, 3, 32, 32), dtype=torch.uint8)
-    own = {"compile": setting.compiled, "channels_last": "auto", "fused": True, "micro_batch": None}
-    execution = paper().execution.model_copy(update=own)
+    changes = {"compile": setting.compiled, "channels_last": "auto", "fused": True, "micro_batch": None}
+    execution = paper().execution.model_copy(update=changes)
     return ddpm.DiffusionTrainer(config, images, torch.zeros(len(images), dtype=torch.int64), device, execution)
 
 
-def reverse(model: DDPM, network: torch.nn.Module, setting: Setting, device: torch.device) -> ReverseProcess:
+ANCESTRAL = Ancestral(kind="ancestral", variance="fixed_large", clip_x0=False)
+
+
+def reverse(
+    model: DDPM, network: torch.nn.Module, setting: Setting, device: torch.device, sampler: Sampler = ANCESTRAL
+) -> ReverseProcess:
     """The product's reverse process with a network of the model's."""
     network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    sampler = Ancestral(kind="ancestral", variance="fixed_large", clip_x0=False)
     evaluation = Evaluation(network, precision(model, setting, device))
     return ddpm.process(evaluation, _config(model), sampler, 0, device, setting.compiled)
 
 
 def train(model: DDPM, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
-    made, number = trainer(model, batch, setting, device), iter(range(1, 10**9))
-    return lambda: made.step(next(number))
+    our_trainer, number = trainer(model, batch, setting, device), iter(range(1, 10**9))
+    return lambda: our_trainer.step(next(number))
 
 
 def sample(model: DDPM, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:
-    made, index = reverse(model, network_of(model), setting, device), torch.arange(batch, device=device)
-    x_t = made.prior(index)
+    process, index = reverse(model, network_of(model), setting, device), torch.arange(batch, device=device)
+    x_t = process.prior(index)
 
     @torch.inference_mode()
     def step():
-        made.step(x_t, 500, index)
+        process.step(x_t, 500, index)
 
     return step
+
+
+def fast_sampler(name: str, evaluations: int, model: DDPM) -> Sampler:
+    """The sampler of params.yaml with about so many evaluations an image."""
+    return paper().samplers[name].within(model.diffusion, evaluations, model.diffusion.T)
+
+
+def evaluations_of(sampler: Sampler, model: DDPM) -> int:
+    return sampler.evaluations(model.diffusion, model.diffusion.T)
+
+
+def sample_images(
+    model: DDPM, batch: int, sampler: Sampler, setting: Setting, device: torch.device
+) -> Callable[[], None]:
+    """Whole images by a sampler."""
+    made, index = reverse(model, network_of(model), setting, device, sampler), torch.arange(batch, device=device)
+    draw = WholeProcess(made)
+    return lambda: draw(index)

@@ -3,6 +3,7 @@ train and sample, on random images."""
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -145,6 +146,32 @@ def sample_diffusers(width: int, batch: int, setting: Setting, device: torch.dev
         scheduler.step(eps, t, x_t)
 
     return step
+
+
+def sample_images_diffusers(
+    width: int, batch: int, name: str, evaluations: int, setting: Setting, device: torch.device
+) -> Callable[[], None]:
+    """Whole images by diffusers' sampler of a name in params.yaml, in the loop of its pipelines."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler
+
+    kind, steps = {
+        "ddim": (partial(DDIMScheduler, clip_sample=False), evaluations),
+        "dpm_solver": (DPMSolverMultistepScheduler, evaluations),
+        "heun": (HeunDiscreteScheduler, (evaluations + 1) // 2),
+    }[name]
+    network = _prepared(diffusers_network(width), setting, device).eval()
+
+    @torch.inference_mode()
+    def draw():
+        scheduler = kind(1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+        scheduler.set_timesteps(steps, device=device)
+        x = torch.randn(batch, 3, 32, 32, device=device) * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            with devices.autocast(device, setting.precision):
+                eps = network(scheduler.scale_model_input(x, t), t).sample
+            x = scheduler.step(eps.float(), t, x).prev_sample
+
+    return draw
 
 
 def sample_lucidrains(width: int, batch: int, setting: Setting, device: torch.device) -> Callable[[], None]:

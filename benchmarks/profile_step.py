@@ -32,17 +32,17 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = devices.resolve(args.device)
-    made = trainer(models(args.width)["Default"], args.batch, Setting(args.precision, args.compile), device)
+    our_trainer = trainer(models(args.width)["Default"], args.batch, Setting(args.precision, args.compile), device)
     for step in range(1, 4):
-        made.step(step)
+        our_trainer.step(step)
     devices.synchronise(device)
     cuda = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as found:
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as profiler:
         for step in range(4, 4 + STEPS):
-            made.step(step)
+            our_trainer.step(step)
         devices.synchronise(device)
     rows = []
-    for event in found.key_averages():
+    for event in profiler.key_averages():
         microseconds = event.self_device_time_total if cuda else event.self_cpu_time_total
         calls, ms = event.count / STEPS, microseconds / 1000 / STEPS
         rows.append({"operator": event.key, "calls_per_step": calls, "ms_per_step": ms})

@@ -110,8 +110,8 @@ def our_features(build: Callable[..., features.FeatureNetwork], batch: int, devi
     network = build()
 
     def extract(images: torch.Tensor) -> torch.Tensor:
-        found = features.extract_all(network, images, device, batch, "the benchmark")
-        return torch.cat([features for features, _ in found])
+        outputs = features.extract_all(network, images, device, batch, "the benchmark")
+        return torch.cat([features for features, _ in outputs])
 
     return extract
 
@@ -138,12 +138,12 @@ def _speed(name: str, images: np.ndarray, device: torch.device) -> float:
 @torch.inference_mode()
 def _distance(name: str, sets: list[np.ndarray]) -> float:
     """Frechet distance of two sets of images by a contender's features."""
-    found = []
+    set_statistics = []
     for images in sets:
         moments = Moments(len(images), groups=1)
         moments.add(_contenders[name](torch.from_numpy(images)).cpu())
-        found.append(moments.statistics())
-    return frechet_distance(*found)
+        set_statistics.append(moments.statistics())
+    return frechet_distance(*set_statistics)
 
 
 def in_turns(call: Callable, names: list[str], images: np.ndarray, rounds: int, device) -> dict[str, list[float]]:
@@ -210,17 +210,17 @@ def main():
         "clean_fid_network": CLEAN_FID_NETWORKS[TORCHSCRIPT.exists()],
     }
     rows = []
-    for name, found in speeds.items():
+    for name, rates in speeds.items():
         baseline = "resizing, PIL" if name.startswith("resizing") else fastest
         exact = "torch-fidelity" if name == "surrodiff inception float32" else name.replace("bfloat16", "float32")
         shift = distances[name] / distances[exact] - 1 if exact != name else None
         rows.append(
             {
                 "what": name,
-                "images_per_second": statistics.median(found),
-                "min": min(found),
-                "max": max(found),
-                "times_as_fast": statistics.median(a / b for a, b in zip(found, speeds[baseline], strict=True)),
+                "images_per_second": statistics.median(rates),
+                "min": min(rates),
+                "max": max(rates),
+                "times_as_fast": statistics.median(a / b for a, b in zip(rates, speeds[baseline], strict=True)),
                 "as": baseline,
                 "frechet_distance": distances.get(name),
                 "relative_shift": shift,
@@ -231,8 +231,8 @@ def main():
     with open(args.out, "w", newline="") as output:
         writer = csv.DictWriter(output, [*rows[0], "images", "batch", "rounds", *machine])
         writer.writeheader()
-        own = {"images": args.images, "batch": args.batch, "rounds": args.rounds, **machine}
-        writer.writerows({**row, **own} for row in rows)
+        settings = {"images": args.images, "batch": args.batch, "rounds": args.rounds, **machine}
+        writer.writerows({**row, **settings} for row in rows)
 
     print(f"{machine['device']}; {machine['versions']}")
     runs_on = machine["clean_fid_network"]

@@ -60,11 +60,11 @@ class Copy:
             folder = self.folder.parent / "project"
             folder.mkdir()
             (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        own = {"PYTHONPATH": str(self.folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        environment = {"PYTHONPATH": str(self.folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", code]
-        done = subprocess.run(command, cwd=folder, env=os.environ | own, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        process = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout.splitlines()[-1])
 
 
 def listed(root: Path, what: str) -> tuple[int, list[str]]:
@@ -86,6 +86,6 @@ def assert_as_listed(copy: Copy, what: str):
     touched = copy.touched()
     assert len(touched) == number == len(patterns), touched
     for pattern in sorted(patterns, key=lambda pattern: "*" in pattern):
-        found = [path for path in touched if fnmatch(path, pattern)]
-        assert len(found) == 1, (pattern, touched)
-        touched -= {*found}
+        matches = [path for path in touched if fnmatch(path, pattern)]
+        assert len(matches) == 1, (pattern, touched)
+        touched -= {*matches}

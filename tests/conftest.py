@@ -118,13 +118,13 @@ def trained(results, _read_once, cpu, make, tmp_path_factory):
     raw = copy.deepcopy(_read_once)
     classifier = {"channels": 16, "steps": 150, "batch_size": 64, "learning_rate": 0.005}
     raw["presets"]["test"]["scoring"]["classifier"] |= classifier
-    made = plan_module.build(params_module.parse(raw))
+    plan = plan_module.build(params_module.parse(raw))
     folder = tmp_path_factory.mktemp("trained")
     (folder / "data").symlink_to(results / "data")
-    classifier_run = next(run for run in made.runs.values() if run.name == "classifier" and run.stage == "models")
-    for run in (classifier_run, made.runs[made.reference]):
+    classifier_run = next(run for run in plan.runs.values() if run.name == "classifier" and run.stage == "models")
+    for run in (classifier_run, plan.runs[plan.reference]):
         make(run, folder)
-    return folder, made, features.classifier(folder, classifier_run.id, cpu)
+    return folder, plan, features.classifier(folder, classifier_run.id, cpu)
 
 
 @pytest.fixture

@@ -28,23 +28,29 @@ def distances_to(distance: float) -> dict:
 
 
 def calibration_row(images: str, split: str, distance: float, corruption=None, amount=None, is_mean=9.5) -> dict:
-    own = {
+    description = {
         "images": images,
         "corruption": corruption,
         "amount": amount,
         "num_images": 1437 if images == "train" else 360,
     }
-    return own | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
+    return description | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
 
 
-def fill(made: Plan, results, features: str, num_samples: int, losses: dict[str, str] | None = None):
+def terms(timesteps: int, learned: bool) -> str:
+    """A likelihood's terms by timestep: 1 / (t + 1) bits, and where a variance is learned v = t / 100."""
+    lines = [f"{t},{1 / (t + 1)},{t / 100 if learned and t else ''}\n" for t in range(timesteps + 1)]
+    return "t,bits_per_dim,v\n" + "".join(lines)
+
+
+def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str, str] | None = None):
     """Records of every run of a plan, as if it had been made; returns each score's Frechet distance.
 
     losses: texts of loss logs by the model's name, instead of LOSSES.
     """
     distances = {}
     provenance = {"device": "Slide rule, 1 thread"}
-    for number, (run_id, run) in enumerate(made.runs.items()):
+    for number, (run_id, run) in enumerate(plan.runs.items()):
         evaluation, train = RATIOS.get(run.name, OTHERS)
         distances[run_id] = 10 + number / 8
         timed = {"parameters": 1, "train_step_seconds": train * TRAIN_STEP}
@@ -95,10 +101,15 @@ def fill(made: Plan, results, features: str, num_samples: int, losses: dict[str,
             },
         }[run.stage]
         with open_run(results, run) as folder:
-            files = ["losses.csv"] if run.stage == "models" else []
-            for file in files:
-                (folder.path / file).write_text((losses or {}).get(run.name, LOSSES))
-            folder.finish(record, files)
+            texts = {}
+            if run.stage == "models":
+                texts["losses.csv"] = (losses or {}).get(run.name, LOSSES)
+            if run.stage == "likelihoods":
+                T = plan.runs[run.config.model.run].config.model.diffusion.T
+                texts["terms.csv"] = terms(run.config.timesteps or T, run.config.variance == "learned")
+            for file, text in texts.items():
+                (folder.path / file).write_text(text)
+            folder.finish(record, list(texts))
     return distances
 
 

@@ -36,16 +36,16 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir=args.folder))
     document = parameters(several(), steps=240, samples=400, images=200, batch=16, processes=args.processes)
     workflow = Workflow(tuple(shlex.split(args.workflow_options)), args.processes)
-    whole = project(folder / "uninterrupted", document)
-    done = whole.run(*workflow.command)
-    if done.returncode:
-        print(done.stdout, f"\nthe uninterrupted workflow failed; it lies in {whole.path}", sep="")
+    uninterrupted = project(folder / "uninterrupted", document)
+    process = uninterrupted.run(*workflow.command)
+    if process.returncode:
+        print(process.stdout, f"\nthe uninterrupted workflow failed; it lies in {uninterrupted.path}", sep="")
         return 1
     failed = 0
     for seed in range(args.seed, args.seed + args.runs):
         copy = project(folder / f"seed {seed}", document)
         signals = random.Random(seed).randint(min(2, args.signals), args.signals)
-        outcome = soak(copy, workflow, whole.results, seed, signals)
+        outcome = soak(copy, workflow, uninterrupted.results, seed, signals)
         print(outcome, flush=True)
         for problem in outcome.problems:
             print(f"    {problem}", flush=True)

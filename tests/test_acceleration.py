@@ -8,10 +8,11 @@ from records import forget
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from surrodiff.config import memory, params
+from surrodiff.config import memory, params, samplers
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.errors import UserError
+from surrodiff.kinds import ddpm
 from surrodiff.kinds.registry import kind_of
 from surrodiff.networks import acceleration
 from surrodiff.networks.acceleration import Evaluation, compiled, images_at_once, layout, resolve_precision
@@ -23,7 +24,8 @@ from surrodiff.store.runs import work_folder
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FILE = Path(__file__).parents[1] / "params.yaml"
-PARAMS = {preset: params.load(FILE, preset=preset) for preset in ("test", "demo", "paper")}
+PARAMS = {preset: params.load(FILE, preset=preset) for preset in ("demo", "paper")}
+PARAMS["test"] = params.load(FILE, preset="test", groups=["paper", "beyond"])
 CONFIGS = {
     preset: {run.name: run.config for run in plan.build(parsed).runs.values() if run.stage == "models"}
     for preset, parsed in PARAMS.items()
@@ -62,6 +64,24 @@ def reverse_of(name: str = "Default", precision: str = "float32", **how) -> Reve
     torch.nn.init.normal_(network.head[-1].weight, std=0.1)
     schedule = Schedule(PARAMS["test"].selected.models[name].diffusion)
     return ReverseProcess(Evaluation(network, precision), schedule, (1, 8, 8), 0, **how)
+
+
+SAMPLERS = {
+    "ancestral": samplers.Ancestral(kind="ancestral", variance="fixed_large", clip_x0=False),
+    "ddim": samplers.DDIM(kind="ddim", eta=0.5, clip_x0=False, timesteps=4),
+    "dpm_solver": samplers.DPMSolver(kind="dpm_solver", clip_x0=False, timesteps=4),
+    "unipc": samplers.UniPC(kind="unipc", clip_x0=False, timesteps=4),
+    "euler": samplers.Euler(kind="euler", clip_x0=False, timesteps=4),
+    "heun": samplers.Heun(kind="heun", clip_x0=False, timesteps=4),
+}
+
+
+def sampled(name: str, compile: bool = False, precision: str = "float32", **settings) -> ReverseProcess:
+    """Default's network, untrained, by a sampler."""
+    network = reverse_of(precision=precision).denoiser
+    return ddpm.process(
+        network, CONFIGS["test"]["Default"], SAMPLERS[name].model_copy(update=settings), 0, CPU, compile
+    )
 
 
 @pytest.fixture
@@ -104,15 +124,17 @@ def test_no_step_waits_for_the_device(name, micro_batch):
         trainer.step(6)["loss"].item()
 
 
-def test_no_step_of_sampling_waits_for_the_device():
-    for clip in (True, False):
-        sampler = WholeProcess(reverse_of(clip_x0=clip))
-        with Unwaiting([]):
-            sampler(INDEX)
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("clip", [True, False], ids=["clipped", ""])
+def test_no_step_of_sampling_waits_for_the_device(name, clip):
+    sampler = WholeProcess(sampled(name, clip_x0=clip))
+    with Unwaiting([]):
+        sampler(INDEX)
 
 
 @pytest.mark.parametrize(
-    ("name", "micro_batch", "graphs"), [("Default", None, 2), ("Default", 3, 4), ("MBConv64", None, 2)]
+    ("name", "micro_batch", "graphs"),
+    [("Default", None, 2), ("Default", 3, 4), ("MBConv64", None, 2), ("Hybrid", None, 2)],
 )
 def test_a_compiled_training_takes_the_same_steps(name, micro_batch, graphs, traced):
     """One graph without breaks for each shape, and for each of them one without gradients; the same dropout."""
@@ -123,15 +145,24 @@ def test_a_compiled_training_takes_the_same_steps(name, micro_batch, graphs, tra
     assert traced["stats"]["unique_graphs"] == graphs
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_one_compiled_step_serves_all_timesteps_and_the_last_batch(precision, traced):
-    def made(function):
-        return compiled(function, True, CPU, large("test", "Default"), cuda_graph=True)
-
-    plain, quick = (WholeProcess(reverse_of(precision=precision, **how)) for how in ({}, {"compiled": made}))
+def test_one_compiled_step_serves_all_timesteps_and_the_last_batch(name, precision, traced):
+    """Of all samplers: their steps remember others only in what they are given."""
+    plain, quick = (WholeProcess(sampled(name, compile, precision)) for compile in (False, True))
+    assert not traced["stats"]
     for index in (INDEX, INDEX + len(INDEX)):
         assert torch.allclose(quick(index), plain(index), atol=1e-5 if precision == "float32" else 0.1)
     assert traced["stats"]["unique_graphs"] == 1
+    assert not traced["graph_break"]
+
+
+@pytest.mark.long
+def test_steps_that_are_compiled_for_this_processor_give_the_same_images():
+    """In earnest, for the sampler that remembers most of its steps."""
+    torch._dynamo.reset()
+    plain, quick = (WholeProcess(sampled("unipc", compile))(INDEX) for compile in (False, True))
+    assert torch.allclose(quick, plain, atol=1e-5)
 
 
 def test_layouts_and_kinds_of_adam_take_the_same_steps():
@@ -142,7 +173,7 @@ def test_layouts_and_kinds_of_adam_take_the_same_steps():
     assert last.network.down[0].block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     plain = trainer_of("Default", channels_last=False, fused=False)
     assert not plain.network.down[0].block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert not plain.optimiser.param_groups[0]["fused"]
+    assert not plain.optimiser.fused
 
 
 def test_auto_trains_channels_last_on_a_gpu():
@@ -289,8 +320,8 @@ def test_batches_of_one_size_give_the_samples_of_any(own_results, run_named, mon
     step = ReverseProcess.step
     monkeypatch.setattr(ReverseProcess, "step", lambda *args: sizes.append(len(args[1])) or step(*args))
     record = make(run, own_results, sampling_batch=25)
-    found, _ = sample.load(own_results, run.id)
+    images, _ = sample.load(own_results, run.id)
     assert set(sizes) == {22}
     assert record["batch"] == 22
-    assert found.shape == expected.shape
-    assert abs(found.astype(int) - expected.astype(int)).max() <= 1
+    assert images.shape == expected.shape
+    assert abs(images.astype(int) - expected.astype(int)).max() <= 1

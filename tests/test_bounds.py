@@ -151,9 +151,12 @@ def test_the_estimate_is_a_lower_bound_of_what_weights_and_optimiser_take(root, 
         if run.stage == "models" and isinstance(model, DDPM):
             with torch.device("meta"):
                 weights = networks.trainable_parameters(kind_of(model).build(model, run.config.channels))
-            one = memory.training_step(model, loaded.selected.data.channels, 1, 1)
-            two = memory.training_step(model, loaded.selected.data.channels, 2, 1)
-            assert 2 * one - two <= 5 * 4 * weights + 4 * model.training.batch_size * 3 * model.image_size**2
+            of_one_image = memory.training_step(model, loaded.selected.data.channels, 1, 1)
+            of_two_images = memory.training_step(model, loaded.selected.data.channels, 2, 1)
+            assert (
+                2 * of_one_image - of_two_images
+                <= 5 * 4 * weights + 4 * model.training.batch_size * 3 * model.image_size**2
+            )
 
 
 @pytest.mark.parametrize(
@@ -161,19 +164,19 @@ def test_the_estimate_is_a_lower_bound_of_what_weights_and_optimiser_take(root, 
     [
         (f"{DEFAULT}.diffusion", {"T": 8, "beta_1": 0.6, "beta_T": 0.01}, "beta_1: 0.6 is beyond beta_T = 0.01"),
         (f"{DEFAULT}.diffusion", {"T": 50_000, "beta_1": 0.01, "beta_T": 0.6}, "T: after 50000 steps x_T keeps less"),
-        (f"{DEFAULT}.network.attention_levels", [1, 1], "1 stands there more than once"),
+        (f"{DEFAULT}.network.attention_levels", [1, 1], "1 is listed more than once"),
         (f"{DEFAULT}.network.channel_multipliers", [1] * 13, "at most 12"),
         (f"{DEFAULT}.training.learning_rate", 1.0e39, "1e+39"),
         (f"{DEFAULT}.training.learning_rate", 1.0e-300, "1e-300"),
-        ("studies.table_4_5.rows.0.t_mid", [0, 0.5, 0], "0 stands there more than once"),
-        ("studies.table_4_1.rows.0.steps", ["1/3", 1, "1/3"], "1/3 stands there more than once"),
-        (f"{TEST}.seeds.training", [0, 0], "0 stands there more than once"),
-        (f"{TEST}.seeds.calibration", [3, 4, 3], "3 stands there more than once"),
-        ("studies.table_4_3.rows.0.model", ["Default", "Default"], "Default stands there more than once"),
-        ("studies.table_4_5.rows.0.surrogate", ["SNGAN", "DDPMHalf", "SNGAN"], "SNGAN stands there more than once"),
-        ("studies.table_4_1.rows.0.sampler", ["ancestral"] * 2, "ancestral stands there more than once"),
-        ("studies.table_4_1.columns", ["scores", "T", "scores"], "scores stands there more than once"),
-        (f"{TEST}.groups", ["paper", "paper"], "paper stands there more than once"),
+        ("studies.table_4_5.rows.0.t_mid", [0, 0.5, 0], "0 is listed more than once"),
+        ("studies.table_4_1.rows.0.steps", ["1/3", 1, "1/3"], "1/3 is listed more than once"),
+        (f"{TEST}.seeds.training", [0, 0], "0 is listed more than once"),
+        (f"{TEST}.seeds.calibration", [3, 4, 3], "3 is listed more than once"),
+        ("studies.table_4_3.rows.0.model", ["Default", "Default"], "Default is listed more than once"),
+        ("studies.table_4_5.rows.0.surrogate", ["SNGAN", "DDPMHalf", "SNGAN"], "SNGAN is listed more than once"),
+        ("studies.table_4_1.rows.0.sampler", ["ancestral"] * 2, "ancestral is listed more than once"),
+        ("studies.table_4_1.columns", ["scores", "T", "scores"], "scores is listed more than once"),
+        (f"{TEST}.groups", ["paper", "paper"], "paper is listed more than once"),
         (f"{TEST}.seeds", {"training": [0], "sampling": list(range(999)), "calibration": []}, "at most 10,000"),
         (f"{TEST}.data.path", "a\0b", "a NUL character"),
         (f"{TEST}.data.path", "\ud800", "half of a character"),

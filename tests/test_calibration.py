@@ -17,20 +17,20 @@ def record(data="digits", features="classifier", fid=3.1508, score=11.24, noise=
 
 def series(*numbers: tuple[float, float]) -> dict:
     """A record whose distances under noise, from none on, and their standard errors are these."""
-    made = record(noise=[distance for distance, _ in numbers[1:]], fid=numbers[0][0])
-    rows = [r for r in made["calibration"] if r["images"] == "held_out" and r["corruption"] in (None, "noise")]
+    reference = record(noise=[distance for distance, _ in numbers[1:]], fid=numbers[0][0])
+    rows = [r for r in reference["calibration"] if r["images"] == "held_out" and r["corruption"] in (None, "noise")]
     for row, (_, error) in zip(rows, numbers, strict=True):
         row["train"]["frechet_error"] = error
-    return made
+    return reference
 
 
 def noise_check(*numbers: tuple[float, float]):
-    (found,) = (check for check in checks(series(*numbers)) if "with noise" in check.text)
-    return found
+    (noise,) = (check for check in checks(series(*numbers)) if "with noise" in check.text)
+    return noise
 
 
-def verdicts(found) -> list[bool | None]:
-    return [check.passed for check in found]
+def verdicts(outcomes) -> list[bool | None]:
+    return [check.passed for check in outcomes]
 
 
 def test_the_published_values_pass():
@@ -52,30 +52,30 @@ def test_a_wrong_value_fails_and_nothing_else_does(changed, expected):
 
 def test_an_order_within_its_intervals_is_no_failure():
     """10.79 after 10.85 with errors of 0.1 is what chance does: the difference's interval is 2.26 x 0.141."""
-    found = noise_check((10.85, 0.1), (10.79, 0.1), (20.0, 0.1), (90.0, 0.1))
-    assert found.passed
-    assert "within interval: 4 below 0 by 0.06, interval 0.32" in found.text
+    check = noise_check((10.85, 0.1), (10.79, 0.1), (20.0, 0.1), (90.0, 0.1))
+    assert check.passed
+    assert "within interval: 4 below 0 by 0.06, interval 0.32" in check.text
 
 
 @pytest.mark.parametrize(
     ("fall", "passed"), [(2.262 * math.hypot(0.3, 0.4) * share, share < 1) for share in (0.5, 0.99, 1.01, 3)]
 )
 def test_a_clear_reversal_fails_by_student_s_t_with_9_degrees(fall, passed):
-    found = noise_check((5.0, 0.3), (5.0 - fall, 0.4), (20.0, 0.1), (90.0, 0.1))
-    assert found.passed == passed
-    assert ("within interval" in found.text) == passed
+    check = noise_check((5.0, 0.3), (5.0 - fall, 0.4), (20.0, 0.1), (90.0, 0.1))
+    assert check.passed == passed
+    assert ("within interval" in check.text) == passed
 
 
 def test_small_steps_down_add_up_to_a_reversal():
     """Each within the interval of its neighbour, the last beyond that of the first."""
-    found = noise_check((10.0, 0.1), (9.8, 0.1), (9.6, 0.1), (9.4, 0.1))
-    assert found.passed is False
+    check = noise_check((10.0, 0.1), (9.8, 0.1), (9.6, 0.1), (9.4, 0.1))
+    assert check.passed is False
     assert noise_check((10.0, 0.1), (9.95, 0.1), (9.9, 0.1), (9.85, 0.1)).passed
 
 
 @pytest.mark.parametrize(("data", "features"), [("image_folder cifar10-jpeg", "inception"), ("cifar10", "classifier")])
 def test_other_data_or_features_have_no_known_values(data, features):
     assert (data, features) not in KNOWN
-    found = checks(record(data, features, fid=99.0, noise=(100.0, 120.0, 130.0)))
-    assert verdicts(found) == [None, True, False]  # without a class 40, less than with all of them
-    assert "no known values" in found[0].text
+    outcomes = checks(record(data, features, fid=99.0, noise=(100.0, 120.0, 130.0)))
+    assert verdicts(outcomes) == [None, True, False]  # without a class 40, less than with all of them
+    assert "no known values" in outcomes[0].text

@@ -3,10 +3,11 @@
 import math
 
 import pytest
-from test_params import DEFAULT, TEST, put
+import yaml
+from test_params import DEFAULT, TEST, put, remove
 
 from surrodiff.config import params
-from surrodiff.config.models import Diffusion
+from surrodiff.config.diffusion import Diffusion
 from surrodiff.diffusion.schedule import Schedule
 
 
@@ -69,9 +70,9 @@ def test_signal_and_noise_are_the_schedule_s(T):
 )
 def test_a_likely_slip_is_told_with_its_key(sound, key, value, says):
     put(sound, f"{TEST}.{key}", value)
-    found = warning(sound)
-    assert found.startswith("sampling.num_samples" if key == "scoring.features" else key)
-    assert says in found
+    text = warning(sound)
+    assert text.startswith("sampling.num_samples" if key == "scoring.features" else key)
+    assert says in text
 
 
 @pytest.mark.parametrize(
@@ -115,13 +116,79 @@ def test_rows_at_a_t_mid_that_changes_nothing_or_everything_are_told(sound):
 def test_rows_of_a_study_that_is_not_made_are_not_told(sound):
     put(sound, f"{DEFAULT}.diffusion", {"T": 1000, "beta_1": 1.0e-6, "beta_T": 0.02})
     row = {"surrogate": "SNGAN", "t_mid": 0.001}
-    sound["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["scores"], "group": "beyond"}
+    sound["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["scores"], "group": "extra"}
+    put(sound, "presets.demo.groups", ["paper", "extra"])
     assert params.warnings(params.parse(sound)) == []
-    put(sound, f"{TEST}.groups", ["paper", "beyond"])
+    put(sound, f"{TEST}.groups", ["paper", "extra"])
     assert warning(sound).startswith("models.Default.diffusion: at t_mid 1 of T = 1000")
 
 
 def test_only_the_selected_preset_is_looked_at(sound):
     put(sound, f"{DEFAULT}.training.warmup_steps", 6)
     put(sound, "preset", "demo")
+    assert params.warnings(params.parse(sound)) == []
+
+
+MINE = {"title": "Mine", "rows": [{"model": "IWDiff"}], "columns": ["scores"], "group": "papr"}
+NO_PRESET = "group: no preset's `groups` name 'papr', so none makes this study; they name paper, extra"
+
+
+@pytest.fixture
+def beyond(sound) -> dict:
+    """Two groups that presets name, of which the selected one makes the first alone."""
+    sound["studies"]["other"] = MINE | {"group": "extra"}
+    put(sound, "presets.demo.groups", ["paper", "extra"])
+    assert params.warnings(params.parse(sound)) == []
+    return sound
+
+
+def test_a_group_that_no_preset_names_is_told_with_the_study_and_the_groups_that_there_are(beyond):
+    beyond["studies"]["mine"] = MINE
+    (line,) = params.warnings(params.parse(beyond), "my.yaml")
+    assert line == f"my.yaml: warning: studies.mine.{NO_PRESET}"
+    put(beyond, "presets.paper.groups", [])
+    put(beyond, "presets.demo.groups", [])
+    lines = params.warnings(params.parse(beyond), "my.yaml")
+    assert [line.rpartition("; ")[2] for line in lines] == ["they name none"] * 2  # of mine, and of the other
+
+
+def test_a_group_of_a_study_s_own_file_is_told_with_the_file(beyond, tmp_path):
+    folder = tmp_path / params.STUDIES
+    folder.mkdir(parents=True)
+    for name, study in ({**beyond.pop("studies"), "mine": MINE}).items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(beyond))
+    loaded = params.load(tmp_path / "params.yaml")
+    assert params.warnings(loaded) == [f"{folder / 'mine.yaml'}: warning: {NO_PRESET}"]
+
+
+def test_a_group_that_several_studies_or_any_preset_name_is_no_slip(beyond):
+    beyond["studies"]["mine"] = MINE
+    put(beyond, "presets.quick.groups", ["papr"])
+    assert params.warnings(params.parse(beyond)) == []
+    remove(beyond, "presets.quick.groups")
+    beyond["studies"]["mine_too"] = MINE
+    assert params.warnings(params.parse(beyond)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("Defualt", "; did you mean Default?"), ("IWDif", "; did you mean IWDiff?"), ("Xyz", "")],
+)
+def test_a_model_s_name_that_only_a_preset_has_and_no_study_uses_is_told_with_the_nearest(sound, name, hint):
+    put(sound, f"{TEST}.models.{name}", {"network": {"num_res_blocks": 1}})
+    assert warning(sound) == f"models.{name}: neither among the `models` of all presets nor in a study{hint}"
+
+
+def test_a_model_s_name_in_the_paper_s_preset_is_told_where_it_stands(sound):
+    put(sound, "presets.paper.models", {"Defualt": {"network": {"num_res_blocks": 1}}})
+    (line,) = params.warnings(params.parse(sound))
+    assert line.startswith("params.yaml: warning: presets.paper.models.Defualt: neither among")
+
+
+def test_a_model_of_one_preset_that_a_study_uses_is_no_slip(sound):
+    sound["studies"]["mine"] = MINE | {"rows": [{"model": "Mine"}], "group": "extra"}
+    for preset in ("demo", "test"):
+        put(sound, f"presets.{preset}.models.Mine", {"network": {"num_res_blocks": 1}})
+    put(sound, "presets.demo.groups", ["extra"])
     assert params.warnings(params.parse(sound)) == []

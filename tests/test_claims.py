@@ -75,14 +75,15 @@ def judged(plan, tmp_path_factory) -> pd.DataFrame:
 
 
 def all_claims(raw) -> list[tuple[str, dict]]:
-    """Every claim with its study."""
-    return [(name, claim) for name, study in raw["studies"].items() for claim in study.get("claims", [])]
+    """Every claim about the paper with its study."""
+    papers = {name: study for name, study in raw["studies"].items() if study.get("group") == "paper"}
+    return [(name, claim) for name, study in papers.items() for claim in study.get("claims", [])]
 
 
 def test_every_claim_is_judged_and_says_what_it_rests_on(judged, raw):
     assert len(judged) == 21
-    found = list(zip(judged["table"], judged["claim"], judged["quote"], strict=True))
-    assert found == [(name, claim["claim"], claim.get("quote", "")) for name, claim in all_claims(raw)]
+    sentences = list(zip(judged["table"], judged["claim"], judged["quote"], strict=True))
+    assert sentences == [(name, claim["claim"], claim.get("quote", "")) for name, claim in all_claims(raw)]
     assert judged["verdict"].isin([HOLDS, FAILS, UNDECIDED]).all(), "every row and metric that a claim names is there"
     assert (judged["features"] == "classifier").all()
     assert (judged["num_samples"] == 64).all()
@@ -120,19 +121,19 @@ SILENT = {
 
 
 def test_the_paper_s_own_numbers_are_judged_as_strictly_as_ours(judged):
-    found = judged.set_index("claim")["in_the_papers_numbers"]
-    assert set(found.index[found == UNKNOWN]) == SILENT
-    assert set(found.index[found == FAILS]) == set(CONTRADICTED)
-    assert set(found.index[found == HOLDS]) == set(found.index) - SILENT - set(CONTRADICTED)
+    verdicts = judged.set_index("claim")["in_the_papers_numbers"]
+    assert set(verdicts.index[verdicts == UNKNOWN]) == SILENT
+    assert set(verdicts.index[verdicts == FAILS]) == set(CONTRADICTED)
+    assert set(verdicts.index[verdicts == HOLDS]) == set(verdicts.index) - SILENT - set(CONTRADICTED)
 
 
 @pytest.mark.parametrize("claim", CONTRADICTED)
 def test_what_contradicts_the_paper_is_named(judged, claim):
     text = judged.set_index("claim").loc[claim, "comparisons"]
     # Each comparison is followed by both verdicts.
-    found = re.findall(r"(\w+): (\S+) [^<>=]*([<>=]) (\S+) [^()]*\([\w ]+, in the paper's numbers (\w+)", text)
+    comparisons = re.findall(r"(\w+): (\S+) [^<>=]*([<>=]) (\S+) [^()]*\([\w ]+, in the paper's numbers (\w+)", text)
     metrics = {"fd_classifier": "distance", "is_classifier": "score"}
-    failing = [(metrics.get(metric, metric), *rest) for metric, *rest, verdict in found if verdict == FAILS]
+    failing = [(metrics.get(metric, metric), *rest) for metric, *rest, verdict in comparisons if verdict == FAILS]
     assert [" ".join(parts) for parts in failing] == CONTRADICTED[claim]
 
 
@@ -142,7 +143,8 @@ def test_a_claim_has_the_paper_s_words_or_says_why_it_is_here(raw):
         "more training steps give better samples",
         "IWDiff improves on as many noises with equal weights",
     }
-    assert all(claim["note"] for _, claim in all_claims(raw) if claim["claim"] in unquoted)
+    beyond = [claim for study in raw["studies"].values() for claim in study.get("claims", [])]
+    assert all(claim.get("quote") or claim["note"] for claim in beyond)
 
 
 def judge(recipe: Recipe, results) -> pd.DataFrame:
@@ -224,8 +226,10 @@ def test_a_user_s_own_model_is_not_what_the_paper_means_by_others(raw, tmp_path)
     raw["studies"]["table_4_3"]["rows"].append({"model": "Mine"})
     plan = plan_of(raw)
     fill(plan, tmp_path, "classifier", 64)
-    found = judge(recipes.table(plan, "table_4_3"), tmp_path).set_index("claim")["comparisons"]
-    assert all("the 5 others" in text and "Mine" not in text for text in found["MBConv96 is the best and the slowest"])
+    comparisons = judge(recipes.table(plan, "table_4_3"), tmp_path).set_index("claim")["comparisons"]
+    assert all(
+        "the 5 others" in text and "Mine" not in text for text in comparisons["MBConv96 is the best and the slowest"]
+    )
 
 
 def test_a_claim_about_a_row_that_is_not_there_is_refused(raw):
@@ -245,8 +249,10 @@ def test_a_table_s_page_ends_with_its_claims(plan, tmp_path, name):
     recipe = recipes.table(plan, name)
     tables.write(recipe, tmp_path)
     section = (tmp_path / "tables" / f"{name}.md").read_text().partition("## Claims\n")[2]
-    found = judge(recipe, tmp_path)
-    assert section.count("\n- **") == len(found) > 0
-    for claim in found.to_dict("records"):
-        assert f"- **{claim['verdict']}**, {claim['in_the_papers_numbers']}: {claim['claim']} (" in section
+    judged = judge(recipe, tmp_path)
+    assert section.count("\n- **") == len(judged) > 0
+    for claim in judged.to_dict("records"):
+        papers = claim["in_the_papers_numbers"]
+        verdicts = f"**{claim['verdict']}**" + ("" if papers == UNKNOWN else f", {papers}")
+        assert f"- {verdicts}: {claim['claim']} (" in section
         assert all(f"\n  - {comparison}\n" in section for comparison in claim["comparisons"])

@@ -37,7 +37,7 @@ def surrodiff(tmp_path, root):
             if file_size is not None:  # as good as a full disk: writing more fails
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "surrodiff.cli", *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(root / "src"), "COLUMNS": "100"},
@@ -46,51 +46,51 @@ def surrodiff(tmp_path, root):
             preexec_fn=limit,
             **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
         )
-        assert "Traceback" not in (done.stdout or "") + (done.stderr or "")
-        return done
+        assert "Traceback" not in (process.stdout or "") + (process.stderr or "")
+        return process
 
     return run
 
 
-def error_line(done: subprocess.CompletedProcess) -> str:
+def error_line(process: subprocess.CompletedProcess) -> str:
     """The one line of a failed command, among the lines of its progress."""
-    assert done.returncode == 1
-    assert done.stdout == ""
+    assert process.returncode == 1
+    assert process.stdout == ""
     other = r"(train|sample|time|classifier features) |\S+: warning: "
-    lines = [line for line in done.stderr.splitlines() if not re.match(other, line)]
+    lines = [line for line in process.stderr.splitlines() if not re.match(other, line)]
     assert len(lines) == 1
     assert lines[0].startswith("surrodiff: ")
     return lines[0]
 
 
 def test_help_lists_every_command(surrodiff):
-    done = surrodiff("--help")
-    assert done.returncode == 0
+    process = surrodiff("--help")
+    assert process.returncode == 0
     for command in ALL_COMMANDS:
-        assert re.search(rf"(?m)^ +{command}\s", done.stdout)
-    assert "surrodiff train Default" in done.stdout
+        assert re.search(rf"(?m)^ +{command}\s", process.stdout)
+    assert "surrodiff train Default" in process.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(surrodiff, command):
-    done = surrodiff(command, "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith(f"usage: surrodiff {command} ")
+    process = surrodiff(command, "--help")
+    assert process.returncode == 0
+    assert process.stdout.startswith(f"usage: surrodiff {command} ")
     for option in ("--params", "--preset", "--results"):
-        assert option in done.stdout
+        assert option in process.stdout
 
 
 def test_a_wrong_command_or_option_is_told(surrodiff):
     for arguments in (("paint",), (), ("train",), ("train", "Default", "--device", "tpu")):
-        done = surrodiff(*arguments)
-        assert done.returncode == 2
-        assert done.stderr.startswith("usage: surrodiff")
+        process = surrodiff(*arguments)
+        assert process.returncode == 2
+        assert process.stderr.startswith("usage: surrodiff")
 
 
 def test_models_lists_what_the_paper_counts(surrodiff):
-    done = surrodiff("models", "--preset", "paper")
-    assert done.returncode == 0
-    rows = {line.split()[0]: line.replace(",", "").split() for line in done.stdout.splitlines() if line.strip()}
+    process = surrodiff("models", "--preset", "paper")
+    assert process.returncode == 0
+    rows = {line.split()[0]: line.replace(",", "").split() for line in process.stdout.splitlines() if line.strip()}
     assert "35746307" in rows["Default"]
     assert "34.21" in rows["Default"]
     for name, count in {"DeepRes1": "23.27", "ShallowRes1": "17.02", "MBConv64": "11.51", "MBConv96": "25.68"}.items():
@@ -124,13 +124,13 @@ def test_training_without_data_says_what_is_missing(surrodiff, tmp_path):
 def test_a_gpu_that_is_not_there_is_told(surrodiff, tmp_path):
     """Reading pictures needs none."""
     assert surrodiff("data", "digits", "--device", "cuda").returncode == 0
-    done = surrodiff("train", "Default", "--device", "cuda")
+    process = surrodiff("train", "Default", "--device", "cuda")
     if torch.cuda.is_available():
-        assert done.returncode == 0
+        assert process.returncode == 0
         assert list(tmp_path.glob("results/test/models/Default-*/done.json"))
     else:
-        assert "no GPU" in error_line(done)
-        assert "device: auto or cpu" in error_line(done)
+        assert "no GPU" in error_line(process)
+        assert "device: auto or cpu" in error_line(process)
         assert not (tmp_path / "results/test/models").exists()
 
 
@@ -139,9 +139,9 @@ def test_a_finished_run_is_found_by_name_or_id_and_printed(surrodiff, own_result
     record = own_results / "models" / run.id / "record.json"
     before = record.stat().st_mtime_ns
     for name in (run.name, run.id):
-        done = surrodiff("train", name)
-        assert done.returncode == 0
-        assert done.stdout == f"results/test/models/{run.id}\n"
+        process = surrodiff("train", name)
+        assert process.returncode == 0
+        assert process.stdout == f"results/test/models/{run.id}\n"
     assert record.stat().st_mtime_ns == before
 
 
@@ -185,8 +185,8 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_later(surrodiff, own_r
     assert "too large" in line
     assert {file.name for file in work.iterdir()} <= {"config.json", "losses.csv", ".lock"}
     assert not folder.exists()
-    done = surrodiff("train", "Default")
-    assert done.returncode == 0
+    process = surrodiff("train", "Default")
+    assert process.returncode == 0
     assert read_record(folder)["step"] == 6
 
 
@@ -203,8 +203,8 @@ def test_runs_are_made_from_a_frozen_file_without_params_yaml(surrodiff, own_res
     runs = [run_named(*name) for name in names]
     (own_results / "scores" / runs[2].id / "done.json").unlink()
     given = ("--params", str(frozen), "--results", "results/test")
-    done = surrodiff("make", *(run.id for run in runs), *given)
-    assert done.stdout.splitlines() == [f"results/test/{run.stage}/{run.id}" for run in runs]
+    process = surrodiff("make", *(run.id for run in runs), *given)
+    assert process.stdout.splitlines() == [f"results/test/{run.stage}/{run.id}" for run in runs]
     assert (own_results / "scores" / runs[2].id / "done.json").exists()
     assert surrodiff("make", "data", *given).stdout.splitlines() == [f"results/test/data/{runs[0].id}"]
     line = error_line(surrodiff("make", "Default-00000000", *given))
@@ -233,7 +233,9 @@ def test_a_study_of_one_s_own_is_a_table_of_its_own(surrodiff, tmp_path):
 def test_what_is_most_likely_a_slip_is_told_once_and_work_goes_on(surrodiff, tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(file.read_text().replace("warmup_steps: 2\n", "warmup_steps: 4\n"))
-    done = surrodiff("data", "digits")
-    assert done.returncode == 0
-    told = "params.yaml: warning: presets.test.models.Default.training.warmup_steps: 4 is more than half of the 6 steps"
-    assert sum(line.startswith(told) for line in done.stderr.splitlines()) == 1
+    process = surrodiff("data", "digits")
+    assert process.returncode == 0
+    warning = (
+        "params.yaml: warning: presets.test.models.Default.training.warmup_steps: 4 is more than half of the 6 steps"
+    )
+    assert sum(line.startswith(warning) for line in process.stderr.splitlines()) == 1

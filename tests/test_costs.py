@@ -2,23 +2,19 @@
 
 import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import changed_plan, plan_of
+from plans import changed_plan
 
-from surrodiff.kinds import weights
 from surrodiff.planning import units as units_module
 from surrodiff.planning.plan import WEIGHTS_SHA256
 from surrodiff.planning.runs import Run
 from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep
 from surrodiff.scoring import corruptions
 from surrodiff.scoring.severities import images_scored
-from surrodiff.stages import sample as sample_stage
 from surrodiff.stages import time as timing
 from surrodiff.stages.costs import KEPT, Costs, Rate, TimeLeft, duration, report, time_left
 from surrodiff.store.runs import open_run
@@ -26,10 +22,10 @@ from surrodiff.store.runs import open_run
 
 def units(costs: Costs, run: Run) -> dict[str, int]:
     """A run's work by kind of unit; those of different networks together."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for unit, count in costs.work(run).items():
-        found[unit.unit] = found.get(unit.unit, 0) + count
-    return found
+        counts[unit.unit] = counts.get(unit.unit, 0) + count
+    return counts
 
 
 def finish(results, run: Run, record: dict, device: str = "Slide rule"):
@@ -56,70 +52,11 @@ def test_work_is_counted_as_the_samplers_evaluate(plan, run_named, tmp_path):
     assert {name: units(costs, run_named(*name)) for name in expected} == expected
 
 
-@pytest.fixture(scope="module")
-def trained_surrogates(results, run_named, tmp_path_factory, make):
-    """Results with Default and both surrogates trained."""
-    own = Path(shutil.copytree(results, tmp_path_factory.mktemp("surrogates") / "test"))
-    for model in ("DDPMHalf", "SNGAN"):
-        make(run_named("models", model), own)
-    return own
-
-
-class Counting(torch.nn.Module):
-    """A network that counts how many images it has been evaluated for."""
-
-    def __init__(self, network: torch.nn.Module):
-        super().__init__()
-        self.network, self.count = network, 0
-
-    def forward(self, x, *t):
-        self.count += len(x)
-        return self.network(x, *t)
-
-
-@pytest.mark.parametrize("handover", ["x0", "x_t"])
-@pytest.mark.parametrize("name", ["Default", "DDPMHalf", "SNGAN"])
-@pytest.mark.parametrize("t_mid", [0, 2, 8])
-def test_costs_and_speeds_count_what_the_sampler_evaluates(
-    name, t_mid, handover, raw, trained_surrogates, cpu, make, monkeypatch
-):
-    """By the networks' own counts: of every sampler, at t_mid = 0, in between and T = 8, with both hand-overs."""
-    surrogate = {"surrogate": name, "t_mid": t_mid / 8, "handover": handover}
-    row = {"model": "Default"} if name == "Default" else surrogate
-    raw["studies"] = {"own": {"title": "Own", "rows": [row], "columns": ["speed", "scores"]}}
-    raw["presets"]["paper"]["groups"] = []
-    made = plan_of(raw)
-    (row,) = made.tables["own"].rows
-    sample = made.runs[row.runs[0].sample]
-    networks = []
-    load = weights.load_weights
-
-    def counting(*arguments):
-        network, config = load(*arguments)
-        networks.append(Counting(network))
-        return networks[-1], config
-
-    monkeypatch.setattr(weights, "load_weights", counting)
-    sampler, _ = sample_stage.sampler_of(sample.config, trained_surrogates, cpu)
-    sampler(torch.arange(3))
-    counted = {id(network.network): network.count / 3 for network in networks}
-    total = sum(counted.values())
-    assert total == sum(count for _, count in sample.config.evaluations(made.runs))
-    assert total == units(Costs(made, trained_surrogates), sample)["evaluation"] / sample.config.num_samples
-    # Default is loaded first where it takes part after a surrogate.
-    default = networks[0].count / 3 if len(networks) == 2 else 0
-    timed = {made.runs[timing].name: count for timing, count in row.timings}
-    expected = {name: total - default} | ({"Default": default} if len(networks) == 2 else {})
-    assert row.evaluations == total
-    assert timed == expected
-    assert make(sample, trained_surrogates)["evaluations_per_sample"] == total
-
-
 def test_a_unit_comes_back_from_its_text_and_is_one_with_its_like(plan, run_named, tmp_path):
-    found = {unit for run in plan.runs.values() for unit in Costs(plan, tmp_path).work(run)}
-    assert {type(unit) for unit in found} == {TrainStep, Evaluation, ImageScore}
-    assert {units_module.parse(unit.text) for unit in found} == found
-    assert len({unit.text for unit in found}) == len(found)
+    units = {unit for run in plan.runs.values() for unit in Costs(plan, tmp_path).work(run)}
+    assert {type(unit) for unit in units} == {TrainStep, Evaluation, ImageScore}
+    assert {units_module.parse(unit.text) for unit in units} == units
+    assert len({unit.text for unit in units}) == len(units)
     with pytest.raises(ValueError, match="unit"):
         units_module.parse('{"unit": "nap"}')
 
@@ -150,8 +87,8 @@ def test_a_finished_run_tells_what_its_like_cost_on_the_same_machine(plan, run_n
     assert Costs(plan, tmp_path).cost(other).seconds == 30
     assert Costs(plan, tmp_path, "Slide rule").cost(other).seconds == 30
     assert Costs(plan, tmp_path, "Abacus").cost(other).seconds is None
-    done = Costs(plan, tmp_path, "Abacus").cost(run_named("models", "Default"))
-    assert (done.seconds, done.left, done.basis) == (30, 0, "took")
+    cost = Costs(plan, tmp_path, "Abacus").cost(run_named("models", "Default"))
+    assert (cost.seconds, cost.left, cost.basis) == (30, 0, "took")
 
 
 def test_a_running_training_tells_its_share_and_its_speed(plan, run_named, tmp_path):
@@ -174,10 +111,10 @@ def test_samples_are_done_in_part_as_they_are_appended_and_wholly_once_scored(pl
 
 
 def test_images_of_an_unknown_number_leave_the_reference_unknown(raw, tmp_path):
-    made = changed_plan(raw, "data", raw["presets"]["test"]["data"] | {"source": "image_folder", "path": "images"})
-    assert Costs(made, tmp_path).cost(made.runs[made.reference]).seconds is None
-    finish(tmp_path, made.runs[made.data], {"train_images": 100, "held_out_images": 10})
-    assert units(Costs(made, tmp_path), made.runs[made.reference]) == {"score": 194}
+    plan = changed_plan(raw, "data", raw["presets"]["test"]["data"] | {"source": "image_folder", "path": "images"})
+    assert Costs(plan, tmp_path).cost(plan.runs[plan.reference]).seconds is None
+    finish(tmp_path, plan.runs[plan.data], {"train_images": 100, "held_out_images": 10})
+    assert units(Costs(plan, tmp_path), plan.runs[plan.reference]) == {"score": 194}
 
 
 def test_every_unit_of_the_preset_can_be_measured_and_is_kept(plan, tmp_path, cpu, execution):
@@ -204,8 +141,8 @@ def test_long_steps_are_extrapolated_from_a_few_images(plan, run_named, tmp_path
 def test_scoring_is_measured_without_the_weights(network, cpu, execution, no_network):
     features = Features(network=network, precision="float32", sha256=WEIGHTS_SHA256[network], run=None)
     unit = ImageScore(features=features, channels=1, image_size=8, classifier=None)
-    one = execution.model_copy(update={"sampling_batch": 1})
-    assert timing.unit_seconds(unit, cpu, one).seconds > 0
+    single_image = execution.model_copy(update={"sampling_batch": 1})
+    assert timing.unit_seconds(unit, cpu, single_image).seconds > 0
 
 
 def test_time_left_adds_what_is_known_and_counts_what_is_not(plan, tmp_path):
@@ -292,9 +229,9 @@ def test_files_that_cannot_be_read_are_named_and_their_runs_count_as_not_made(pl
 def test_the_text_is_renewed_only_when_that_costs_little_of_the_time(plan, run_named, tmp_path):
     """An estimate that takes 1 s by the clock stands for 20 s."""
     now = iter([0.0, 1.0, 1.1, 20.9, 21.0, 22.0, 23.0])
-    left = TimeLeft(plan, tmp_path, clock=lambda: next(now))
-    before = str(left)
+    message = TimeLeft(plan, tmp_path, clock=lambda: next(now))
+    before = str(message)
     finish(tmp_path, run_named("models", "Default"), {"step": 6, "train_seconds": 30.0})
-    assert [str(left), str(left)] == [before, before]
-    assert str(left).startswith("1 of ")
-    assert f"train Default ({left})".endswith("`surrodiff plan`)")
+    assert [str(message), str(message)] == [before, before]
+    assert str(message).startswith("1 of ")
+    assert f"train Default ({message})".endswith("`surrodiff plan`)")

@@ -20,24 +20,24 @@ def smooth(count=64, size=32) -> torch.Tensor:
 @pytest.mark.parametrize("deviation", [4, 16])
 def test_noise_has_its_standard_deviation_in_units_of_255(deviation):
     images = smooth()
-    found = corruptions.noised(images, deviation).double() - images.double()
-    assert float(found.std()) == pytest.approx(deviation, rel=0.02)
-    assert abs(float(found.mean())) < 0.1
+    differences = corruptions.noised(images, deviation).double() - images.double()
+    assert float(differences.std()) == pytest.approx(deviation, rel=0.02)
+    assert abs(float(differences.mean())) < 0.1
 
 
 def test_noise_stays_within_8_bits():
     images = torch.cat([torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)])
-    found = corruptions.noised(images, 64)
-    assert found.dtype == torch.uint8
-    assert found[:4].double().mean() < 60
-    assert found[4:].double().mean() > 195
+    noised = corruptions.noised(images, 64)
+    assert noised.dtype == torch.uint8
+    assert noised[:4].double().mean() < 60
+    assert noised[4:].double().mean() > 195
 
 
 @pytest.mark.parametrize("deviation", corruptions.BLUR)
 def test_blur_is_pillow_s_away_from_the_edges(deviation):
     images = smooth(2)
-    found = corruptions.blurred(images, deviation)
-    for image, blurred in zip(images, found, strict=True):
+    copies = corruptions.blurred(images, deviation)
+    for image, blurred in zip(images, copies, strict=True):
         other = Image.fromarray(image.permute(1, 2, 0).numpy()).filter(ImageFilter.GaussianBlur(deviation))
         other = torch.frombuffer(bytearray(other.tobytes()), dtype=torch.uint8).reshape(32, 32, 3).permute(2, 0, 1)
         inside = (slice(None), slice(8, 24), slice(8, 24))
@@ -56,9 +56,9 @@ def test_blur_is_torchvision_s_bit_for_bit(seed, channels, height, width, deviat
 @pytest.mark.parametrize("size", [4, 8, 32])
 def test_blur_fits_small_images(size):
     images = torch.randint(0, 256, (3, 1, size, size), dtype=torch.uint8)
-    found = [corruptions.blurred(images, deviation) for deviation in corruptions.BLUR]
-    assert all(blurred.shape == images.shape for blurred in found)
-    spreads = [float(blurred.double().std()) for blurred in (images, *found)]
+    copies = [corruptions.blurred(images, deviation) for deviation in corruptions.BLUR]
+    assert all(blurred.shape == images.shape for blurred in copies)
+    spreads = [float(blurred.double().std()) for blurred in (images, *copies)]
     assert spreads == sorted(spreads, reverse=True)
 
 
@@ -78,8 +78,8 @@ def test_copies_grow_in_damage_and_leave_whole_classes_out():
 def test_classes_that_do_not_occur_are_not_left_out():
     """Of a split with the labels 3, 5 and 9 alone, one class and two are left out, and nothing else."""
     labels = torch.tensor([9, 3, 5] * 8)
-    *_, (_, one, without_3), (_, two, only_9) = corruptions.copies(smooth(24), labels)
-    assert (one, two) == (1, 2)
+    *_, (_, first_count, without_3), (_, second_count, only_9) = corruptions.copies(smooth(24), labels)
+    assert (first_count, second_count) == (1, 2)
     assert torch.equal(without_3, smooth(24)[labels != 3])
     assert torch.equal(only_9, smooth(24)[labels == 9])
 
@@ -91,9 +91,9 @@ def test_what_is_no_batch_of_bytes_is_refused(act, images):
         act(images)
 
 
-@pytest.mark.parametrize(("classes", "gone"), [(1, []), (2, [1]), (3, [1, 2])])
-def test_classes_are_left_out_only_where_some_remain(classes, gone):
+@pytest.mark.parametrize(("classes", "counts"), [(1, []), (2, [1]), (3, [1, 2])])
+def test_classes_are_left_out_only_where_some_remain(classes, counts):
     labels = torch.arange(12) % classes
     copies = list(corruptions.copies(smooth(12, 8), labels))
-    assert [amount for kind, amount, _ in copies if kind == "classes left out"] == gone
+    assert [amount for kind, amount, _ in copies if kind == "classes left out"] == counts
     assert all(len(images) for *_, images in copies)

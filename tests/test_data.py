@@ -107,9 +107,9 @@ def test_digits_are_split_into_all_of_training_and_held_out(tmp_path):
 
 def test_the_split_depends_on_the_seed_alone(tmp_path):
     first, _ = prepared(tmp_path / "1")
-    again, _ = prepared(tmp_path / "2")
+    repeated, _ = prepared(tmp_path / "2")
     other, _ = prepared(tmp_path / "1", seed=1)
-    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(torch.equal(first[name], repeated[name]) for name in first)
     assert not torch.equal(first["held_out_images"], other["held_out_images"])
 
 
@@ -240,8 +240,8 @@ def test_cifar10_that_is_unpacked_already_is_read_again(cifar):
     first = sources.read_cifar10(folder, dataset, checksum)
     batch = folder / "cifar-10-batches-py" / "data_batch_3"
     batch.write_bytes(batch.read_bytes()[:100])
-    again = sources.read_cifar10(folder, dataset, checksum)
-    assert torch.equal(first[0][0], again[0][0])
+    repeated = sources.read_cifar10(folder, dataset, checksum)
+    assert torch.equal(first[0][0], repeated[0][0])
 
 
 @pytest.mark.parametrize("keep", [0, 1000, -1])

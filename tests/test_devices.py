@@ -85,6 +85,6 @@ def test_a_wrong_list_is_told(monkeypatch):
 
 
 def test_memory_that_was_freed_is_used_again_without_the_system(root):
-    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True, cwd=root)
-    fetched, filled = map(int, done.stdout.split())
+    process = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True, cwd=root)
+    fetched, filled = map(int, process.stdout.split())
     assert fetched < 0.5 * filled  # small tensors in between may spoil a place now and then

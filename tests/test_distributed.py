@@ -97,17 +97,17 @@ def test_shares_are_all_of_the_rows_in_order_and_nearly_equal(ranks, count):
     values = torch.rand(count, generator=torch.Generator().manual_seed(0)) - 0.5
 
     def shared():
-        own = distributed.local_rows(values)
-        return own, distributed.gather_rows(own, count), distributed.broadcast(distributed.rank())
+        share = distributed.local_rows(values)
+        return share, distributed.gather_rows(share, count), distributed.broadcast(distributed.rank())
 
-    found = ranks(3, shared)
-    assert torch.cat([own for own, _, _ in found]).equal(values)
-    assert {len(own) - count // 3 for own, _, _ in found} <= {0, 1}
-    assert all(whole.equal(values) for _, whole, _ in found)
-    assert [first for _, _, first in found] == [0, 0, 0]
+    by_rank = ranks(3, shared)
+    assert torch.cat([share for share, _, _ in by_rank]).equal(values)
+    assert {len(share) - count // 3 for share, _, _ in by_rank} <= {0, 1}
+    assert all(gathered.equal(values) for _, gathered, _ in by_rank)
+    assert [first for _, _, first in by_rank] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["Default", "IWDiff", "ImportanceSamplingPlus2"])
+@pytest.mark.parametrize("name", ["Default", "IWDiff", "ImportanceSamplingPlus2", "Hybrid"])
 @pytest.mark.parametrize(("world", "micro_batch"), [(2, None), (3, 1)])
 def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, name, world, micro_batch):
     """With dropout; 8 images among 3 processes are uneven shares, and T = 2 fills importance sampling's history."""
@@ -118,11 +118,11 @@ def test_processes_take_the_steps_of_one_with_the_same_batch(ranks, execution, n
     def steps(micro_batch):
         how = execution.model_copy(update={"micro_batch": micro_batch})
         trainer = DiffusionTrainer(config, *pictures(20), CPU, how)
-        told, gradients = [], []
+        metrics, gradients = [], []
         for step in range(1, 5):
-            told.append(torch.stack([*trainer.step(step).values(), *trainer.log(step).values()]))
+            metrics.append(torch.stack([*trainer.step(step).values(), *trainer.log(step).values()]))
             gradients.append(torch.cat([p.grad.flatten() for p in trainer.network.parameters()]))
-        return {"told": torch.stack(told), "gradients": torch.stack(gradients), **trainer.state()}
+        return {"metrics": torch.stack(metrics), "gradients": torch.stack(gradients), **trainer.state()}
 
     alone, several = steps(None), ranks(world, lambda: steps(micro_batch))
     for other in several[1:]:
@@ -140,7 +140,7 @@ def test_a_training_goes_on_with_another_number_of_processes(
 ):
     run = run_named("models", "Default")
     folder = own_results / "models" / run.id
-    whole = shutil.move(folder, own_results / "whole")
+    uninterrupted = shutil.move(folder, own_results / "whole")
     forget(own_results, "models", run.id)
 
     def until_step_4():
@@ -161,10 +161,10 @@ def test_a_training_goes_on_with_another_number_of_processes(
     records = ranks(then, lambda: make(run, own_results))
     assert records[0]["step"] == 6
     for file in (train.CHECKPOINT, "weights-2.safetensors", "weights-6.safetensors"):
-        expected, found = state_of(whole / file), state_of(folder / file)
-        assert expected.keys() == found.keys()
+        expected, resumed = state_of(uninterrupted / file), state_of(folder / file)
+        assert expected.keys() == resumed.keys()
         for key, value in expected.items():
-            assert torch.allclose(found[key], value, atol=2e-4), f"{file}: {key}"
+            assert torch.allclose(resumed[key], value, atol=2e-4), f"{file}: {key}"
     assert [line.split(",")[0] for line in (folder / "losses.csv").read_text().splitlines()] == ["step", "2", "4", "6"]
 
 
@@ -222,8 +222,8 @@ def test_samples_and_scores_are_those_of_one_process(ranks, own_results, run_nam
     several = ranks(world, lambda: [make(run, own_results, sampling_batch=24) for run in runs])
     assert np.array_equal(sample.load(own_results, runs[0].id)[0], images)
     assert [without(record) for record in several[0]] == [without(record) for record in alone]
-    left = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
-    assert left == {"config.json", "record.json", "done.json", "samples.npy", "grid.png"}
+    names = {file.name for file in (own_results / "samples" / runs[0].id).iterdir()}
+    assert names == {"config.json", "record.json", "done.json", "samples.npy", "grid.png"}
 
 
 def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, run_named, monkeypatch, make):
@@ -232,9 +232,9 @@ def test_sampling_goes_on_with_another_number_of_processes(ranks, own_results, r
     forget(own_results, "samples")
     add = sample.PartFiles.add
 
-    def interrupted(parts, *made):
-        if made and distributed.rank() != 1:
-            add(parts, *made)
+    def interrupted(parts, *rows):
+        if rows and distributed.rank() != 1:
+            add(parts, *rows)
         else:
             raise KeyboardInterrupt
 
@@ -265,17 +265,17 @@ def test_what_cannot_be_split_is_made_by_the_first_process_alone(ranks, own_resu
     forget(own_results, "models")
     ranks(2, lambda: [make(run, own_results) for run in runs])
     for run, expected in zip(runs, alone, strict=True):
-        found = state_of(own_results / "models" / run.id / train.CHECKPOINT)
-        assert all(found[key].equal(value) for key, value in expected.items())
+        state = state_of(own_results / "models" / run.id / train.CHECKPOINT)
+        assert all(state[key].equal(value) for key, value in expected.items())
 
 
 def test_more_processes_than_images_of_a_batch_are_refused(ranks, own_results, run_named, make):
     forget(own_results, "models", run_named("models", "Default").id)
 
     def refused() -> str:
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as caught:
             make(run_named("models", "Default"), own_results)
-        return str(told.value)
+        return str(caught.value)
 
     assert set(ranks(9, refused)) == {"training.batch_size: 8 images are too few for 9 processes"}
 
@@ -286,10 +286,10 @@ def test_jobs_take_their_devices_together_and_in_turn(begun, tmp_path, monkeypat
     monkeypatch.setenv("SURRODIFF_DEVICES", "cpu:0,cpu:1")
 
     def claim():
-        with devices.claimed(CPU) as own:
+        with devices.claimed(CPU) as device:
             began = time.monotonic()
             time.sleep(0.3)
-            return str(own), began, time.monotonic()
+            return str(device), began, time.monotonic()
 
     jobs = [begun(2, claim) for _ in range(3)]
     held = [job() for job in jobs]
@@ -302,8 +302,8 @@ def test_more_processes_than_devices_are_refused(ranks, monkeypatch):
     monkeypatch.setenv("SURRODIFF_DEVICES", "cpu:0,cpu:1")
 
     def refused() -> str:
-        with pytest.raises(UserError) as told, devices.claimed(CPU):
+        with pytest.raises(UserError) as caught, devices.claimed(CPU):
             pass
-        return str(told.value)
+        return str(caught.value)
 
     assert set(ranks(3, refused)) == {"3 processes need as many devices; there are 2: cpu:0, cpu:1"}

@@ -131,10 +131,10 @@ def test_aliases_that_grow_exponentially_are_counted_and_not_followed():
 
 def test_anchors_and_merge_keys_share_blocks():
     text = "a: &a {x: 1, y: 2}\nb: &b {x: 3, z: 4}\nc: {<<: *a, y: 5}\nd: {y: 6, <<: [*a, *b]}\ne: [*a]"
-    found = documents.parse(text)
-    assert found["c"] == {"x": 1, "y": 5}
-    assert found["d"] == {"x": 1, "y": 6, "z": 4}
-    assert found["e"] == [{"x": 1, "y": 2}]
+    blocks = documents.parse(text)
+    assert blocks["c"] == {"x": 1, "y": 5}
+    assert blocks["d"] == {"x": 1, "y": 6, "z": 4}
+    assert blocks["e"] == [{"x": 1, "y": 2}]
 
 
 def test_keys_are_text():

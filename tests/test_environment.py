@@ -36,11 +36,11 @@ def python(root, tmp_path):
     (tmp_path / "params.yaml").write_bytes((root / "params.yaml").read_bytes())
 
     def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root / "src"), "TMPDIR": str(tmp_path)}
+        base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root / "src"), "TMPDIR": str(tmp_path)}
         command = [sys.executable, "-c", code, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=own | environment, capture_output=True)
-        assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
-        return done
+        process = subprocess.run(command, cwd=tmp_path, env=base | environment, capture_output=True)
+        assert b"Traceback" not in process.stderr, process.stderr.decode(errors="replace")
+        return process
 
     return run
 
@@ -51,9 +51,9 @@ HOMELESS = pytest.mark.parametrize(("code", "environment"), [(NOBODY + TRAIN, {}
 
 @HOMELESS
 def test_training_on_digits_needs_no_home(python, tmp_path, code, environment):
-    done = python(code, "--preset", "test", "--device", "cpu", **environment)
-    assert done.returncode == 0, done.stderr
-    data, model, compiled = done.stdout.decode().splitlines()
+    process = python(code, "--preset", "test", "--device", "cpu", **environment)
+    assert process.returncode == 0, process.stderr
+    data, model, compiled = process.stdout.decode().splitlines()
     assert all((tmp_path / run / "record.json").exists() for run in (data, model))
     assert compiled == str(tmp_path / f"surrodiff-{os.getuid()}/compiled")
 
@@ -65,9 +65,9 @@ from surrodiff.scoring import features
 with errors.shown():
     features.inception_file()
 """
-    done = python(NOBODY + code)
-    assert done.returncode == 1
-    (line,) = done.stderr.decode().splitlines()
+    process = python(NOBODY + code)
+    assert process.returncode == 1
+    (line,) = process.stderr.decode().splitlines()
     assert "no home directory: set XDG_CACHE_HOME" in line
     assert line.endswith("or HOME")
 
@@ -77,17 +77,17 @@ def test_a_folder_in_no_home_is_named(python, tmp_path):
     data = {"source": "image_folder", "path": "~/images", "image_size": 8, "channels": 1, "held_out": 0.2}
     raw["presets"]["test"]["data"] = data | {"seed": 0, "revision": 1}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    done = python(NOBODY + MAIN, "data", "image_folder", "--preset", "test")
-    assert done.returncode == 1
-    lines = [line for line in done.stderr.decode().splitlines() if ": warning: " not in line]
+    process = python(NOBODY + MAIN, "data", "image_folder", "--preset", "test")
+    assert process.returncode == 1
+    lines = [line for line in process.stderr.decode().splitlines() if ": warning: " not in line]
     assert lines == ["surrodiff: data.path: '~/images' names no home directory here; write the whole path"]
 
 
 def test_a_locale_without_utf_8_is_no_hindrance(python, tmp_path):
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     results = tmp_path / "r\u00e9sultats"
-    done = python(MAIN, "data", "digits", "--preset", "test", "--results", str(results), **ascii_only)
-    assert done.returncode == 0, done.stderr
+    process = python(MAIN, "data", "digits", "--preset", "test", "--results", str(results), **ascii_only)
+    assert process.returncode == 0, process.stderr
     (record,) = results.glob("data/*/record.json")
     assert json.loads(record.read_bytes())["source"] == "digits"
-    assert done.stdout == os.fsencode(record.parent) + b"\n"
+    assert process.stdout == os.fsencode(record.parent) + b"\n"

@@ -143,10 +143,10 @@ def test_an_objective(copy, using):
     copy.edit(
         CODE + "diffusion/timesteps.py",
         ("# By the word", STRATIFIED),
-        ('"importance": Importance}', '"importance": Importance, "stratified": Stratified}'),
+        ('"lognormal": LogNormal.of}', '"lognormal": LogNormal.of, "stratified": Stratified.of}'),
     )
     words = 'timesteps: Literal["uniform", "importance"'
-    copy.edit(CODE + "config/models.py", (words, words + ', "stratified"'))
+    copy.edit(CODE + "config/diffusion.py", (words, words + ', "stratified"'))
     assert_as_listed(copy, "an objective: how timesteps are drawn")
 
     model = {"objective": {"timesteps": "stratified"}}
@@ -158,19 +158,16 @@ def test_an_objective(copy, using):
     assert drawn == [list(range(1, 9))] * 4
 
 
-STRIDED = '''\
-class Strided(Block):
-    """The deterministic steps of DDIM, `stride` timesteps at a time."""
+MULTISTEP = '''\
+class Multistep(Respaced):
+    """A linear multistep method (Liu et al., 2022), without clipping."""
 
-    kind: Literal["strided"]
-    stride: Annotated[int, Field(ge=1)]
+    draws_noise = False
 
-    def evaluations(self, t_start: int, t_stop: int = 0) -> int:
-        """As Ancestral.evaluations."""
-        return -((t_stop - t_start) // self.stride)
+    kind: Literal["multistep"]
 
 
-Sampler = Ancestral | Strided'''
+Sampler = Ancestral'''
 
 # Makes all runs of some stages and prints their records by name, with the images that each network was given meanwhile.
 MADE = """
@@ -208,7 +205,8 @@ SAMPLED = (
     MADE
     + """
 try:
-    params.load(changes={"samplers": {"two": {"stride": 0}, "three": {"kind": "leaps"}}})
+    wrong = {"few": {"timesteps": [4, 1]}, "all": {"kind": "leaps"}, "heun": {"eta": 0.5}}
+    params.load(changes={"samplers": wrong})
 except UserError as error:
     found["mistakes"] = str(error).splitlines()
 print(json.dumps(found))
@@ -217,33 +215,36 @@ print(json.dumps(found))
 
 
 def test_a_sampler(copy, using):
-    copy.edit(CODE + "config/samplers.py", ("Sampler = Ancestral", STRIDED))
-    copy.extend("sampling/strided.py")
+    copy.edit(
+        CODE + "config/samplers.py",
+        ("Sampler = Ancestral", MULTISTEP.replace("= Ancestral", "= Multistep | Ancestral")),
+    )
+    copy.extend("sampling/multistep.py")
     copy.edit(
         CODE + "sampling/registry.py",
-        ("from surrodiff.sampling import ancestral\n", "from surrodiff.sampling import ancestral, strided\n"),
-        (
-            "PROCESSES = {samplers.Ancestral: ancestral.process}",
-            "PROCESSES = {samplers.Ancestral: ancestral.process, samplers.Strided: strided.process}",
-        ),
+        ("import ancestral, ddim, dpm_solver, ode", "import ancestral, ddim, dpm_solver, multistep, ode"),
+        ("PROCESSES = {\n", "PROCESSES = {\n    samplers.Multistep: multistep.process,\n"),
     )
     assert_as_listed(copy, "a sampler")
 
     rows = [
-        {"model": "Default", "sampler": ["ancestral", "two", "three"]},
-        {"surrogate": "DDPMHalf", "t_mid": 0.5, "sampler": "three"},
+        {"model": "Default", "sampler": ["ancestral", "few"]},
+        {"model": "Default", "sampler": "all", "evaluations": [0.25, 1]},
+        {"surrogate": "DDPMHalf", "t_mid": 0.5, "sampler": "few"},
     ]
-    strides = {"two": {"kind": "strided", "stride": 2}, "three": {"kind": "strided", "stride": 3}}
-    found = copy.run(SAMPLED, using({"rows": rows, "columns": ["scores"]}, samplers=strides))
-    # T = 8. DDPMHalf goes to t = 4 in two steps and estimates x_0 there; Default takes two steps more.
-    expected = {"Default_6": 8, "Default_6_two": 4, "Default_6_three": 3, "DDPMHalf_t4_three": 2 + 1 + 2}
-    for name, evaluations in expected.items():
+    own = {"few": {"kind": "multistep", "timesteps": [1, 4, 8]}, "all": {"kind": "multistep"}}
+    found = copy.run(SAMPLED, using({"rows": rows, "columns": ["scores"]}, samplers=own))
+    # T = 8. DDPMHalf goes to t = 4 in one step and estimates x_0 there; Default takes two steps more.
+    expected = {"Default_6": 8, "Default_6_few": 3, "Default_6_all_2": 2, "Default_6_all": 8}
+    for name, evaluations in (expected | {"DDPMHalf_t4_few": 1 + 1 + 2}).items():
         record = found[f"samples/{name}"]
         assert record["evaluations_per_sample"] == evaluations, name
         assert record["given"]["UNet"] == evaluations * record["num_samples"], name
-    stride, kind = found["mistakes"]
-    assert "samplers.two.stride: " in stride
-    assert "samplers.three.kind: must be one of 'ancestral', 'strided', got 'leaps'" in kind
+    noise, timesteps, kind = found["mistakes"]
+    assert "samplers.few.timesteps: must be from 1 and rising" in timesteps
+    assert "samplers.all.kind: must be one of 'multistep', 'ancestral', " in kind
+    assert "'heun', got 'leaps'" in kind
+    assert "samplers.heun.eta: of samplers that draw noise, and heun solves an equation; remove it" in noise
 
 
 AUTOENCODER = '''\

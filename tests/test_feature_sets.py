@@ -61,9 +61,9 @@ def test_the_kernel_distance_over_subsets_is_torchmetrics_s_over_the_same_subset
     for _ in range(8):
         rows, reference_rows = (draw.choice(count, 40, replace=False) for count in (90, 150))
         values.append(float(poly_mmd(reference[reference_rows], features[rows])))
-    found = kernel_distance(features, reference, subsets=8, subset_size=40, seed=5)
-    assert found == pytest.approx((np.mean(values), np.std(values)), rel=1e-6)
-    assert kernel_distance(features, reference, subsets=8, subset_size=40, seed=6) != found
+    distance = kernel_distance(features, reference, subsets=8, subset_size=40, seed=5)
+    assert distance == pytest.approx((np.mean(values), np.std(values)), rel=1e-6)
+    assert kernel_distance(features, reference, subsets=8, subset_size=40, seed=6) != distance
 
 
 @given(SEEDS, st.integers(20, 60), st.integers(20, 60), st.integers(2, 20), st.integers(1, 6))
@@ -78,15 +78,15 @@ def test_the_kernel_distance_is_torch_fidelity_s_bit_for_bit(seed, count, refere
 @pytest.mark.parametrize(("count", "reference_count"), [(20, 50), (50, 20)])
 def test_subsets_of_the_kernel_distance_are_no_larger_than_either_set(count, reference_count):
     features, reference = normal(0, count, 3) + 1, normal(1, reference_count, 3)
-    found = kernel_distance(features, reference, subsets=3, subset_size=1000, seed=0)
-    assert found == kernel_distance(features, reference, subsets=3, subset_size=20, seed=0)
+    distance = kernel_distance(features, reference, subsets=3, subset_size=1000, seed=0)
+    assert distance == kernel_distance(features, reference, subsets=3, subset_size=20, seed=0)
 
 
 def test_the_kernel_distance_of_float32_features_is_computed_in_float64():
     features, reference = (normal(0, 50, 8) + 10).float(), (normal(1, 50, 8) + 10).float()
-    found = kernel_distance(features, reference, subsets=2, subset_size=40, seed=0)
+    distance = kernel_distance(features, reference, subsets=2, subset_size=40, seed=0)
     exact = kernel_distance(features.double(), reference.double(), subsets=2, subset_size=40, seed=0)
-    assert found == exact
+    assert distance == exact
 
 
 def test_the_kernel_distance_of_one_distribution_is_0_on_average():
@@ -114,15 +114,15 @@ def brute_force(features: torch.Tensor, reference: torch.Tensor, k: int) -> tupl
 @given(SEEDS, st.integers(6, 80), st.integers(6, 80), st.integers(1, 5), st.floats(0.2, 3))
 def test_precision_and_recall_follow_their_definition(seed, count, reference_count, neighbours, scale):
     features, reference = normal(seed, count, 3) * scale + 0.5, normal(seed + 1, reference_count, 3)
-    found = precision_recall(features, reference, neighbours)
-    assert found == pytest.approx(brute_force(features, reference, neighbours), rel=1e-6)
+    shares = precision_recall(features, reference, neighbours)
+    assert shares == pytest.approx(brute_force(features, reference, neighbours), rel=1e-6)
 
 
 def test_precision_and_recall_of_several_batches_follow_their_definition():
     features, reference = normal(0, 1300, 4) * 1.2 + 0.5, normal(1, 2100, 4)
-    found = precision_recall(features.float(), reference.float(), 3)
-    assert found == pytest.approx(brute_force(features, reference, 3), rel=1e-6)
-    assert 0 < found[0] < found[1] < 1
+    shares = precision_recall(features.float(), reference.float(), 3)
+    assert shares == pytest.approx(brute_force(features, reference, 3), rel=1e-6)
+    assert 0 < shares[0] < shares[1] < 1
 
 
 @pytest.mark.parametrize(("count", "reference_count"), [(40, 60), (1300, 2100)])
@@ -133,8 +133,8 @@ def test_precision_and_recall_are_torch_fidelity_s(count, reference_count):
         features, reference, prc_neighborhood=3, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
     # Its shares are float32.
-    found = [float(np.float32(share)) for share in precision_recall(features, reference, 3)]
-    assert found == [expected["precision"], expected["recall"]]
+    shares = [float(np.float32(share)) for share in precision_recall(features, reference, 3)]
+    assert shares == [expected["precision"], expected["recall"]]
 
 
 def test_copies_have_full_precision_and_recall():
@@ -146,10 +146,10 @@ def test_copies_have_full_precision_and_recall():
 @pytest.mark.parametrize("count", [5, 100, 1200])
 def test_equal_images_have_full_precision_and_recall(count, dimensions):
     """Of more equal ones than neighbours every radius is 0, and so is every distance; 0 is within 0."""
-    same = (normal(0, 1, dimensions) * 30).float().expand(count, -1)
-    assert precision_recall(same, same, 3) == (1, 1)
-    assert precision_recall(same, same[:5], 3) == (1, 1)
-    assert precision_recall(same + 1e-3, same, 3) == (0, 0)
+    copies = (normal(0, 1, dimensions) * 30).float().expand(count, -1)
+    assert precision_recall(copies, copies, 3) == (1, 1)
+    assert precision_recall(copies, copies[:5], 3) == (1, 1)
+    assert precision_recall(copies + 1e-3, copies, 3) == (0, 0)
 
 
 def test_an_equal_image_lies_within_a_ball_without_extent_and_another_does_not():

@@ -208,8 +208,8 @@ def published_efficientnet_lite0(weights: dict, images: torch.Tensor) -> tuple[t
             x = convolve(x, f"{block}._project_conv", f"{block}._bn2", relu6=False)
             x = x + before if repeat else x
             number += 1
-    found = convolve(x, "_conv_head", "_bn1").mean((2, 3))
-    return found, found @ weights["_fc.weight"].T + weights["_fc.bias"]
+    vectors = convolve(x, "_conv_head", "_bn1").mean((2, 3))
+    return vectors, vectors @ weights["_fc.weight"].T + weights["_fc.bias"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -320,9 +320,9 @@ def test_outputs_that_are_not_finite_are_told_with_network_and_images(cpu, value
     images[[9, 11]] = 255
 
     def outputs(pixels):
-        made = [pixels.flatten(1).clone(), pixels.flatten(1).clone()]
-        made[part][pixels.flatten(1)[:, 0] > 0, 3] = value
-        return tuple(made)
+        parts = [pixels.flatten(1).clone(), pixels.flatten(1).clone()]
+        parts[part][pixels.flatten(1)[:, 0] > 0, 3] = value
+        return tuple(parts)
 
     batches = features.extract_all(fake(outputs), images, cpu, 8, "Default_6-01234567")
     assert len(next(batches)[0]) == 8  # the first is as it should be
@@ -339,8 +339,8 @@ def test_outputs_that_are_not_finite_are_told_with_network_and_images(cpu, value
 
 
 def test_the_classifier_learns_the_digits(trained):
-    folder, made, _ = trained
-    run_id = made.runs[made.reference].config.features.run
+    folder, plan, _ = trained
+    run_id = plan.runs[plan.reference].config.features.run
     record = load_run(folder, "models", run_id)[2]
     assert record["classes"] == 10
     assert record["held_out_accuracy"] > 0.85
@@ -357,9 +357,9 @@ def test_the_classifier_gives_features_and_logits(trained, cpu):
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_features_do_not_depend_on_the_batch(trained, cpu, batch):
     images = random_images(20, 1)
-    whole, parts = gathered(trained[2], images, cpu, 20), gathered(trained[2], images, cpu, batch)
-    for one, other in zip(whole, parts, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    at_once, batched = gathered(trained[2], images, cpu, 20), gathered(trained[2], images, cpu, batch)
+    for expected, actual in zip(at_once, batched, strict=True):
+        torch.testing.assert_close(expected, actual, rtol=1e-4, atol=1e-5)
 
 
 def test_features_do_not_depend_on_the_other_images(trained, cpu):
@@ -370,8 +370,8 @@ def test_features_do_not_depend_on_the_other_images(trained, cpu):
 
 
 def test_the_checksum_is_that_of_the_weights(trained):
-    folder, made, network = trained
-    run_id = made.runs[made.reference].config.features.run
+    folder, plan, network = trained
+    run_id = plan.runs[plan.reference].config.features.run
     assert network.checksum == sha256(folder / "models" / run_id / "weights-150.safetensors")
 
 

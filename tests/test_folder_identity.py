@@ -11,6 +11,7 @@ import yaml
 from data_runs import refusal, write_image
 
 from surrodiff.config import params
+from surrodiff.config.whole import Params
 from surrodiff.data import identity
 from surrodiff.planning import plan
 from surrodiff.planning.frozen import freeze
@@ -29,14 +30,14 @@ def project(tmp_path, monkeypatch) -> Path:
 def asked(raw):
     """Parameters of the preset `test` with an image folder at a path."""
 
-    def of(path="images", **changes) -> params.Params:
+    def of(path="images", **changes) -> Params:
         raw["presets"]["test"]["data"].update(source="image_folder", path=str(path), channels=1, **changes)
         return params.parse(raw)
 
     return of
 
 
-def data_id(asked: params.Params, here=Path()) -> str:
+def data_id(asked: Params, here=Path()) -> str:
     return plan.build(identity.identified(asked, here)).data
 
 
@@ -62,8 +63,8 @@ def test_a_project_that_is_moved_keeps_its_data(project, asked, monkeypatch):
 
 def test_a_folder_elsewhere_is_known_by_its_whole_path(project, asked):
     (project / "work").mkdir()
-    found = identity.identified(asked("../images"), project / "work")
-    assert found.selected.data.path == str(project / "images")
+    params = identity.identified(asked("../images"), project / "work")
+    assert params.selected.data.path == str(project / "images")
 
 
 def test_a_name_that_begins_with_a_tilde_is_no_home(project, asked):
@@ -139,10 +140,10 @@ def test_a_missing_or_unclear_folder_is_reported_before_anything_is_planned(proj
 def test_commands_report_a_missing_folder_in_one_line(project, asked, raw, command):
     asked("gone")
     (project / "params.yaml").write_text(yaml.safe_dump(raw))
-    done = subprocess.run([sys.executable, "-m", "surrodiff.cli", *command], capture_output=True, text=True)
-    lines = [line for line in done.stderr.splitlines() if ": warning: " not in line]
+    process = subprocess.run([sys.executable, "-m", "surrodiff.cli", *command], capture_output=True, text=True)
+    lines = [line for line in process.stderr.splitlines() if ": warning: " not in line]
     assert lines == ["surrodiff: gone: no such folder; data.path must name a folder of images or of class folders"]
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (process.returncode, process.stdout) == (1, "")
 
 
 # --- folders that DVC tracks

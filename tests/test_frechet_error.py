@@ -28,9 +28,9 @@ def moments_of(features: torch.Tensor, groups: int = 10) -> Moments:
 
 def other_distance(features: torch.Tensor, reference: Statistics) -> float:
     """torch-fidelity's, from the features."""
-    own = {"mu": features.numpy().mean(0), "sigma": np.cov(features.numpy(), rowvar=False)}
+    moments = {"mu": features.numpy().mean(0), "sigma": np.cov(features.numpy(), rowvar=False)}
     other = {"mu": reference.mean.numpy(), "sigma": reference.covariance.numpy()}
-    return fid_statistics_to_metric(own, other, verbose=False)["frechet_inception_distance"]
+    return fid_statistics_to_metric(moments, other, verbose=False)["frechet_inception_distance"]
 
 
 class Source:
@@ -54,9 +54,9 @@ class Source:
 
 def test_the_root_is_symmetric_and_its_square_is_the_covariance():
     features = normal(generator(0), 10, 6) @ normal(generator(1), 6, 12)
-    found = moments_of(features, 1).statistics()
-    torch.testing.assert_close(found.root, found.root.T)
-    torch.testing.assert_close(found.root @ found.root, found.covariance)
+    statistics = moments_of(features, 1).statistics()
+    torch.testing.assert_close(statistics.root, statistics.root.T)
+    torch.testing.assert_close(statistics.root @ statistics.root, statistics.covariance)
 
 
 def test_distances_to_one_reference_share_its_root(monkeypatch):

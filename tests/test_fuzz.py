@@ -10,6 +10,7 @@ from reliability.findings import Report
 from reliability.params_mutations import MUTATIONS, NAMED, mutated
 from small_studies import one_model
 
+pytestmark = pytest.mark.long
 SEED = 1
 # One that reads each kind of file; the others read them in the same ways.
 CHOSEN = ("resume a training", "resume sampling", "resume a likelihood", "score", "table table_4_4", "summary")

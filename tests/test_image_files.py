@@ -27,8 +27,8 @@ def square(file, size=8, channels=3, padding="crop") -> np.ndarray:
 @given(width=st.integers(1, 90), height=st.integers(1, 90), size=st.integers(1, 40), channels=st.sampled_from([1, 3]))
 def test_the_middle_is_torchvision_s_to_within_rounding(tmp_path, width, height, size, channels):
     file = write_image(tmp_path / "a.png", (width, height), seed=width + height)
-    whole = Image.open(file).convert("RGB" if channels == 3 else "L")
-    expected = np.asarray(torchvision.center_crop(torchvision.resize(whole, size, antialias=True), size))
+    original = Image.open(file).convert("RGB" if channels == 3 else "L")
+    expected = np.asarray(torchvision.center_crop(torchvision.resize(original, size, antialias=True), size))
     difference = square(file, size, channels).astype(int) - expected.reshape(size, size, channels)
     assert abs(difference).max() <= 1
 

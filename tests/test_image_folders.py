@@ -273,12 +273,12 @@ def test_a_broken_source_leaves_no_data_behind(tmp_path):
     for number in range(6):
         write_image(tmp_path / "images" / f"{number}.png", seed=number)
     broken = tmp_path / "images" / "5.png"
-    whole = broken.read_bytes()
-    broken.write_bytes(whole[:60])
+    content = broken.read_bytes()
+    broken.write_bytes(content[:60])
     assert str(broken) in refusal(lambda: prepared_folder(tmp_path, tmp_path / "images"))
     assert not list(tmp_path.rglob(sources.IMAGES))
     assert not list(tmp_path.rglob("done.json"))
-    broken.write_bytes(whole)
+    broken.write_bytes(content)
     assert prepared_folder(tmp_path, tmp_path / "images")[1]["train_images"] == 4
 
 

@@ -22,9 +22,9 @@ def imported(code: str, *arguments) -> set[str]:
     """The heavy modules that a fresh interpreter holds after running some code."""
     listing = f"import sys; print('imported:', *[name for name in ('torch', *{HEAVY}) if name in sys.modules])"
     command = [sys.executable, "-c", f"{code}\n{listing}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.rpartition("imported:")[2].split())
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return set(process.stdout.rpartition("imported:")[2].split())
 
 
 def test_stages_import_torch_and_nothing_heavy():

@@ -81,8 +81,8 @@ def test_the_distance_is_right_with_fewer_samples_than_dimensions(other_distance
 def test_the_distance_of_independent_features_is_the_sum_of_their_distances(features):
     means_a, variances_a, means_b, variances_b = zip(*features, strict=True)
     expected = sum((m - n) ** 2 + (math.sqrt(u) - math.sqrt(v)) ** 2 for m, u, n, v in features)
-    found = frechet_distance(diagonal(means_a, variances_a), diagonal(means_b, variances_b))
-    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    distance = frechet_distance(diagonal(means_a, variances_a), diagonal(means_b, variances_b))
+    assert distance == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @given(SEEDS, st.integers(1, 6))
@@ -104,8 +104,8 @@ def test_the_distance_of_constant_features_is_that_of_their_means():
 @given(SEEDS, st.integers(1, 20), st.integers(2, 40))
 def test_equal_statistics_have_no_distance(seed, dimensions, count):
     a = statistics(normal(seed, count, dimensions))
-    found = frechet_distance(a, a)
-    assert 0 <= found < 1e-6 * max(1.0, float(a.covariance.trace()))
+    distance = frechet_distance(a, a)
+    assert 0 <= distance < 1e-6 * max(1.0, float(a.covariance.trace()))
 
 
 @given(SEEDS, st.integers(1, 10), st.integers(2, 40))
@@ -120,8 +120,8 @@ def test_a_translation_adds_its_squared_length(seed, dimensions, length):
     features = normal(seed, 50, dimensions)
     shift = normal(seed + 1, dimensions)
     shift *= length / shift.norm()
-    found = frechet_distance(statistics(features), statistics(features + shift))
-    assert found == pytest.approx(length**2, rel=1e-6, abs=1e-6)
+    distance = frechet_distance(statistics(features), statistics(features + shift))
+    assert distance == pytest.approx(length**2, rel=1e-6, abs=1e-6)
 
 
 @given(SEEDS, st.integers(1, 10), st.floats(0.1, 10))
@@ -134,9 +134,9 @@ def test_scaling_both_scales_the_distance_by_the_square(seed, dimensions, factor
 @given(SEEDS, st.floats(0, 5))
 def test_scaling_one_has_a_closed_form(seed, factor):
     a = normal(seed, 60, 8) @ normal(seed + 1, 8, 8)
-    one = statistics(a)
-    expected = (1 - factor) ** 2 * (one.mean.square().sum() + one.covariance.trace())
-    assert frechet_distance(one, statistics(a * factor)) == pytest.approx(float(expected), rel=1e-6, abs=1e-4)
+    original = statistics(a)
+    expected = (1 - factor) ** 2 * (original.mean.square().sum() + original.covariance.trace())
+    assert frechet_distance(original, statistics(a * factor)) == pytest.approx(float(expected), rel=1e-6, abs=1e-4)
 
 
 @given(SEEDS)
@@ -153,25 +153,25 @@ def test_turning_both_changes_nothing(seed):
 @given(SEEDS, st.lists(st.integers(0, 60), max_size=6))
 def test_moments_are_numpy_s_whatever_the_batches(seed, cuts):
     features = normal(seed, 60, 5) * 3 + 1
-    found = statistics(features, cuts)
-    assert found.count == 60
-    np.testing.assert_allclose(found.mean, features.numpy().mean(0), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(found.covariance, np.cov(features.numpy(), rowvar=False), rtol=1e-10, atol=1e-12)
+    moments = statistics(features, cuts)
+    assert moments.count == 60
+    np.testing.assert_allclose(moments.mean, features.numpy().mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(moments.covariance, np.cov(features.numpy(), rowvar=False), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e6, -1e8])
 def test_a_large_offset_costs_no_digits(offset):
     features = normal(0, 500, 4) + offset
-    found = statistics(features, [1, 7, 250])
-    np.testing.assert_allclose(found.mean, features.numpy().mean(0), rtol=1e-14)
-    np.testing.assert_allclose(found.covariance, np.cov(features.numpy(), rowvar=False), rtol=1e-6, atol=1e-7)
+    moments = statistics(features, [1, 7, 250])
+    np.testing.assert_allclose(moments.mean, features.numpy().mean(0), rtol=1e-14)
+    np.testing.assert_allclose(moments.covariance, np.cov(features.numpy(), rowvar=False), rtol=1e-6, atol=1e-7)
 
 
 def test_moments_of_float32_features_are_float64():
     features = (normal(0, 100, 3) * 1e-3 + 1000).float()
-    found = statistics(features, [30])
-    assert found.mean.dtype == found.covariance.dtype == torch.float64
-    np.testing.assert_allclose(found.covariance, np.cov(features.double().numpy(), rowvar=False), rtol=1e-9)
+    moments = statistics(features, [30])
+    assert moments.mean.dtype == moments.covariance.dtype == torch.float64
+    np.testing.assert_allclose(moments.covariance, np.cov(features.double().numpy(), rowvar=False), rtol=1e-9)
 
 
 def test_covariances_are_symmetric():
@@ -185,17 +185,17 @@ def test_moments_of_some_groups_are_those_of_their_features(seed, groups, rest, 
     chosen = data.draw(st.lists(st.integers(0, groups - 1), min_size=1, unique=True))
     ends = [len(features) * group // groups for group in range(groups + 1)]
     rows = np.concatenate([features[ends[group] : ends[group + 1]] for group in chosen])
-    found = moments_of(features, groups, [cut for cut in cuts if cut < len(features)]).statistics(chosen)
-    assert found.count == len(rows)
-    np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(found.covariance, np.cov(rows, rowvar=False), rtol=1e-10, atol=1e-12)
+    moments = moments_of(features, groups, [cut for cut in cuts if cut < len(features)]).statistics(chosen)
+    assert moments.count == len(rows)
+    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(moments.covariance, np.cov(rows, rowvar=False), rtol=1e-10, atol=1e-12)
 
 
 def test_moments_stay_on_the_features_device():
     moments = Moments(6, groups=2)
     moments.add(torch.zeros(6, 3, device="meta"))
-    found = moments.statistics([0])
-    assert found.mean.device.type == found.covariance.device.type == "meta"
+    mean_and_covariance = moments.statistics([0])
+    assert mean_and_covariance.mean.device.type == mean_and_covariance.covariance.device.type == "meta"
 
 
 # --- Inception Score
@@ -234,8 +234,8 @@ def test_the_inception_score_is_torchmetrics_s(splits, monkeypatch):
 @given(SEEDS, st.lists(st.integers(0, 53), max_size=6), st.integers(1, 10))
 def test_the_inception_score_does_not_depend_on_the_batches(seed, cuts, splits):
     logits = normal(seed, 53, 7) * 2
-    whole, parts = inception_score(logits, splits), inception_score(logits, splits, cuts)
-    assert parts == pytest.approx(whole, rel=1e-12, abs=1e-12)
+    at_once, batched = inception_score(logits, splits), inception_score(logits, splits, cuts)
+    assert batched == pytest.approx(at_once, rel=1e-12, abs=1e-12)
 
 
 @given(st.integers(1, 12), st.integers(2, 10))

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from surrodiff.config.models import Diffusion, Objective
-from surrodiff.diffusion.objectives import ObjectiveGradient, eps_losses, noise_weights
+from surrodiff.config.diffusion import Diffusion, Objective
+from surrodiff.diffusion.objectives import ObjectiveGradient, noise_weights
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
@@ -37,7 +37,7 @@ class Network(nn.Module):
 
 def objective(**changes) -> ObjectiveGradient:
     plain = {"timesteps": "uniform", "extra_timestep_batches": 0, "noises": 1, "weights": "importance"}
-    return ObjectiveGradient(Objective(**{**plain, "reduction": "mean", **changes}), SCHEDULE, SEED, "cpu")
+    return ObjectiveGradient(Objective(**{**plain, "reduction": "mean", **changes}), SCHEDULE, SEED)
 
 
 def images(step: int = 0, batch: int = BATCH) -> torch.Tensor:
@@ -86,7 +86,7 @@ def direct_losses(network, x_0, t, eps) -> torch.Tensor:
 def test_losses_agree_with_the_direct_formula(k):
     network, x_0 = Network(), images()
     t, eps = drawn(1, k)
-    losses = eps_losses(network, SCHEDULE, x_0, t, eps)
+    losses = objective().losses(network, x_0, t, eps)
     assert losses.shape == (k, BATCH)
     assert torch.allclose(losses, direct_losses(network, x_0, t, eps), rtol=1e-5)
 
@@ -94,7 +94,7 @@ def test_losses_agree_with_the_direct_formula(k):
 def test_a_perfect_denoiser_has_no_loss():
     x_0 = images()
     t, eps = drawn(1, 2)
-    knows = eps_losses(lambda x_t, t: eps.flatten(0, 1), SCHEDULE, x_0, t, eps)
+    knows = objective().losses(lambda x_t, t: eps.flatten(0, 1), x_0, t, eps)
     assert torch.equal(knows, torch.zeros(2, BATCH))
 
 

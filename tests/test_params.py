@@ -78,9 +78,42 @@ def leaves(value, key: str):
         (f"{DEFAULT}.kind", "vae", f"{DEFAULT}.kind", "'ddpm', 'sngan', got 'vae'"),
         (f"{TEST}.models.SNGAN.kind", "wgan", f"{TEST}.models.SNGAN.kind", "got 'wgan'"),
         ("models.Default.kind", "vae", "models.Default.kind", "got 'vae'"),
-        ("samplers.ancestral.kind", "ddim", "samplers.ancestral.kind", "'ancestral'"),
+        ("samplers.ancestral.kind", "plms", "samplers.ancestral.kind", "'ancestral'"),
         (f"{TEST}.data.source", "mnist", f"{TEST}.data.source", "'digits'"),
-        ("samplers.ancestral.variance", "learned", "samplers.ancestral.variance", "'fixed_small'"),
+        ("samplers.ancestral.variance", "learnt", "samplers.ancestral.variance", "'fixed_small'"),
+        *[
+            (
+                "samplers.ddim.timesteps",
+                wrong,
+                "samplers.ddim.timesteps: ",
+                "how many timesteps, 1 to 100,000, or a list",
+            )
+            for wrong in (0, -1, 2.0, True, "10", "all", [], {}, [[1]], [1, "2"], [True], [1, 2.0], 100_001, [100_001])
+        ],
+        *[
+            ("samplers.ddim.timesteps", wrong, "samplers.ddim.timesteps: ", "from 1 and rising, each timestep once")
+            for wrong in ([0, 1], [-1, 4], [2, 1], [1, 2, 2], [1] * 5000)
+        ],
+        *[
+            (
+                f"samplers.{kind}.{key}",
+                0.5,
+                f"samplers.{kind}.{key}: ",
+                f"draw noise, and {kind} solves an equation; rem",
+            )
+            for kind in ("heun", "euler", "dpm_solver", "unipc")
+            for key in ("eta", "variance")
+        ],
+        ("samplers.ddim.variance", "learned", "samplers.ddim.variance", "unknown key"),
+        ("samplers.ddim.eta", -0.1, "samplers.ddim.eta: ", "equal to 0, got -0.1"),
+        ("samplers.ddim.eta", 1.1, "samplers.ddim.eta: ", "equal to 1, got 1.1"),
+        ("samplers.ddim.eta", float("nan"), "samplers.ddim.eta: ", "finite number, got nan"),
+        ("samplers.ddim.eta", True, "samplers.ddim.eta: ", "must be a number, got True"),
+        ("samplers.ddim.eta", "1", "samplers.ddim.eta: ", "must be a number, got '1'; write it without quotes"),
+        ("samplers.ddim.spacing", "karras", "samplers.ddim.spacing: ", "'quadratic' or 'log_snr', got 'karras'"),
+        ("samplers.ddim.t_start", 0, "samplers.ddim.t_start: ", "equal to 1, got 0"),
+        (f"{TEST}.samplers.ddim", {"timesteps": "x"}, f"{TEST}.samplers.ddim.timesteps: ", "got 'x'"),
+        (f"{TEST}.samplers.heun", {"eta": 0.5}, f"{TEST}.samplers.heun.eta: ", "heun solves an equation; remove it"),
         (f"{TEST}.samplers.ancestral.clip_x0", 1, f"{TEST}.samplers.ancestral.clip_x0", "true or false"),
         (f"{TEST}.likelihood.variance", "learned", f"{TEST}.likelihood.variance", "'fixed_small'"),
         ("studies.table_4_5.rows.0.handover", "x1", "studies.table_4_5.rows.0.handover: ", "'x_t'"),
@@ -113,7 +146,7 @@ def leaves(value, key: str):
         (f"{TEST}.seeds.training", [0, -1], f"{TEST}.seeds.training.1", "-1"),
         (f"{TEST}.seeds.training", [2**32], f"{TEST}.seeds.training.0", "4294967296"),
         (f"{TEST}.seeds.training", [], f"{TEST}.seeds.training", "at least 1"),
-        (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds.sampling", "1 stands there more than once"),
+        (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds.sampling", "1 is listed more than once"),
         (f"{TEST}.scoring.neighbours", 1000, f"{TEST}.scoring", "neighbours: must be less than kept_features"),
         (f"{TEST}.scoring.kid_subset_size", 1000, f"{TEST}.scoring", "kid_subset_size: must be less than kept"),
         (f"{TEST}.scoring.precision", "auto", f"{TEST}.scoring.precision", "auto"),
@@ -152,7 +185,7 @@ def leaves(value, key: str):
         ("studies", None, "studies", "block of keys, got None"),
         ("studies.table_4_1", None, "studies.table_4_1", "block of keys"),
         (f"{TEST}.groups", "paper", f"{TEST}.groups", "list"),
-        (f"{TEST}.groups", ["beyond"], f"{TEST}.groups", "no study is of the group 'beyond'; there are paper"),
+        (f"{TEST}.groups", ["besides"], f"{TEST}.groups", "no study is of the group 'besides'; there are paper"),
         (f"{TEST}.data.image_size", 16, f"{TEST}.models.Default.image_size", "data.image_size"),
         (f"{TEST}.data.channels", 3, f"{TEST}.data.channels", "greyscale"),
         (f"{TEST}.data.channels", 2, f"{TEST}.data.channels", "1 or 3"),
@@ -330,7 +363,9 @@ def test_values_and_keys_are_shown_escaped_and_cut(raw, value):
     assert refusal(raw).isprintable()
 
 
-@pytest.mark.parametrize("key", ["data.seed", "data.held_out", "data.path", "models.Default.training.batch_size"])
+@pytest.mark.parametrize(
+    "key", ["data.seed", "data.held_out", "data.path", "models.Default.training.batch_size", "samplers.ddim.timesteps"]
+)
 def test_a_huge_number_is_told(raw, key):
     put(raw, f"{TEST}.{key}", 10**5000)
     assert refusal(raw).startswith(f"{TEST}.{key}: ")

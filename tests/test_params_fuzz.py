@@ -97,12 +97,12 @@ def check(file: Path, files: list[Path], data: bytes) -> str:
         lines = str(error).split("\n")
         assert len(lines) <= refusals.MOST_LINES + 1, data
         for line in lines:
-            assert line.startswith(tuple(f"{one}: " for one in files)), data
+            assert line.startswith(tuple(f"{source}: " for source in files)), data
             assert line.isprintable(), data
             assert len(line) < 1000, data
         return "refused"
-    made = plan.build(loaded)
-    for name in [*made.runs, *made.tables, *made.figures]:
+    built = plan.build(loaded)
+    for name in [*built.runs, *built.tables, *built.figures]:
         assert os.fsencode(name).isascii()
         assert "/" not in name
     for line in params.warnings(loaded):

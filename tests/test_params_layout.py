@@ -61,9 +61,9 @@ def leaves(value, keys=()):
 )
 def test_dvc_changes_the_lines_of_the_numbers_alone(root, copy, overrides, lines):
     apply_overrides(str(copy), overrides)
-    found = changed_lines(root, copy)
-    assert len(found) == len(lines)
-    for (before, after), (old, new) in zip(found, lines, strict=True):
+    changes = changed_lines(root, copy)
+    assert len(changes) == len(lines)
+    for (before, after), (old, new) in zip(changes, lines, strict=True):
         assert after == before.replace(old, new) != before
     params.load(copy, folder=root / params.STUDIES)
 
@@ -107,9 +107,9 @@ def test_every_value_can_be_set_and_one_set_to_itself_changes_nothing(root, copy
     def shown(value) -> str:
         return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
-    found = [*leaves(documents.read(copy))]
-    assert len(found) > 200
-    apply_overrides(str(copy), [f"{key}={shown(value)}" for key, value in found])
+    values = [*leaves(documents.read(copy))]
+    assert len(values) > 200
+    apply_overrides(str(copy), [f"{key}={shown(value)}" for key, value in values])
     assert copy.read_bytes() == (root / "params.yaml").read_bytes()
 
 

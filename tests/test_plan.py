@@ -118,8 +118,10 @@ def test_another_process_finds_the_same_ids_and_needs_neither_torch_nor_snakemak
         "print([name for name in ('torch', 'snakemake', 'pandas', 'numpy') if name in sys.modules])\n"
     )
     env = {"PYTHONPATH": str(root / "src"), "PYTHONHASHSEED": "7"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, env=env, capture_output=True, text=True, check=True)
-    ids, imported = done.stdout.splitlines()
+    process = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env=env, capture_output=True, text=True, check=True
+    )
+    ids, imported = process.stdout.splitlines()
     assert ids.split() == list(plan.runs)
     assert imported == "[]"
 
@@ -209,7 +211,9 @@ def test_the_likelihood_s_numbers_change_no_model_and_no_sample(raw, plan):
 
 
 def test_every_diffusion_model_of_a_table_has_a_likelihood(plan, params):
-    expected = [name for name, model in params.selected.models.items() if model.kind == "ddpm"]
+    lines = [row.line for table in plan.tables.values() for row in made_rows(table)]
+    models = params.selected.models
+    expected = {name for line in lines for name in (line.model, line.surrogate) if name and models[name].kind == "ddpm"}
     rows = made_rows(plan.tables["likelihood"])
     assert sorted(row.line.model for row in rows) == sorted(expected)
     for row in rows:

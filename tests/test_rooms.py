@@ -58,15 +58,15 @@ def test_every_room_says_what_it_holds(order):
 
 def imports(path: Path) -> set[str]:
     """The rooms that a module imports from, anywhere in it."""
-    found = set()
+    rooms = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "surrodiff":
-            found |= {alias.name for alias in node.names}
+            rooms |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("surrodiff."):
-            found.add(node.module.split(".")[1])
+            rooms.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("surrodiff.")}
-    return found - {"__version__"}
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("surrodiff.")}
+    return rooms - {"__version__"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -40,10 +40,10 @@ def test_default_s_row_is_the_mean_of_its_training_and_calibration_seeds(plan, f
         recipe = recipes.table(plan, name)
         frame = frame_of(recipe, filled)
         last = frame[[row.runs == recipe.default.runs for row in recipe.table.rows]].iloc[0]
-        own = distances(recipe.default, filled)
-        assert len(own) == last["seeds"] == 3
-        assert last["fd_classifier"] == pytest.approx(sum(own) / 3)
-        half = scipy.stats.t.interval(0.95, 2, scale=scipy.stats.sem(own))[1]
+        by_seed = distances(recipe.default, filled)
+        assert len(by_seed) == last["seeds"] == 3
+        assert last["fd_classifier"] == pytest.approx(sum(by_seed) / 3)
+        half = scipy.stats.t.interval(0.95, 2, scale=scipy.stats.sem(by_seed))[1]
         assert last["fd_classifier_interval"] == pytest.approx(half)
         assert last["against_default"] == ""
 
@@ -77,9 +77,9 @@ def test_a_difference_counts_from_its_interval_on(plan, tmp_path, steps, verdict
     """One of Table 4.4's rows, moved to so many half widths from the mean of Default's seeds."""
     recipe = recipes.table(plan, "table_4_4")
     fill(plan, tmp_path, "classifier", 64)
-    own = distances(recipe.default, tmp_path)
-    half = scipy.stats.t.ppf(0.975, 2) * scipy.stats.tstd(own) * math.sqrt(1 + 1 / 3)
-    moved = {"frechet_distance": sum(own) / 3 + steps * half, "frechet_error": 0.0}
+    by_seed = distances(recipe.default, tmp_path)
+    half = scipy.stats.t.ppf(0.975, 2) * scipy.stats.tstd(by_seed) * math.sqrt(1 + 1 / 3)
+    moved = {"frechet_distance": sum(by_seed) / 3 + steps * half, "frechet_error": 0.0}
     score = recipe.table.rows[2].runs[0].score
     change_record(tmp_path / "scores" / score, lambda record: record["train"].update(moved))
     assert frame_of(recipe, tmp_path)["against_default"][2] == verdict
@@ -93,27 +93,27 @@ def test_default_is_compared_with_nothing_and_every_other_row_with_it(plan, fill
 
 def test_sampling_seeds_are_averaged_before_trainings_are_compared(raw, tmp_path):
     plan = changed_plan(raw, "seeds", {"training": [0, 1], "sampling": [0, 3], "calibration": []})
-    found = fill(plan, tmp_path, "classifier", 64)
+    by_run = fill(plan, tmp_path, "classifier", 64)
     recipe = recipes.table(plan, "table_4_3")
     frame = frame_of(recipe, tmp_path)
 
     def of_seeds(row: Row) -> list[float]:
-        return [sum(found[run.score] for run in row.runs if run.seed == seed) / 2 for seed in (0, 1)]
+        return [sum(by_run[run.score] for run in row.runs if run.seed == seed) / 2 for seed in (0, 1)]
 
     default = of_seeds(recipe.default)
     for row, (_, cells) in zip(recipe.table.rows, frame.iterrows(), strict=True):
-        own = of_seeds(row)
+        by_seed = of_seeds(row)
         assert len(row.runs) == 4
         assert cells["seeds"] == 2
-        assert cells["fd_classifier"] == pytest.approx(sum(own) / 2)
-        assert cells["fd_classifier_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem(own))
-        assert cells["fd_classifier_held_out"] == pytest.approx(sum(own) / 2 + 2)
+        assert cells["fd_classifier"] == pytest.approx(sum(by_seed) / 2)
+        assert cells["fd_classifier_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem(by_seed))
+        assert cells["fd_classifier_held_out"] == pytest.approx(sum(by_seed) / 2 + 2)
         scores = [score.is_mean for score in scores_of(row, tmp_path)]
         assert cells["is_classifier_mean"] == pytest.approx(sum(scores) / 4)
         splits = [score.is_std for score in scores_of(row, tmp_path)]
         assert cells["is_classifier_std"] == pytest.approx(sum(splits) / 4)
         if row.line.model != "Default":  # pair by pair
-            pairs = [a - b for a, b in zip(own, default, strict=True)]
+            pairs = [a - b for a, b in zip(by_seed, default, strict=True)]
             half = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem(pairs)
             sure = abs(sum(pairs) / 2) > half
             assert (cells["against_default"] != "within interval") == sure

@@ -74,8 +74,8 @@ def test_a_killed_writer_leaves_no_file_under_the_final_name(tmp_path, root):
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(root / "src")}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, check=False)
-    assert done.returncode == -9
+    process = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, check=False)
+    assert process.returncode == -9
     assert "a.txt" not in names(tmp_path)
 
 
@@ -128,9 +128,9 @@ def test_no_changed_byte_of_a_record_or_configuration_is_believed(tmp_path_facto
     position, bit = data.draw(st.integers(0, len(blob) - 1)), data.draw(st.integers(0, 7))
     file.write_bytes(blob[:position] + bytes([blob[position] ^ 1 << bit]) + blob[position + 1 :])
     with suppress(UserError):
-        _, config, found = load_run(folder, "models", RUN.id)
+        _, config, read = load_run(folder, "models", RUN.id)
         # What is let through is white space, or the name of the checksum itself.
-        assert {key: found[key] for key in record} == record
+        assert {key: read[key] for key in record} == record
         assert config == RUN.config
 
 

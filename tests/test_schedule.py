@@ -6,7 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 from hypothesis import given, settings
 
-from surrodiff.config.models import Diffusion
+from surrodiff.config.diffusion import Diffusion
 from surrodiff.diffusion.schedule import Schedule
 
 PAPER = [Diffusion(T=1000, beta_1=1e-4, beta_T=0.02), Diffusion(T=100, beta_1=4e-4, beta_T=0.18)]

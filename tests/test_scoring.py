@@ -44,27 +44,27 @@ def moments_of(vectors: torch.Tensor):
 @pytest.fixture(scope="module")
 def calibrated(trained, cpu):
     """The arrays, the features of both splits, and the reference's record."""
-    folder, made, network = trained
-    arrays, _ = sources.load(folder, made.data)
-    found = {split: gathered(network, arrays[f"{split}_images"], cpu) for split in SPLITS}
-    return arrays, found, load_run(folder, "references", made.reference)[2]
+    folder, plan, network = trained
+    arrays, _ = sources.load(folder, plan.data)
+    outputs = {split: gathered(network, arrays[f"{split}_images"], cpu) for split in SPLITS}
+    return arrays, outputs, load_run(folder, "references", plan.reference)[2]
 
 
 def row(record: dict, images: str, corruption=None, amount=None) -> dict:
-    (found,) = (
+    (match,) = (
         r for r in record["calibration"] if (r["images"], r["corruption"], r["amount"]) == (images, corruption, amount)
     )
-    return found
+    return match
 
 
 def test_the_calibration_passes_for_real_digits(calibrated):
-    found = checks(calibrated[2])
-    assert [check.passed for check in found] == [None, True, True, True]
+    outcomes = checks(calibrated[2])
+    assert [check.passed for check in outcomes] == [None, True, True, True]
 
 
 def test_the_splits_distance_is_that_of_their_features(calibrated):
-    _, found, record = calibrated
-    distance = frechet_distance(moments_of(found["held_out"][0]), moments_of(found["train"][0]))
+    _, outputs, record = calibrated
+    distance = frechet_distance(moments_of(outputs["held_out"][0]), moments_of(outputs["train"][0]))
     for images, split in (("held_out", "train"), ("train", "held_out")):
         assert row(record, images)[split]["frechet_distance"] == pytest.approx(distance, rel=1e-5)
 
@@ -78,8 +78,8 @@ def test_real_images_score_between_1_and_the_number_of_classes(calibrated):
 
 def test_a_split_is_scored_in_a_random_order(trained, cpu, tmp_path, make):
     """Images of a folder are sorted by class; consecutive splits of them would score 1."""
-    folder, made, _ = trained
-    arrays, _ = sources.load(folder, made.data)
+    folder, plan, _ = trained
+    arrays, _ = sources.load(folder, plan.data)
     for number in range(200):
         label = int(arrays["train_labels"][number])
         for split in ("train", "test"):
@@ -87,7 +87,7 @@ def test_a_split_is_scored_in_a_random_order(trained, cpu, tmp_path, make):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(arrays["train_images"][number, 0].numpy()).save(path)
     images = Run("images", changed(DIGITS, **folder_data(tmp_path / "images", channels=1)))
-    protocol = changed(protocol_of(made), is_splits=10, data=images.id)
+    protocol = changed(protocol_of(plan), is_splits=10, data=images.id)
     reference = Run("classifier", protocol)
     results = tmp_path / "test"
     results.mkdir()
@@ -102,10 +102,10 @@ def test_a_split_is_scored_in_a_random_order(trained, cpu, tmp_path, make):
 
 
 def test_kept_features_are_the_first_and_all_images_count(trained, cpu):
-    folder, made, network = trained
-    arrays, _ = sources.load(folder, made.data)
+    folder, plan, network = trained
+    arrays, _ = sources.load(folder, plan.data)
     images = arrays["held_out_images"][:100]
-    protocol = changed(protocol_of(made), kept_features=30)
+    protocol = changed(protocol_of(plan), kept_features=30)
     measured = measuring.measure(network, images, protocol, cpu, 16, "test")
     vectors, logits = gathered(network, images, cpu)
     assert measured.moments.count == 100
@@ -126,13 +126,13 @@ def test_a_score_says_every_distance_to_both_splits(results, plan, run_named, cp
     arrays, _ = sources.load(results, plan.data)
     for split in SPLITS:
         real, _ = gathered(network, arrays[f"{split}_images"], cpu)
-        found, kept = record[split], saved[f"{split}_kept"]
-        assert found["frechet_distance"] == pytest.approx(
+        scores, kept = record[split], saved[f"{split}_kept"]
+        assert scores["frechet_distance"] == pytest.approx(
             frechet_distance(moments_of(vectors), moments_of(real)), rel=1e-4
         )
         kernel = kernel_distance(vectors, kept, protocol.kid_subsets, protocol.kid_subset_size, 0)
-        assert (found["kernel_distance"], found["kernel_distance_std"]) == pytest.approx(kernel, rel=1e-3)
-        assert (found["precision"], found["recall"]) == pytest.approx(
+        assert (scores["kernel_distance"], scores["kernel_distance_std"]) == pytest.approx(kernel, rel=1e-3)
+        assert (scores["precision"], scores["recall"]) == pytest.approx(
             precision_recall(vectors, kept, protocol.neighbours), abs=0.02
         )
     assert record["train"]["frechet_error"] > 0
@@ -194,11 +194,11 @@ def test_altered_statistics_are_refused(own_results, plan, run_named, make):
 def test_the_calibration_is_a_command(results, root, tmp_path):
     """`surrodiff calibrate` scores real images from nothing and says what it found."""
     command = [sys.executable, "-m", "surrodiff.cli", "calibrate", "--preset", "test", "--device", "cpu"]
-    done = subprocess.run([*command, "--results", str(results)], cwd=root, capture_output=True, text=True)
+    process = subprocess.run([*command, "--results", str(results)], cwd=root, capture_output=True, text=True)
     reference = next(results.glob("references/*/record.json"))
     failed = [check for check in checks(json.loads(reference.read_text())) if check.passed is False]
-    assert "no known values for classifier features of digits" in done.stdout
-    assert "the distance grows with noise: 0: " in done.stdout
-    assert done.returncode == bool(failed)
-    assert done.stdout.count("FAIL") == len(failed)
-    assert ("the calibration failed" in done.stderr) == bool(failed)
+    assert "no known values for classifier features of digits" in process.stdout
+    assert "the distance grows with noise: 0: " in process.stdout
+    assert process.returncode == bool(failed)
+    assert process.stdout.count("FAIL") == len(failed)
+    assert ("the calibration failed" in process.stderr) == bool(failed)

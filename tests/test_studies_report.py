@@ -217,7 +217,7 @@ def test_a_figure_is_drawn_over_what_rows_have(made):
     assert [point for point in drawn if not np.isnan(point[0])] == expected
     assert ours.get_xlabel() == "t_mid"
     _, labels = ours.get_legend_handles_labels()
-    assert labels == [WIDE, DEEP, "a generator first", "small and clipped steps", "someone else"]
+    assert labels == [WIDE, DEEP, "a generator first", "small and clipped steps"]  # someone else prints no speed
     sweep = [points.get_facecolor().tolist() for points in points_of(ours)[4:7]]
     assert sweep[0] == sweep[1] == sweep[2]
     assert (speeds.get_xlabel(), papers.get_xlabel()) == ("sampling speed, samples/s",) * 2

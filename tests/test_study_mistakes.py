@@ -5,10 +5,12 @@ import yaml
 from test_params import put, refusal, remove
 
 from surrodiff.config import params, studies
+from surrodiff.config.columns import GROUPS
 from surrodiff.errors import UserError
 
 FIRST = "there are Default, ShortDiffusion, DeepRes1"
 A_NAME = "a name has a letter, then letters"
+KNOWN_COLUMNS = ", ".join(GROUPS)
 MANY = [f"{n}/2000" for n in range(1, 1002)]
 
 
@@ -27,7 +29,7 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("table_4_1.subject", "the model", "table_4_1.subject", A_NAME),
         ("table_4_1.rows.0", "Default", "table_4_1.rows.0", "block of keys, got 'Default'"),
         ("table_4_1.rows.0.label", 3, "table_4_1.rows.0.label: ", "must be text, got 3"),
-        ("table_4_1.rows.0.seeds", "training", "table_4_1.rows.0.seeds", "'calibration', got 'training'"),
+        ("table_4_1.rows.0.seeds", "training", "table_4_1.rows.0.seeds", "must be 'calibration', got 'training'"),
         ("table_4_1.rows.0.paper", [1], "table_4_1.rows.0.paper", "block of keys"),
         ("table_4_1.rows.0.paper.is", {"mean": 8}, "table_4_1.rows.0.paper.is", "a number or text"),
         ("table_4_1.rows.0.paper.T", float("nan"), "table_4_1.rows.0.paper.T: ", "a number or text, got nan"),
@@ -41,10 +43,20 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("calibration.rows.0.sampler", "ancestral", "calibration.rows.0.sampler", "only for a row about a model"),
         ("table_4_1.rows.0.t_mid", 0.5, "table_4_1.rows.0.t_mid", "only for a row with a surrogate; remove it"),
         ("table_4_1.rows.0.handover", "x0", "table_4_1.rows.0.handover", "only for a row with a surrogate; remove"),
+        ("calibration.rows.0.evaluations", 0.5, "calibration.rows.0.evaluations", "only for a row about a model"),
+        ("table_4_1.rows.1.evaluations", 0.5, "table_4_1.rows.1.evaluations", "only for a row about a model"),
+        ("all_samplers.rows.0.evaluations", 0.5, "all_samplers.rows.0.evaluations", "only for a row about a model"),
         ("table_4_5.rows.0.t_mid", None, "table_4_5.rows.0.t_mid", "missing; the share of the diffusion's length"),
         # shares and lists
         ("table_4_1.rows.0.steps", [0, "1/2", 1], "table_4_1.rows.0.steps", "must be more than 0"),
         ("table_4_1.rows.0.steps.1", 1.01, "table_4_1.rows.0.steps.1", "a share from 0 to 1, such as 0.25 or 1/3"),
+        ("table_4_1.rows.0.evaluations", 0, "table_4_1.rows.0.evaluations", "must be more than 0"),
+        ("table_4_1.rows.0.evaluations", [0.5, 0.0], "table_4_1.rows.0.evaluations", "must be more than 0"),
+        ("table_4_1.rows.0.evaluations", -0.5, "table_4_1.rows.0.evaluations: ", "from 0 to 1, such as 0.25 or 1/3"),
+        ("table_4_1.rows.0.evaluations", [1, 2], "table_4_1.rows.0.evaluations.1", "a share from 0 to 1"),
+        ("table_4_1.rows.0.evaluations", True, "table_4_1.rows.0.evaluations: ", "a share from 0 to 1"),
+        ("table_4_1.rows.0.evaluations", "few", "table_4_1.rows.0.evaluations: ", "got 'few'"),
+        ("table_4_1.rows.0.evaluations", [], "table_4_1.rows.0.evaluations", "an empty list makes no row"),
         ("table_4_5.rows.0.t_mid.1", "1/0", "table_4_5.rows.0.t_mid.1", "a share from 0 to 1"),
         ("table_4_5.rows.0.t_mid.1", -0.25, "table_4_5.rows.0.t_mid.1", "a share from 0 to 1"),
         ("table_4_1.rows.0.model", [], "table_4_1.rows.0.model", "an empty list makes no row"),
@@ -54,8 +66,10 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("table_4_1.rows.0.label", ["a"] * 4, "table_4_1.rows.0.label", "4 values for 3 rows; write one, or as many"),
         ("table_4_2.rows.0.note", ["a", "b"], "table_4_2.rows.0.note", "2 values for 3 rows; write one, or as many"),
         # columns
-        ("table_4_1.columns.0", "colour", "table_4_1.columns.0", "'likelihood', got 'colour'"),
-        ("table_4_1.columns", [], "table_4_1.columns", "at least 1"),
+        ("table_4_1.columns.0", "colour", "table_4_1.columns.0", f"unknown column 'colour'; there are {KNOWN_COLUMNS}"),
+        ("table_4_1.columns.0", 3, "table_4_1.columns.0", f"unknown column 3; there are {KNOWN_COLUMNS}"),
+        ("table_4_1.columns", [], "table_4_1.columns", "an empty list; write at least 1"),
+        ("table_4_1.rows", [], "table_4_1.rows", "an empty list; write at least 1"),
         ("table_4_1.rows.0.paper.psnr", 3, "table_4_1.rows.0.paper.psnr", "no column of this table; it has T, fid,"),
         # what presets have
         (
@@ -66,7 +80,7 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ),
         ("table_4_5.rows.1.surrogate", "SAGAN", "table_4_5.rows.1.surrogate", f"has no 'SAGAN'; {FIRST}"),
         ("table_4_5.rows.0.model", "Defualt", "table_4_5.rows.0.model", f"has no 'Defualt'; {FIRST}"),
-        ("table_4_1.rows.0.sampler", "ddim", "table_4_1.rows.0.sampler", "samplers has no 'ddim'; there are ancestral"),
+        ("table_4_1.rows.0.sampler", "plms", "table_4_1.rows.0.sampler", "samplers has no 'plms'; there are ancestral"),
         (
             "table_4_1.rows.0.model",
             "DDPMHalf",
@@ -141,7 +155,7 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("table_4_1.claims.0.comparisons.1.3", float("inf"), "table_4_1.claims.0.comparisons.1.3", "text or a number"),
         # figures
         ("table_4_5.figures.0", "pairs", "table_4_5.figures.0", "block of keys, got 'pairs'"),
-        ("table_4_5.figures.0.kind", "pie", "table_4_5.figures.0.kind", "'pairs', 'curves', 'scatter', got 'pie'"),
+        ("table_4_5.figures.0.kind", "pie", "table_4_5.figures.0.kind", "'scatter', 'terms', got 'pie'"),
         ("table_4_5.figures.0.name", "../x", "table_4_5.figures.0.name", A_NAME),
         ("table_4_5.figures.0.name", "figure_4_2", "table_4_5.figures.0.name", "figure_4_2 is drawn by table_4_3, too"),
         ("table_4_5.figures.0.row", "Nobody", "table_4_5.figures.0.row", "there are DDPMHalf@0.25, DDPMHalf@0.5"),
@@ -169,6 +183,74 @@ def test_a_mistake_is_one_line_with_its_key(raw, key, value, names, says):
     assert message.startswith(f"studies.{names}")
     assert says in message
     assert message.isprintable()
+
+
+def with_row(raw: dict, **row) -> dict:
+    """The document with a study of one row that every preset makes."""
+    raw["studies"]["mine"] = {"title": "Mine", "rows": [row], "columns": ["scores"]}
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "says"),
+    [
+        (1000, "presets.demo.samplers.ddim.timesteps: 1000 is beyond T = 60 (Default); lower it"),
+        ([1, 61], "presets.demo.samplers.ddim.timesteps: 61 is beyond T = 60 (Default); lower it"),
+        (9, "presets.test.samplers.ddim.timesteps: 9 is beyond T = 8 (Default); lower it"),
+        ([8, 9], "presets.test.samplers.ddim.timesteps: 9 is beyond T = 8 (Default); lower it"),
+    ],
+)
+@pytest.mark.parametrize("row", [{"model": "Default"}, {"surrogate": "SNGAN", "t_mid": 0.5}])
+def test_timesteps_beyond_the_diffusion_of_any_preset_are_told_where_a_row_takes_them(raw, timesteps, says, row):
+    del raw["presets"]["quick"], raw["presets"]["paper"]["groups"][:]
+    raw["samplers"]["ddim"]["timesteps"] = timesteps
+    params.parse(raw)
+    assert refusal(with_row(raw, sampler="ddim", **row)) == f"studies.mine.rows.0.sampler: {says}"
+    put(raw, "presets.demo.samplers", {"ddim": {"timesteps": 8}})
+    put(raw, "presets.test.samplers", {"ddim": {"timesteps": 8}})
+    params.parse(raw)
+
+
+def test_a_generator_alone_takes_no_timesteps(raw):
+    raw["samplers"]["ddim"]["timesteps"] = 1000
+    params.parse(with_row(raw, surrogate="SNGAN", t_mid=0, sampler="ddim"))
+    # Nor does a share of evaluations take as many.
+    params.parse(with_row(raw, model="Default", sampler="ddim", evaluations=0.5))
+
+
+@pytest.mark.parametrize(
+    "row", [{"model": "SNGAN"}, {"surrogate": "SNGAN", "t_mid": 0}, {"surrogate": "SNGAN", "t_mid": [0, 0.5]}]
+)
+def test_a_generator_alone_has_no_share_of_evaluations(raw, row):
+    assert refusal(with_row(raw, evaluations=0.5, **row)) == (
+        "studies.mine.rows.0.evaluations: SNGAN is no diffusion model, and draws an image in one evaluation; remove it"
+    )
+
+
+@pytest.mark.parametrize("row", [{"model": "Default"}, {"surrogate": "DDPMHalf", "t_mid": 0}])
+def test_a_list_of_timesteps_leaves_no_share_of_evaluations(raw, row):
+    raw["samplers"]["ddim"]["timesteps"] = [1, 4, 8]
+    assert refusal(with_row(raw, evaluations=0.5, sampler="ddim", **row)) == (
+        "studies.mine.rows.0.evaluations: presets.paper.samplers.ddim.timesteps says which ones are taken; remove one "
+        "of them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"model": "Default"}, "Default"),
+        ({"surrogate": "SNGAN", "t_mid": 0.5}, "Default"),
+        ({"surrogate": "DDPMHalf", "t_mid": 0}, "DDPMHalf"),
+        ({"surrogate": "DDPMHalf", "t_mid": 0.5, "model": "Hybrid"}, "DDPMHalf"),
+    ],
+)
+def test_a_variance_that_a_model_has_not_learned_is_told(raw, row, name):
+    assert refusal(with_row(raw, sampler="learned", **row)) == (
+        f"studies.mine.rows.0.sampler: presets.paper.samplers.learned.variance: learned, and {name} learns none; write "
+        "fixed_large or fixed_small, or give the model network.learned_variance: true"
+    )
+    params.parse(with_row(raw, sampler="learned", model="Hybrid"))
 
 
 @pytest.mark.parametrize(
@@ -262,6 +344,8 @@ PLAIN = "title: Mine\ngroup: paper\nrows:\n- model: Default\ncolumns: [scores]\n
         ("- 1\n", "must be a block of keys"),
         ("title: [", "not valid YAML: line 1: "),
         (PLAIN + "colour: 1\n", "colour: unknown key"),
+        (PLAIN.replace("scores", "scoers"), "columns.0: unknown column 'scoers'; there are steps, T,"),
+        (PLAIN.replace("\n- model: Default", " []"), "rows: an empty list; write at least 1"),
         (PLAIN + "title: Two\n", "line 6: title: the same key as in line 1; keep one"),
         (PLAIN.replace("Default", "Defualt"), f"rows.0.model: presets.paper.models has no 'Defualt'; {FIRST}"),
         (PLAIN.replace("model:", "study:"), "rows.0.study: there is no study 'Default'; there are mine"),

@@ -99,8 +99,8 @@ def test_the_quoted_row_says_that_it_was_not_run(frames):
     assert "Ho et al." in quoted["model"]
     assert quoted["paper_train_steps"] == 800_000
     assert "not run" in quoted["note"]
-    own = ["train_steps", "is_classifier_mean", "is_classifier_std", "fd_classifier", "num_samples"]
-    assert quoted[own].isna().all()
+    columns = ["train_steps", "is_classifier_mean", "is_classifier_std", "fd_classifier", "num_samples"]
+    assert quoted[columns].isna().all()
     assert frames["table_4_1"]["train_steps"][:3].tolist() == [2, 4, 6]
     assert len(frames["table_4_1"]) == 4
 
@@ -199,15 +199,17 @@ def test_the_calibration_has_both_splits_damaged_copies_and_one_model_of_several
 def test_the_likelihood_has_every_diffusion_model_and_its_parts(frames, plan, filled, raw):
     frame = frames["likelihood"].set_index("model")
     rows = own_rows(plan, "likelihood")
-    ddpms = {model for model, own in raw["models"].items() if own.get("kind", "ddpm") == "ddpm"}
+    lines = [line for table in plan.tables.values() for line in (row.line for row in table.rows)]
+    models = {name for line in lines for name in (line.model, line.surrogate) if name}
+    ddpms = {name for name in models if raw["models"][name].get("kind", "ddpm") == "ddpm"}
     assert ddpms == {row.line.model for row in rows}
     assert list(frame.index) == [*[row.line.model for row in rows], "DDPM of Ho et al. (2020)"]
     for row in rows:
         record = load_run(filled[0], "likelihoods", row.runs[0].likelihood)[2]
-        found = frame.loc[row.line.model]
-        assert found["bits_per_dim"] == pytest.approx(record["bits_per_dim"], rel=1e-5)
-        assert found["bits_per_dim_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 7) * 0.25, rel=1e-5)  # 8 images
-        assert found[["prior", "kl", "decoder"]].sum() == pytest.approx(found["bits_per_dim"], rel=1e-5)
+        cells = frame.loc[row.line.model]
+        assert cells["bits_per_dim"] == pytest.approx(record["bits_per_dim"], rel=1e-5)
+        assert cells["bits_per_dim_interval"] == pytest.approx(scipy.stats.t.ppf(0.975, 7) * 0.25, rel=1e-5)  # 8 images
+        assert cells[["prior", "kl", "decoder"]].sum() == pytest.approx(cells["bits_per_dim"], rel=1e-5)
     assert frame.loc["DDPMHalf", "image_size"] == 4
 
 

@@ -38,13 +38,13 @@ def test_only_inception_on_50000_samples_gives_a_fid(
 
 def test_a_model_of_one_s_own_has_its_name_and_no_paper_values(raw, tmp_path):
     raw["models"]["Mine"] = {"network": {"num_res_blocks": 3}}
-    own = {
+    added = {
         "table_4_1": {"model": "Mine", "steps": ["1/3", "2/3", 1]},
         "table_4_3": {"model": "Mine"},
         "table_4_4": {"model": "Mine"},
         "table_4_5": {"surrogate": "Mine", "t_mid": [0, 0.25, 0.5, 0.75]},
     }
-    for table, row in own.items():
+    for table, row in added.items():
         raw["studies"][table]["rows"].insert(1, row)
     plan = plan_of(raw)
     fill(plan, tmp_path, "classifier", 64)

@@ -168,10 +168,10 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path):
 
     x = torch.arange(3.0)
     digest = hashlib.sha256(b"x" + x.numpy().tobytes()).hexdigest()
-    for kept, whole in ((digest, True), (digest[::-1], False)):
+    for kept, is_whole in ((digest, True), (digest[::-1], False)):
         header = {"surrodiff": json.dumps({"step": "6", "digest": kept})}
         safetensors.torch.save_file({"x": x}, tmp_path / "a.safetensors", header)
-        if whole:
+        if is_whole:
             loaded, metadata = tensors.load(tmp_path / "a.safetensors")
             assert loaded["x"].equal(x)
             assert metadata == {"step": "6"}

@@ -20,7 +20,7 @@ from surrodiff.planning import plan
 from surrodiff.runtime.noise import Stream
 
 CPU = torch.device("cpu")
-PLAN = plan.build(params.load(Path(__file__).parents[1] / "params.yaml", preset="test"))
+PLAN = plan.build(params.load(Path(__file__).parents[1] / "params.yaml", preset="test", groups=["paper", "beyond"]))
 EXECUTION = params.load(Path(__file__).parents[1] / "params.yaml", preset="test").selected.execution
 CONFIGS = {run.name: run.config for run in PLAN.runs.values() if run.stage == "models"}
 
@@ -141,7 +141,7 @@ def test_weights_and_their_average_follow_adam_with_warm_up():
     rates = []
     for step in range(1, 8):
         trainer.step(step)
-        rates.append(trainer.optimiser.param_groups[0]["lr"])
+        rates.append(trainer.optimiser.lr)
         adam.update(gradients(trainer.network), 0.01 * min(step / 4, 1))
         average = 0.9 * average + 0.1 * weights(trainer.network)
         assert np.allclose(weights(trainer.network), adam.w, atol=1e-6)
@@ -153,7 +153,7 @@ def test_weights_and_their_average_follow_adam_with_warm_up():
 def test_without_warm_up_the_rate_is_whole_from_the_first_step():
     trainer = trainer_of("Default", warmup_steps=0, learning_rate=0.01)
     trainer.step(1)
-    assert trainer.optimiser.param_groups[0]["lr"] == 0.01
+    assert trainer.optimiser.lr == 0.01
 
 
 def test_the_result_is_the_average_and_takes_no_part_in_training():
@@ -199,7 +199,7 @@ def test_sngan_follows_adam_with_rates_that_fall_to_zero():
     for step in range(1, 5):
         trainer.step(step)
         for optimiser in (trainer.adam_generator, trainer.adam_discriminator):
-            assert optimiser.param_groups[0]["lr"] == pytest.approx(0.01 * (5 - step) / 4)
+            assert optimiser.lr == pytest.approx(0.01 * (5 - step) / 4)
         for module, adam in parts:
             adam.update(gradients(module), 0.01 * (5 - step) / 4)
             assert np.allclose(weights(module), adam.w, atol=1e-6)

@@ -31,14 +31,14 @@ def without_seconds(path) -> list[str]:
 @pytest.fixture
 def begun(own_results, run_named, make):
     """Train Default anew until it is stopped after a step, with a checkpoint there; returns its work folder. `train`
-    goes on with it, and `whole` is the folder of the uninterrupted training."""
+    goes on with it, and `uninterrupted` is the folder of the uninterrupted training."""
     run = run_named("models", "Default")
-    whole = shutil.move(own_results / "models" / run.id, own_results / "whole")
+    uninterrupted = shutil.move(own_results / "models" / run.id, own_results / "whole")
     shutil.rmtree(work_folder(own_results, "models", run.id))
 
     class Begun:
         def __init__(self):
-            self.whole, self.run = whole, run
+            self.uninterrupted, self.run = uninterrupted, run
             self.work, self.final = work_folder(own_results, "models", run.id), own_results / "models" / run.id
 
         def train(self, **execution_):
@@ -74,15 +74,17 @@ def test_the_last_step_is_logged_however_rarely_the_others_are(own_results, run_
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_signal_ends_a_training_after_its_step_with_a_checkpoint_and_it_resumes_to_the_same_bits(begun, step):
-    told = begun.until(step)
-    assert told.startswith(f"stopped by SIGTERM: the checkpoint of step {step} of 6 of {begun.run.id} is written")
+    message = begun.until(step)
+    assert message.startswith(f"stopped by SIGTERM: the checkpoint of step {step} of 6 of {begun.run.id} is written")
     _, metadata = tensors.load(begun.work / "checkpoint.safetensors")
     assert metadata["step"] == str(step)
     assert not begun.final.exists()
     begun.train()
     for name in ("weights-2", "weights-4", "weights-6"):
-        assert (begun.final / f"{name}.safetensors").read_bytes() == (begun.whole / f"{name}.safetensors").read_bytes()
-    assert without_seconds(begun.final / "losses.csv") == without_seconds(begun.whole / "losses.csv")
+        assert (begun.final / f"{name}.safetensors").read_bytes() == (
+            begun.uninterrupted / f"{name}.safetensors"
+        ).read_bytes()
+    assert without_seconds(begun.final / "losses.csv") == without_seconds(begun.uninterrupted / "losses.csv")
 
 
 def test_the_log_and_the_last_checkpoint_are_in_the_record(begun):
@@ -98,7 +100,7 @@ def test_whatever_happens_to_the_log_of_an_unfinished_training_reaches_no_table(
     if content is not None:
         (begun.work / "losses.csv").write_text(content)
     begun.train()
-    assert without_seconds(begun.final / "losses.csv") == without_seconds(begun.whole / "losses.csv")
+    assert without_seconds(begun.final / "losses.csv") == without_seconds(begun.uninterrupted / "losses.csv")
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "of another step", "of another run"])
@@ -150,7 +152,7 @@ def test_a_checkpoint_of_an_earlier_version_takes_the_log_from_its_file(begun):
     tensors.save(file, values, **metadata)
     (begun.work / "losses.csv").open("a").write("6,0.5,0.5,0.5,0.5\n")  # after the checkpoint
     begun.train()
-    assert without_seconds(begun.final / "losses.csv") == without_seconds(begun.whole / "losses.csv")
+    assert without_seconds(begun.final / "losses.csv") == without_seconds(begun.uninterrupted / "losses.csv")
 
 
 def test_a_run_folder_that_is_deleted_under_a_training_ends_it(begun, monkeypatch):

@@ -28,9 +28,9 @@ def test_the_interval_of_several_seeds_is_student_s(values, error):
 @given(VALUES, VALUES)
 def test_rows_that_share_seeds_are_compared_pair_by_pair(left, right):
     pairs = min(len(left), len(right))
-    found, interval = difference(estimate(left), estimate(right))
+    mean_difference, interval = difference(estimate(left), estimate(right))
     paired = scipy.stats.ttest_rel(left[:pairs], right[:pairs]).confidence_interval()
-    assert found == pytest.approx(np.mean(left[:pairs]) - np.mean(right[:pairs]), abs=1e-9)
+    assert mean_difference == pytest.approx(np.mean(left[:pairs]) - np.mean(right[:pairs]), abs=1e-9)
     if math.isfinite(paired.low):  # SciPy's is not for equal differences
         assert interval == pytest.approx((paired.high - paired.low) / 2, rel=1e-6, abs=1e-9)
 
@@ -38,8 +38,8 @@ def test_rows_that_share_seeds_are_compared_pair_by_pair(left, right):
 @given(VALUES, VALUES)
 def test_rows_that_share_none_are_no_surer_than_the_less_certain(left, right):
     a, b = estimate(left), estimate(right, first=100)
-    found, interval = difference(a, b)
-    assert found == pytest.approx(np.mean(left) - np.mean(right), abs=1e-9)
+    mean_difference, interval = difference(a, b)
+    assert mean_difference == pytest.approx(np.mean(left) - np.mean(right), abs=1e-9)
     assert interval >= max(a.interval, b.interval) - 1e-9 or len(left) != len(right)
     error = math.hypot(scipy.stats.sem(left), scipy.stats.sem(right))
     least = min(len(left), len(right)) - 1
@@ -57,8 +57,8 @@ def test_one_seed_varies_as_the_other_model_s_trainings_do(values, error, own_er
 def test_a_row_of_one_seed_is_compared_with_the_mean_of_all_seeds_and_its_error():
     default = estimate([40.0, 44.0, 48.0])
     row = estimate([30.0], of_one=Spread.over(default.by_seed))
-    found, interval = difference(row, default)
-    assert found == -14
+    mean_difference, interval = difference(row, default)
+    assert mean_difference == -14
     assert interval == pytest.approx(scipy.stats.t.ppf(0.975, 2) * 4 * math.sqrt(1 + 1 / 3))
 
 
@@ -72,9 +72,9 @@ def test_one_seed_alone_has_no_interval_and_decides_nothing():
 @given(st.floats(0.1, 10), VALUES)
 def test_a_scaled_spread_is_that_of_scaled_values(factor, values):
     scaled = Spread.over(estimate([factor * value for value in values], factor * 2).by_seed)
-    found = Spread.over(estimate(values, 2).by_seed).scaled(factor)
-    assert scaled.variance == pytest.approx(found.variance, rel=1e-6, abs=1e-9)
-    assert (scaled.sampling_variance, scaled.degrees) == (pytest.approx(found.sampling_variance), found.degrees)
+    expected = Spread.over(estimate(values, 2).by_seed).scaled(factor)
+    assert scaled.variance == pytest.approx(expected.variance, rel=1e-6, abs=1e-9)
+    assert (scaled.sampling_variance, scaled.degrees) == (pytest.approx(expected.sampling_variance), expected.degrees)
 
 
 @pytest.mark.parametrize(("count", "groups"), [(4, 2), (5, 2), (19, 9), (20, 10), (50_000, 10)])
@@ -99,12 +99,12 @@ class Trainings:
 
     def row(self, seeds, mean: float = 0.0, error: float | None = None, of_one: Spread | None = None) -> Estimate:
         error = self.error if error is None else error
-        found = {}
+        by_seed = {}
         for seed in seeds:
             value = mean + self.of_seed[seed] + self.own * self.random.standard_normal()
             jackknife = error * math.sqrt(self.random.chisquare(9) / 9)
-            found[seed] = Measurement(value + error * self.random.standard_normal(), jackknife)
-        return Estimate(found, of_one)
+            by_seed[seed] = Measurement(value + error * self.random.standard_normal(), jackknife)
+        return Estimate(by_seed, of_one)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.7])
@@ -126,8 +126,8 @@ def test_intervals_cover_and_equal_rows_are_seldom_told_apart(seeds, error, shar
         default = trainings.row(range(seeds))
         row = trainings.row(of_row, of_one=Spread.over(default.by_seed))
         row_covers += abs(row.value) <= row.interval
-        found, interval = difference(row, default)
-        false_verdicts += abs(found) > interval
+        mean_difference, interval = difference(row, default)
+        false_verdicts += abs(mean_difference) > interval
     assert row_covers / TIMES >= 0.93
     assert false_verdicts / TIMES <= 0.07
 
@@ -141,19 +141,19 @@ def test_intervals_cover_where_a_row_s_samples_vary_more_than_default_s(seeds, o
         trainings = Trainings(random, 0.5, 0.0)
         default = trainings.row(range(seeds))
         row = trainings.row([9], error=own_error, of_one=Spread.over(default.by_seed))
-        found, interval = difference(row, default)
-        covers += abs(found) <= interval
+        mean_difference, interval = difference(row, default)
+        covers += abs(mean_difference) <= interval
     assert covers / TIMES >= 0.93
 
 
 def test_differences_that_are_there_are_found():
     """Intervals are not just wide: rows that are four standard deviations apart are told apart by five seeds."""
     random = np.random.default_rng(0)
-    found = 0
+    detected = 0
     for _ in range(500):
         trainings = Trainings(random, 0.5, 0.0)
         default = trainings.row(range(5))
         row = trainings.row([0], mean=-6.0, of_one=Spread.over(default.by_seed))
         gap, interval = difference(row, default)
-        found += gap < -interval
-    assert found / 500 > 0.8
+        detected += gap < -interval
+    assert detected / 500 > 0.8

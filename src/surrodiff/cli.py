@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: params.yaml)")
     common.add_argument("--preset", help="preset to use (default: the file's `preset`)")
+    text = "make the studies of this group, may be repeated (default: the preset's `groups`)"
+    common.add_argument("--group", action="append", metavar="NAME", help=text)
     common.add_argument("--results", type=Path, help="folder of results (default: results/<preset>)")
     parser = argparse.ArgumentParser(
         prog="surrodiff",
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "write which runs and studies the preset asks for: what DVC's stages depend on"
     sub = commands.add_parser("resolve", parents=[common], help=text, description=text)
     sub.set_defaults(func=outputs.resolve)
-    text = "score real images, whole and damaged, and say whether the scores are what they should be"
+    text = "score real images, whole and corrupted, and say whether the scores are what they should be"
     sub = commands.add_parser("calibrate", parents=[common], help=text, description=text)
     _add_machine(sub)
     sub.set_defaults(func=runs.calibrate)
@@ -85,8 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("models", parents=[common], help=text, description=text)
     sub.set_defaults(func=listings.list_models)
     text = "list every run of the preset: whether it is done, and what it costs on this machine"
-    more = "Seconds are those of records where there are any; the rest is measured in one or two steps each, and kept."
-    sub = commands.add_parser("plan", parents=[common], help=text, description=f"{text}. {more}")
+    detail = (
+        "Seconds are those of records where there are any; the rest is measured in one or two steps each, and kept."
+    )
+    sub = commands.add_parser("plan", parents=[common], help=text, description=f"{text}. {detail}")
     sub.add_argument("--left", action="store_true", help="only how much is left, by what is known; measures nothing")
     _add_machine(sub)
     sub.set_defaults(func=listings.list_runs)
@@ -106,9 +110,9 @@ def _add_machine(parser: argparse.ArgumentParser):
 
 
 def _failed(message: str) -> int:
-    """Tell an error and return the exit code."""
+    """Report an error and return the exit code."""
     if distributed.rank() > 0:
-        # The first process meets most errors, too, and its end ends this one; it tells what it alone has met.
+        # The first process meets most errors, too, and its end ends this one; what this one alone has met, it reports.
         time.sleep(LONE_SECONDS)
     print(f"surrodiff: {message}", file=sys.stderr)
     return 1
@@ -122,8 +126,8 @@ def main(argv: list[str] | None = None) -> int:
         with stopping.watched():
             return _run(args)
     except Stopped as stop:
-        kept = "" if stop.kept else "; nothing finished is lost, and the same command resumes where it stopped"
-        distributed.print_rank0(f"surrodiff: {stop}{kept}")
+        note = "" if stop.kept else "; nothing finished is lost, and the same command resumes where it stopped"
+        distributed.print_rank0(f"surrodiff: {stop}{note}")
         return 128 + stop.number
 
 
@@ -142,8 +146,8 @@ def _run(args: argparse.Namespace) -> int:
         }.get(error.errno, error.strerror or str(error))
         return _failed(f"{error.filename or args.command}: {hint}")
     except (MemoryError, RuntimeError) as error:
-        out = ("MemoryError", "OutOfMemoryError")
-        if type(error).__name__ not in out and "can't allocate memory" not in str(error):
+        out_of_memory = ("MemoryError", "OutOfMemoryError")
+        if type(error).__name__ not in out_of_memory and "can't allocate memory" not in str(error):
             raise
         return _failed(
             "the memory is full; lower execution.micro_batch (training a DDPM) or execution.sampling_batch "

@@ -44,7 +44,7 @@ def _without_times(value):
         left_out = ATTEMPTS | {"bytes"} | ({"revision"} if "versions" in value or "source" in value else set())
         return {k: _without_times(v) for k, v in value.items() if not TIMES.fullmatch(k) and k not in left_out}
     if isinstance(value, list):
-        return [_without_times(one) for one in value]
+        return [_without_times(item) for item in value]
     return "a checksum" if isinstance(value, str) and CHECKSUM.fullmatch(value) else value
 
 
@@ -68,21 +68,21 @@ def _without_elapsed(content: bytes) -> bytes:
     return json.dumps({**header, "__metadata__": kept}, sort_keys=True).encode() + bytes(values)
 
 
-def differences(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
+def differences(expected: dict[str, bytes], actual: dict[str, bytes]) -> list[str]:
     """One line for each file that is missing, additional, or different."""
-    lines = [f"{name}: missing" for name in expected.keys() - found.keys()]
-    lines += [f"{name}: is not in the uninterrupted results" for name in found.keys() - expected.keys()]
-    for name in expected.keys() & found.keys():
-        if expected[name] != found[name]:
-            lines.append(f"{name}: different: {_first_difference(expected[name], found[name])}")
+    lines = [f"{name}: missing" for name in expected.keys() - actual.keys()]
+    lines += [f"{name}: is not in the uninterrupted results" for name in actual.keys() - expected.keys()]
+    for name in expected.keys() & actual.keys():
+        if expected[name] != actual[name]:
+            lines.append(f"{name}: different: {_first_difference(expected[name], actual[name])}")
     return sorted(lines)
 
 
-def _first_difference(expected: bytes, found: bytes) -> str:
-    pairs = enumerate(zip(expected, found, strict=False))
-    at = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(found)))
+def _first_difference(expected: bytes, actual: bytes) -> str:
+    pairs = enumerate(zip(expected, actual, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(actual)))
     around = slice(max(0, at - 30), at + 30)
-    return f"byte {at} of {len(expected)}: {expected[around]!r}, found {found[around]!r}"
+    return f"byte {at} of {len(expected)}: {expected[around]!r}, found {actual[around]!r}"
 
 
 def temporary(results: Path) -> list[str]:

@@ -34,9 +34,9 @@ class Scenario:
     interrupted: Interruption | None = None
     removed: tuple[str, ...] = ()
 
-    def prepared(self, whole: Path, folder: Path) -> Path:
+    def prepared(self, finished: Path, folder: Path) -> Path:
         """The folder that each case starts from."""
-        shutil.copytree(whole, folder)
+        shutil.copytree(finished, folder)
         for pattern in self.removed:
             for path in [*(folder / RESULTS).glob(pattern), *(folder / RESULTS / "work").glob(pattern)]:
                 shutil.rmtree(path)
@@ -46,13 +46,13 @@ class Scenario:
 
     def files(self, folder: Path) -> list[Path]:
         """What may be damaged."""
-        found = {path for pattern in self.read for path in (folder / RESULTS).glob(pattern) if path.is_file()}
-        return sorted(path for path in found if path.name != ".lock")
+        paths = {path for pattern in self.read for path in (folder / RESULTS).glob(pattern) if path.is_file()}
+        return sorted(path for path in paths if path.name != ".lock")
 
     def contents(self, folder: Path) -> dict[str, bytes]:
         """What is compared."""
-        found = {path for pattern in self.made for path in (folder / RESULTS).glob(pattern) if path.is_file()}
-        return {str(path.relative_to(folder)): comparable(path) for path in found if path.name != ".lock"}
+        paths = {path for pattern in self.made for path in (folder / RESULTS).glob(pattern) if path.is_file()}
+        return {str(path.relative_to(folder)): comparable(path) for path in paths if path.name != ".lock"}
 
 
 def _records(*stages: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def check(case: int, what: str, path: Path) -> tuple[Ended, list[Finding]]:
             kind, seen = "refused unclearly", [repr(line) for line in unclear(str(ended.value), path)]
         case how:
             kind, seen = f"{how} in {ended.where}", [str(ended.value)]
-    return ended, [Finding(case, kind, what, one) for one in seen]
+    return ended, [Finding(case, kind, what, text) for text in seen]
 
 
 def repeated_keys(path: Path) -> list[str]:
@@ -101,8 +101,8 @@ def fuzz(cases: Iterable[int], seed: int, real: int) -> Report:
         named = [case for case in accepted if mutated(seed, case, text)[0] in NAMED]
         for case in [*named, *(case for case in accepted if case not in named)][:real]:
             mutation, damaged = mutated(seed, case, text)
-            found = run_for_real(case, mutation.__name__, damaged, Path(folder) / f"case {case}", case in named)
-            report.add("through the real workflow", found)
+            case_findings = run_for_real(case, mutation.__name__, damaged, Path(folder) / f"case {case}", case in named)
+            report.add("through the real workflow", case_findings)
     return report
 
 
@@ -112,9 +112,9 @@ def run_for_real(case: int, what: str, damaged: bytes, folder: Path, named: bool
     (copy.path / "params.yaml").write_bytes(damaged)
     preset = params.load(copy.path / "params.yaml").preset
     before = outside(folder, preset)
-    more = ["snakemake", "--cores", "1", "data"] if named else ["surrodiff.cli", "models"]
+    arguments = ["snakemake", "--cores", "1", "data"] if named else ["surrodiff.cli", "models"]
     findings = []
-    for command in (["snakemake", "--dry-run", "--cores", "1"], more):
+    for command in (["snakemake", "--dry-run", "--cores", "1"], arguments):
         how = complaint(*output(copy, command))
         if how:
             findings.append(Finding(case, f"accepted, then {how[0]} of {' '.join(command)}", what, how[1]))

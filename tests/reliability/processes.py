@@ -29,8 +29,8 @@ class Tree:
 
     def alive(self) -> list[psutil.Process]:
         """Every living process that carries the mark, the oldest first."""
-        found = [process for process in psutil.process_iter() if self._is_ours(process)]
-        return sorted(found, key=lambda process: process.create_time())
+        processes = [process for process in psutil.process_iter() if self._is_ours(process)]
+        return sorted(processes, key=lambda process: process.create_time())
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
@@ -40,17 +40,17 @@ class Tree:
 
     def kill_all(self):
         """End whatever is left."""
-        while left := self.alive():
-            for process in left:
+        while survivors := self.alive():
+            for process in survivors:
                 send(process, signal.SIGKILL)
             time.sleep(0.05)
 
     def wait_until_gone(self, seconds: float) -> list[str]:
         """Wait until nothing is left; returns what still lives after so long, as text."""
         end = time.monotonic() + seconds
-        while (left := self.alive()) and time.monotonic() < end:
+        while (survivors := self.alive()) and time.monotonic() < end:
             time.sleep(0.2)
-        return [f"process {process.pid}, {role(process)}" for process in left]
+        return [f"process {process.pid}, {role(process)}" for process in survivors]
 
 
 def send(process: psutil.Process, number: int) -> bool:

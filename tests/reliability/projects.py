@@ -33,6 +33,6 @@ def parameters(studies: dict, *, steps: int, samples: int, images: int, batch: i
 def project(path: Path, document: dict) -> Project:
     """A copy of the project in a new folder, with the given parameters."""
     path.mkdir(parents=True)
-    made = Project(path, PRESET)
+    copy = Project(path, PRESET)
     (path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-    return made
+    return copy

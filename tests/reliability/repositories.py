@@ -16,27 +16,27 @@ from reliability.states import RESULTS
 RECORDED = ("data", "models", "references", "scores", "likelihoods", "timings")
 
 
-def repository(folder: Path, whole: Path) -> Repository:
-    """The results of `whole` in a repository of their own, nothing committed yet."""
+def repository(folder: Path, finished: Path) -> Repository:
+    """The results of `finished` in a repository of their own, nothing committed yet."""
     folder.mkdir()
-    made = Repository(folder, PRESET)
-    shutil.copy(whole / "params.yaml", folder)
-    shutil.copytree(whole / "results", folder / "results")
+    copy = Repository(folder, PRESET)
+    shutil.copy(finished / "params.yaml", folder)
+    shutil.copytree(finished / "results", folder / "results")
     for name in (".gitignore", ".dvcignore", "dvc.yaml"):
         shutil.copy(ROOT / name, folder)
     (folder / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc")
-    made.git("init", "--quiet", "--initial-branch", "main")
-    code, printed = output(made, ["snakemake", "--cores", "1", "--dry-run"])
+    copy.git("init", "--quiet", "--initial-branch", "main")
+    code, printed = output(copy, ["snakemake", "--cores", "1", "--dry-run"])
     if code or "Nothing to be done" not in printed:
         raise RuntimeError(f"something is left to do without any damage:\n{printed}")
-    return made
+    return copy
 
 
-def check(seed: int, case: int, whole: Path, folder: Path) -> list[Finding]:
+def check(seed: int, case: int, finished: Path, folder: Path) -> list[Finding]:
     """Damage a file of a finished workflow, and let Snakemake plan, or `surrodiff record` record."""
     chance = random.Random(f"{seed} {case} in a repository")
-    made = repository(folder, whole)
+    copy = repository(folder, finished)
     try:
         words = chance.choice([["snakemake", "--cores", "1", "--dry-run"], ["surrodiff.cli", "record"]])
         files = [path for path in sorted((folder / RESULTS).rglob("*")) if path.is_file() and path.name != ".lock"]
@@ -45,13 +45,13 @@ def check(seed: int, case: int, whole: Path, folder: Path) -> list[Finding]:
         corruption(chance, path)
         changed = not path.is_file() or path.read_bytes() != before
         what = f"{' '.join(words)}, {path.relative_to(folder / RESULTS)} {corruption.__name__}"
-        return [Finding(case, kind, what, seen) for kind, seen in _wrong(made, words, path, changed)]
+        return [Finding(case, kind, what, seen) for kind, seen in _wrong(copy, words, path, changed)]
     finally:
         shutil.rmtree(folder)
 
 
-def _wrong(made: Project, words: list[str], path: Path, changed: bool) -> list[tuple[str, str]]:
-    code, printed = output(made, words)
+def _wrong(copy: Project, words: list[str], path: Path, changed: bool) -> list[tuple[str, str]]:
+    code, printed = output(copy, words)
     if how := complaint(code, printed):
         return [(f"{how[0]} of {' '.join(words)}", how[1])]
     of_a_run = path.parent.parent.name in RECORDED and path.name != "done.json" and "work" not in path.parts

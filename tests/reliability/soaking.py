@@ -124,10 +124,10 @@ class _Run:
             return
         number = self.chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
         kind = self.chance.choice(["all", "snakemake", "job", "job", "job", "any"])
-        chosen = [one for one in alive if role(one) == kind] or [self.chance.choice(alive)]
+        chosen = [target for target in alive if role(target) == kind] or [self.chance.choice(alive)]
         chosen = alive if kind == "all" else [self.chance.choice(chosen)]
         name = "all" if kind == "all" else role(chosen[0])
-        if sum(send(one, number) for one in chosen):
+        if sum(send(target, number) for target in chosen):
             self.outcome.signals[f"{name} {number.name}"] += 1
 
     def _wait_for_work(self, process: subprocess.Popen):
@@ -140,8 +140,8 @@ class _Run:
         """Files of unfinished work and their times: a new element is new work."""
         # os.walk passes over folders that vanish meanwhile, as a run's does that appears in its place.
         files = (Path(folder, name) for folder, _, names in os.walk(self.project.results) for name in names)
-        found = [path for path in files if any(path.match(pattern) for pattern in UNFINISHED)]
-        return {(path, stat.st_mtime_ns) for path in found if (stat := _stat(path))}
+        unfinished = [path for path in files if any(path.match(pattern) for pattern in UNFINISHED)]
+        return {(path, stat.st_mtime_ns) for path in unfinished if (stat := _stat(path))}
 
     def _check_finished_weights(self):
         """No model is trained twice: the files of a finished one stay the same files for ever."""
@@ -160,11 +160,11 @@ class _Run:
         if (results / "tables").exists():
             shutil.rmtree(results / "timings")
             shutil.copytree(uninterrupted / "timings", results / "timings")
-        done = self.project.run(*self.workflow.command)
-        again = self.project.run(*self.workflow.command, "--dry-run")
-        problems = [] if done.returncode == 0 else [f"the same command failed at the end:\n{done.stdout}"]
-        if "Nothing to be done" not in again.stdout:
-            problems.append(f"something is left to do at the end:\n{again.stdout}")
+        process = self.project.run(*self.workflow.command)
+        dry_run = self.project.run(*self.workflow.command, "--dry-run")
+        problems = [] if process.returncode == 0 else [f"the same command failed at the end:\n{process.stdout}"]
+        if "Nothing to be done" not in dry_run.stdout:
+            problems.append(f"something is left to do at the end:\n{dry_run.stdout}")
         problems += [f"left at the end: {name}" for name in temporary(results)]
         return problems + differences(contents(uninterrupted), contents(results))
 

@@ -99,13 +99,13 @@ class Interruption:
 
     def await_(self):
         """Let this process die then."""
-        left = self.count
+        countdown = self.count
 
         def hook(event: str, arguments: tuple):
-            nonlocal left
+            nonlocal countdown
             if event == self.event and self._matches(*arguments):
-                left -= 1
-                if left == 0:
+                countdown -= 1
+                if countdown == 0:
                     os._exit(9)
 
         sys.addaudithook(hook)
@@ -118,8 +118,8 @@ class Interruption:
 
 def interrupted(folder: Path, interruption: Interruption):
     """Remove a finished run, and make it again until its process dies."""
-    for made in folders(folder, interruption.run):
-        shutil.rmtree(made)
+    for run_folder in folders(folder, interruption.run):
+        shutil.rmtree(run_folder)
     ended = command(folder, interruption.words, interruption.await_)
     if ended.how != "crash" or not folders(folder, interruption.run):
         raise RuntimeError(f"not interrupted: {interruption}: {ended}")

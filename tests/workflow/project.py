@@ -43,11 +43,11 @@ class Project:
             timeout=1200,
         )
 
-    def snakemake(self, *arguments: str) -> str:
+    def snakemake(self, *arguments: str, config: tuple[str, ...] = ()) -> str:
         """Run Snakemake to success; returns what it printed."""
-        done = self.run("snakemake", "--cores", "2", *arguments, "--config", f"preset={self.preset}")
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        process = self.run("snakemake", "--cores", "2", *arguments, "--config", f"preset={self.preset}", *config)
+        assert process.returncode == 0, process.stdout
+        return process.stdout
 
     @property
     def work(self) -> Path:
@@ -104,22 +104,22 @@ class Repository(Project):
     @classmethod
     def start(cls, path: Path, remote: Path) -> "Repository":
         """A new one, as if cloned from the project, with a DVC remote in a folder."""
-        made = cls(path)
+        project = cls(path)
         for name in (".gitattributes", ".gitignore", ".dvcignore", "dvc.yaml"):
             shutil.copy(ROOT / name, path / name)
         (path / ".dvc").mkdir()
         for name in ("config", ".gitignore", "plots.html"):
             shutil.copy(ROOT / ".dvc" / name, path / ".dvc" / name)
         shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
-        made.change("preset", value="test")
-        made.change("device", value="cpu")
-        made.write_studies(all_columns())
-        made.change("presets", "test", "seeds", value={"calibration": [0]})
-        made.change(*LEARNING_RATE, value=0.002)  # Default's, said again, so that `dvc exp run -S` finds the key
-        made.git("init", "--quiet", "--initial-branch", "main")
-        made.succeed("dvc", "remote", "add", "--default", "storage", str(remote))
-        made.commit("Start")
-        return made
+        project.change("preset", value="test")
+        project.change("device", value="cpu")
+        project.write_studies(all_columns())
+        project.change("presets", "test", "seeds", value={"calibration": [0]})
+        project.change(*LEARNING_RATE, value=0.002)  # Default's, said again, so that `dvc exp run -S` finds the key
+        project.git("init", "--quiet", "--initial-branch", "main")
+        project.succeed("dvc", "remote", "add", "--default", "storage", str(remote))
+        project.commit("Start")
+        return project
 
     @classmethod
     def clone(cls, origin: "Repository", path: Path, *options: str) -> "Repository":
@@ -143,9 +143,9 @@ class Repository(Project):
 
     def succeed(self, *command: str) -> str:
         """Run a Python module's command line to success; returns what it printed."""
-        done = self.run(*command)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        process = self.run(*command)
+        assert process.returncode == 0, process.stdout
+        return process.stdout
 
     def git(self, *arguments: str):
         subprocess.run(["git", *arguments], cwd=self.path, env=self.environment(), check=True, capture_output=True)

@@ -35,11 +35,11 @@ def test_dvc_repro_makes_everything_and_both_tools_are_content(recorded):
 
 def test_what_snakemake_made_is_recorded_and_nothing_stale_is(clone):
     lock = clone.path / "dvc.lock"
-    whole = yaml.safe_load(lock.read_text())
+    document = yaml.safe_load(lock.read_text())
     lock.unlink()
     assert "recorded" in clone.succeed("surrodiff.cli", "record")
     clone.assert_clean()
-    assert yaml.safe_load(lock.read_text()) == whole
+    assert yaml.safe_load(lock.read_text()) == document
 
     before = lock.read_bytes()
     clone.change(*LEARNING_RATE, value=0.004)
@@ -252,11 +252,11 @@ def test_a_truncated_cache_object_and_a_missing_remote_are_told(clone, recorded)
     weights.unlink()
 
     clone.succeed("dvc", "remote", "modify", "storage", "url", str(clone.path.parent / "gone"))
-    done = clone.run("dvc", "pull")
-    assert done.returncode != 0
-    assert "Traceback" not in done.stdout
-    assert "results/test/models" in done.stdout
-    assert "do not exist neither locally nor on remote" in done.stdout
+    process = clone.run("dvc", "pull")
+    assert process.returncode != 0
+    assert "Traceback" not in process.stdout
+    assert "results/test/models" in process.stdout
+    assert "do not exist neither locally nor on remote" in process.stdout
     clone.succeed("dvc", "remote", "modify", "storage", "url", _remote_of(recorded))
     clone.succeed("dvc", "pull")
     assert weights.read_bytes() == content

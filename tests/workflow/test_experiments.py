@@ -9,6 +9,7 @@ import yaml
 from project import LEARNING_RATE, Repository
 from test_interruptions import start, training_process
 
+pytestmark = pytest.mark.long
 KEY = ".".join(LEARNING_RATE)
 
 
@@ -48,8 +49,8 @@ def test_an_interrupted_experiment_resumes(longer, options):
     command = ("dvc", "exp", "run", *options, "--set-param", "presets.test.timing.rounds=1")
     process = start(longer, *command)
     training_process(process, longer)
-    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-        one.kill()
+    for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+        child.kill()
     process.communicate()
     (work,) = (path for path in longer.work.glob("models/DeepRes1-*") if not (path / "record.json").exists())
     assert (work / "checkpoint.safetensors").exists()
@@ -87,15 +88,15 @@ def test_all_commits_are_pushed_for_clones_of_any_preset(clone, tmp_path):
     later.assert_clean()
     later.change("preset", value="other")
     later.succeed("dvc", "pull", "models@other")
-    again = later.run("snakemake", "--cores", "2", "--dry-run", "models")
-    assert "Nothing to be done" in again.stdout, again.stdout
+    dry_run = later.run("snakemake", "--cores", "2", "--dry-run", "models")
+    assert "Nothing to be done" in dry_run.stdout, dry_run.stdout
 
 
 def test_no_name_of_a_preset_reaches_a_shell(clone):
     name = "x $(touch PWNED)"
     clone.change("presets", name, value=yaml.safe_load((clone.path / "params.yaml").read_text())["presets"]["test"])
     clone.change("preset", value=name)
-    done = clone.run("dvc", "repro")
-    assert done.returncode != 0
-    assert "a name has a letter, then letters" in done.stdout, done.stdout
+    process = clone.run("dvc", "repro")
+    assert process.returncode != 0
+    assert "a name has a letter, then letters" in process.stdout, process.stdout
     assert not list(clone.path.rglob("PWNED"))

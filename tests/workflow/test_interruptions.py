@@ -66,6 +66,7 @@ def new_folder(project):
     return max(project.results.glob("models/DeepRes1-*"), key=lambda path: path.stat().st_mtime)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed", ["trainer", "snakemake", "dvc", "all at once"])
 def test_the_same_command_goes_on_whatever_was_killed(longer, killed):
     """And `all at once` is what a machine does that loses its power: whatever locks there were are left."""
@@ -81,14 +82,14 @@ def test_the_same_command_goes_on_whatever_was_killed(longer, killed):
         case "dvc":
             process.kill()
         case "all at once":
-            for one in everything:
-                one.kill()
+            for victim in everything:
+                victim.kill()
     process.communicate()
     # Whoever outlived the kill holds the run, and the same command waits for it; DVC refuses for as long as it is held.
     end = time.monotonic() + 120
-    while (done := longer.run(*MODELS)).returncode:
-        assert "Traceback" not in done.stdout
-        assert "is being blocked by" in done.stdout, done.stdout
+    while (attempt := longer.run(*MODELS)).returncode:
+        assert "Traceback" not in attempt.stdout
+        assert "is being blocked by" in attempt.stdout, attempt.stdout
         assert time.monotonic() < end
     after = longer.made("models")
     assert after.items() >= before.items()
@@ -124,16 +125,16 @@ def test_jobs_at_once_have_devices_of_their_own(clone):
         training = {"learning_rate": 0.003 + number / 1000, "steps": 30, "snapshot_every": 30}
         clone.change("presets", "test", "models", model, "training", value=training)
     pretended = {"SURRODIFF_DEVICES": "cpu:0,cpu:1", "TMPDIR": str(clone.path.parent)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=2", "--", "models"],
         cwd=clone.path,
         env={**clone.environment(), **pretended},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    made = [json.loads((clone.results / f"models/{run}/record.json").read_text()) for run in clone.made("models")]
-    new = [record["provenance"]["device_name"] for record in made if record["run"] not in before]
+    assert process.returncode == 0, process.stderr
+    records = [json.loads((clone.results / f"models/{run}/record.json").read_text()) for run in clone.made("models")]
+    new = [record["provenance"]["device_name"] for record in records if record["run"] not in before]
     assert sorted(new) == ["cpu:0", "cpu:1"]
 
 
@@ -145,12 +146,12 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_is(clone):
     command = [sys.executable, "-m", "surrodiff.cli", "train", "DeepRes1"]
     if os.geteuid() == 0:  # who may write anywhere, unless that is taken away
         command = [shutil.which("setpriv"), "--bounding-set", "-dac_override", *command]
-    done = subprocess.run(command, cwd=clone.path, env=clone.environment(), capture_output=True, text=True)
+    process = subprocess.run(command, cwd=clone.path, env=clone.environment(), capture_output=True, text=True)
     models.chmod(0o755)
-    assert done.returncode == 1
-    assert "no permission" in done.stderr
-    assert str(models.relative_to(clone.path)) in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 1
+    assert "no permission" in process.stderr
+    assert str(models.relative_to(clone.path)) in process.stderr
+    assert "Traceback" not in process.stderr
     after = {path: path.stat().st_mtime_ns for path in clone.results.rglob("*") if "logs" not in path.parts}
     assert after == before
 

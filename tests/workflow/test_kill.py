@@ -25,8 +25,8 @@ def longer(project):
             project.change("presets", "test", "models", block, "training", key, value=value)
         del name
     project.change("presets", "test", "models", "Default", "objective", "timesteps", value="importance")
-    done = project.surrodiff("data", "digits")
-    assert done.returncode == 0, done.stdout
+    process = project.surrodiff("data", "digits")
+    assert process.returncode == 0, process.stdout
     return project
 
 
@@ -63,7 +63,7 @@ def rows(file):
 def test_a_killed_training_goes_on_to_the_same_bits(longer, name):
     assert longer.surrodiff("train", name).returncode == 0
     (folder,) = (longer.results / "models").glob(f"{name}-*")
-    whole = folder.rename(longer.results / f"whole-{name}")
+    uninterrupted = folder.rename(longer.results / f"whole-{name}")
     work = longer.work / "models" / folder.name
     shutil.rmtree(work)
 
@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(longer, name):
     assert "resuming from step" in resumed.stdout
 
     for file in ("checkpoint.safetensors", *(f"weights-{step}.safetensors" for step in (16, 32, 48))):
-        expected, found = load_file(whole / file), load_file(folder / file)
+        expected, found = load_file(uninterrupted / file), load_file(folder / file)
         assert expected.keys() == found.keys()
         for state in (expected, found):
             if "log.rows" in state:
@@ -89,7 +89,10 @@ def test_a_killed_training_goes_on_to_the_same_bits(longer, name):
         for key in expected:
             assert expected[key].equal(found[key]), f"{file}: {key}"
     # The log too, but for the last column, the seconds.
-    strip = [[line.rpartition(",")[0] for line in (f / "losses.csv").read_text().splitlines()] for f in (whole, folder)]
+    strip = [
+        [line.rpartition(",")[0] for line in (f / "losses.csv").read_text().splitlines()]
+        for f in (uninterrupted, folder)
+    ]
     assert strip[0] == strip[1]
 
 
@@ -133,17 +136,17 @@ def test_two_trainings_of_one_run_exclude_each_other(longer):
 def test_a_diverging_training_stops_and_keeps_its_checkpoint(longer):
     longer.change("presets", "test", "models", "Default", "training", "learning_rate", value=1.0e30)
     longer.change("presets", "test", "models", "Default", "training", "warmup_steps", value=0)
-    done = longer.surrodiff("train", "Default")
-    assert done.returncode == 1
-    assert "stopped being finite" in done.stdout
-    assert "Traceback" not in done.stdout
+    process = longer.surrodiff("train", "Default")
+    assert process.returncode == 1
+    assert "stopped being finite" in process.stdout
+    assert "Traceback" not in process.stdout
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(longer):
     longer.change("presets", "test", "models", "Default", "training", "learning_rate", value=0.001)
-    done = longer.surrodiff("train", "Default")
-    assert done.returncode == 0, done.stdout
-    folder = longer.path / done.stdout.splitlines()[-1]
+    process = longer.surrodiff("train", "Default")
+    assert process.returncode == 0, process.stdout
+    folder = longer.path / process.stdout.splitlines()[-1]
     work = longer.work / "models" / folder.name
     shutil.rmtree(folder)
     (work / "record.json").unlink()
@@ -176,20 +179,23 @@ def stopped(process, number) -> str:
 def test_a_stopped_training_resumes_at_the_very_step(longer, number):
     longer.change("presets", "test", "execution", "checkpoint_every", value=1000)
     longer.change("presets", "test", "models", "Default", "training", "learning_rate", value=0.001 + number / 1e5)
-    left = unfinished(longer, "models/Default-*/losses.csv")  # by a training that diverged
+    unfinished_logs = unfinished(longer, "models/Default-*/losses.csv")  # by a training that diverged
     process = start(longer, "train", "Default", stderr=subprocess.PIPE)
-    wait_for(lambda: any(rows(f) for f in unfinished(longer, "models/Default-*/losses.csv") if f not in left), process)
+    wait_for(
+        lambda: any(rows(f) for f in unfinished(longer, "models/Default-*/losses.csv") if f not in unfinished_logs),
+        process,
+    )
     line = stopped(process, number)
-    found = re.fullmatch(
+    message = re.fullmatch(
         rf"surrodiff: stopped by {number.name}: the checkpoint of step (\d+) of 48 of (Default-\w+) is written; "
         "the same command resumes there",
         line,
     )
-    assert found, line
+    assert message, line
     resumed = longer.surrodiff("train", "Default")
     assert resumed.returncode == 0, resumed.stdout
-    assert f"train {found[2]}: resuming from step {found[1]}" in resumed.stdout
-    log = (longer.results / "models" / found[2] / "losses.csv").read_text().splitlines()
+    assert f"train {message[2]}: resuming from step {message[1]}" in resumed.stdout
+    log = (longer.results / "models" / message[2] / "losses.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in log] == ["step", *map(str, range(2, 49, 2))]
 
 
@@ -204,17 +210,17 @@ def test_a_stopped_sampling_or_likelihood_keeps_its_rows_and_says_how_many(longe
     process = start(longer, command, run, stderr=subprocess.PIPE)
     wait_for(lambda: any(f.stat().st_size for f in unfinished(longer, f"{command}s/*/*.part")), process)
     line = stopped(process, signal.SIGTERM)
-    found = re.fullmatch(
+    message = re.fullmatch(
         rf"surrodiff: stopped by SIGTERM: (\d+) of \d+ {unit} are kept; the same command resumes", line
     )
-    assert found, line
+    assert message, line
     resumed = longer.surrodiff(command, run)
     assert resumed.returncode == 0, resumed.stdout
     record = json.loads((longer.path / resumed.stdout.splitlines()[-1] / "record.json").read_text())
     if command == "sample":
-        assert record["sampled_now"] == 3000 - int(found[1])
+        assert record["sampled_now"] == 3000 - int(message[1])
     else:
-        assert record["evaluated_now"] == 300 - int(found[1])
+        assert record["evaluated_now"] == 300 - int(message[1])
 
 
 def test_a_signal_before_the_work_begins_ends_it_too(longer):

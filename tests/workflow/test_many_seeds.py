@@ -21,27 +21,27 @@ def many(tmp_path_factory) -> tuple[Project, Plan]:
     project = Project(tmp_path_factory.mktemp("many seeds"))
     seeds = {"training": list(range(10)), "sampling": list(range(6)), "calibration": [0]}
     project.change("presets", "test", "seeds", value=seeds)
-    made = build(params.load(project.path / "params.yaml", preset="test"))
+    plan = build(params.load(project.path / "params.yaml", preset="test"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             os, "fsync", lambda descriptor: None
         )  # of thousands of files that need not outlive a power failure
-        fill(made, project.results, "classifier", 64)
-    for run in made.runs.values():
+        fill(plan, project.results, "classifier", 64)
+    for run in plan.runs.values():
         (project.results / run.stage / run.id / "done.json").write_text("{}")
-    return project, made
+    return project, plan
 
 
 def test_a_recipe_of_any_length_reaches_its_job(many):
-    project, made = many
-    assert len(canonical(summary(made).content())) > MOST_BYTES
+    project, plan = many
+    assert len(canonical(summary(plan).content())) > MOST_BYTES
     printed = project.snakemake("results/test/summary/metrics.json")
     assert "summary: metrics and curves" in printed
     assert (project.results / "summary/metrics.json").exists()
 
 
 def test_a_progress_report_of_thousands_of_runs_is_complete(many):
-    project, made = many
-    costs = Costs(made, project.results).all()
-    assert len(costs) == len(made.runs) - 1 > 3000
+    project, plan = many
+    costs = Costs(plan, project.results).all()
+    assert len(costs) == len(plan.runs) - 1 > 3000
     assert all(cost.done == 1 for cost in costs)

@@ -45,10 +45,10 @@ def test_a_prefix_that_moves_only_a_part_is_refused(project, tmp_path):
     lines = ["module surrodiff:", f"    snakefile: {str(project.path / 'Snakefile')!r}", "    config: config"]
     lines += ["    replace_prefix: {'results/test/tables/': 'tables/'}", "use rule * from surrodiff"]
     (tmp_path / "Snakefile").write_text("\n".join(lines))
-    done = run(project, "--configfile", str(project.path / "params.yaml"), "--config", "preset=test", path=tmp_path)
-    assert done.returncode == 1
-    assert "surrodiff: replace_prefix: moves only a part of results/test" in done.stdout
-    assert "Traceback" not in done.stdout
+    process = run(project, "--configfile", str(project.path / "params.yaml"), "--config", "preset=test", path=tmp_path)
+    assert process.returncode == 1
+    assert "surrodiff: replace_prefix: moves only a part of results/test" in process.stdout
+    assert "Traceback" not in process.stdout
 
 
 def test_a_folder_that_cannot_be_written_is_planned_and_listed_and_nothing_else(tmp_path):
@@ -78,8 +78,8 @@ def test_a_folder_that_cannot_be_written_is_planned_and_listed_and_nothing_else(
 
 def test_another_folder_is_enough_with_the_snakefile_and_the_parameters_by_name(project, tmp_path):
     given = ("--snakefile", str(project.path / "Snakefile"), "--configfile", str(project.path / "params.yaml"))
-    done = run(project, *given, "--config", "preset=test", "device=cpu", "--", "data", path=tmp_path)
-    assert done.returncode == 0, done.stdout
+    process = run(project, *given, "--config", "preset=test", "device=cpu", "--", "data", path=tmp_path)
+    assert process.returncode == 0, process.stdout
     assert len(list(tmp_path.glob("results/test/data/digits-*/done.json"))) == 1
 
 
@@ -95,12 +95,12 @@ def test_a_submitted_job_makes_what_was_planned_though_params_yaml_is_gone(tmp_p
     (tmp_path / "params.yaml").unlink()
     job = ("--target-jobs", f"prepare_data:run={planned}", "--allowed-rules", "prepare_data", "--force", "--nolock")
     variable = {"SURRODIFF_PARAMS": str(frozen.relative_to(tmp_path))}
-    done = run(project, "--mode", "remote", *job, *given, **variable)
-    assert done.returncode == 0, done.stdout
+    process = run(project, "--mode", "remote", *job, *given, **variable)
+    assert process.returncode == 0, process.stdout
     assert [path.name for path in project.results.glob("data/*")] == [planned]
 
 
-def data_run(done: subprocess.CompletedProcess) -> str:
+def data_run(process: subprocess.CompletedProcess) -> str:
     """The id of the data's run in what Snakemake printed."""
-    assert done.returncode == 0, done.stdout
-    return re.search(r"data (digits-[0-9a-f]{8})", done.stdout)[1]
+    assert process.returncode == 0, process.stdout
+    return re.search(r"data (digits-[0-9a-f]{8})", process.stdout)[1]

@@ -20,8 +20,8 @@ def longer(project):
     for key, value in {"steps": 48, "snapshot_every": 48}.items():
         project.change("presets", "test", "models", "Default", "training", key, value=value)
     project.change("device", value="cpu")
-    done = project.surrodiff("data", "digits")
-    assert done.returncode == 0, done.stdout
+    process = project.surrodiff("data", "digits")
+    assert process.returncode == 0, process.stdout
     return project
 
 
@@ -45,7 +45,7 @@ def lines(printed: str) -> list[str]:
 def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torchrun(longer):
     assert longer.surrodiff("train", "Default").returncode == 0
     (folder,) = (longer.results / "models").glob("Default-*")
-    whole = folder.rename(longer.results / "whole")
+    uninterrupted = folder.rename(longer.results / "whole")
     work = longer.work / "models" / folder.name
     shutil.rmtree(work)
     job = start_training(longer)
@@ -63,21 +63,21 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on_without_torc
     resumed = longer.surrodiff("train", "Default")
     assert resumed.returncode == 0, resumed.stdout
     assert "resuming from step" in resumed.stdout
-    expected, found = (load_file(path / "weights-48.safetensors") for path in (whole, folder))
+    expected, found = (load_file(path / "weights-48.safetensors") for path in (uninterrupted, folder))
     assert all(found[key].allclose(value, atol=2e-3) for key, value in expected.items())
 
 
 def test_a_refusal_is_told_once(longer):
-    done = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
-    assert done.returncode == 0, done.stdout
+    process = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
+    assert process.returncode == 0, process.stdout
     (folder,) = (longer.results / "samples").glob("Default_48-*")
-    assert str(folder.relative_to(longer.path)) in done.stdout.splitlines()
+    assert str(folder.relative_to(longer.path)) in process.stdout.splitlines()
     (folder / "record.json").write_text("{}")
-    done = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
-    assert done.returncode == 1
-    (line,) = lines(done.stdout)
+    process = longer.run(*TORCHRUN, "sample", "Default_48", "--preset", "test")
+    assert process.returncode == 1
+    (line,) = lines(process.stdout)
     assert "record.json: altered" in line
-    assert done.stdout.count("Traceback") == 1  # torchrun's
+    assert process.stdout.count("Traceback") == 1  # torchrun's
 
 
 def test_a_stopped_job_writes_one_checkpoint_and_resumes_there(longer):

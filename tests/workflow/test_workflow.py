@@ -13,8 +13,8 @@ from PIL import Image
 def finished(project):
     """The project with all runs made in one process, which imports everything once, and then by the workflow."""
     stages = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
-    done = project.surrodiff("make", *stages)
-    assert done.returncode == 0, done.stdout
+    process = project.surrodiff("make", *stages)
+    assert process.returncode == 0, process.stdout
     assert not re.findall(r"Job \d+: (?:train|sample|likelihood|time|data|reference)", project.snakemake())
     return project
 
@@ -137,17 +137,17 @@ def test_a_changed_sampling_number_retrains_nothing(finished):
 def test_wrong_params_and_studies_end_in_one_line(finished):
     old = finished.change("presets", "test", "sampling", "num_samples", value=-1)
     wrong = {"title": "Mine", "rows": [{"model": "Defualt"}], "columns": ["scores"]}
-    done = finished.run("snakemake", "--cores", "2", "--config", "preset=test")
+    process = finished.run("snakemake", "--cores", "2", "--config", "preset=test")
     finished.change("presets", "test", "sampling", "num_samples", value=old)
-    assert done.returncode != 0
-    assert "params.yaml: presets.test.sampling.num_samples: " in done.stdout
-    assert "Traceback" not in done.stdout
+    assert process.returncode != 0
+    assert "params.yaml: presets.test.sampling.num_samples: " in process.stdout
+    assert "Traceback" not in process.stdout
     finished.write_study("mine", wrong)
-    done = finished.run("snakemake", "--cores", "2", "--config", "preset=test")
+    process = finished.run("snakemake", "--cores", "2", "--config", "preset=test")
     (finished.path / "workflow/studies/mine.yaml").unlink()
-    assert done.returncode != 0
-    assert "workflow/studies/mine.yaml: rows.0.model: presets.paper.models has no 'Defualt'" in done.stdout
-    assert "Traceback" not in done.stdout
+    assert process.returncode != 0
+    assert "workflow/studies/mine.yaml: rows.0.model: presets.paper.models has no 'Defualt'" in process.stdout
+    assert "Traceback" not in process.stdout
     unknown = finished.run("snakemake", "--cores", "2", "--config", "preset=papr")
     assert unknown.returncode != 0
     assert "unknown 'papr'; there are paper, quick, demo, test" in unknown.stdout
@@ -173,9 +173,9 @@ def test_own_images_in_class_folders_and_a_broken_one(project, tmp_path):
     log = next(project.results.glob(f"logs/data/{second.parent.name}.log")).read_text()
     assert "2 classes: class 0 (30), class 1 (31)" in log
     (images / "class 1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
-    done = project.run("snakemake", "--cores", "2", "data", "--config", "preset=test")
+    process = project.run("snakemake", "--cores", "2", "data", "--config", "preset=test")
     project.change("presets", "test", "data", "source", value=old)
     project.change("presets", "test", "data", "path", value=None)
-    assert done.returncode != 0
-    assert "broken.png: cannot be read as an image" in done.stdout
-    assert "Traceback" not in done.stdout
+    assert process.returncode != 0
+    assert "broken.png: cannot be read as an image" in process.stdout
+    assert "Traceback" not in process.stdout

@@ -42,6 +42,8 @@ if DRY_RUN and not os.access(".", os.W_OK):
 
 
 _changes = workflow.config_settings.overwrite_config
+# Whether the studies are those of the preset's own groups, which claims and summary are of.
+OWN_GROUPS = "groups" not in _changes
 with shown():
     if SUBMITTED:
         PARAMS = surrodiff_params.load(pathlib.Path(os.environ[FROZEN]))

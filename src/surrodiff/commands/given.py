@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from surrodiff.config import params
+from surrodiff.config.whole import Params
 from surrodiff.data import identity
 from surrodiff.runtime import distributed
 
 
-def parameters(args) -> params.Params:
+def parameters(args) -> Params:
     """The parameters, read once a command, and what is odd about them."""
     if "loaded" not in args:
-        loaded = params.load(args.params, preset=args.preset, device=getattr(args, "device", None))
+        loaded = params.load(args.params, groups=args.group, preset=args.preset, device=getattr(args, "device", None))
         args.loaded = identity.identified(loaded)
         if args.command != "make":  # which the workflow calls, and the workflow has printed them
             for warning in params.warnings(args.loaded, str(args.params)):

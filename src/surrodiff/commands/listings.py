@@ -5,7 +5,7 @@ import sys
 
 from surrodiff.commands.given import parameters, results_folder
 from surrodiff.commands.runs import start_torch
-from surrodiff.planning import plan
+from surrodiff.planning.plan import build as build_plan
 
 
 def list_models(args):
@@ -16,10 +16,10 @@ def list_models(args):
     from surrodiff import networks
     from surrodiff.kinds.registry import kind_of
 
-    made = plan.build(parameters(args))
+    plan = build_plan(parameters(args))
     rows = []
-    for run_id in made.of_stage("models"):
-        config = made.runs[run_id].config
+    for run_id in plan.of_stage("models"):
+        config = plan.runs[run_id].config
         model, kind = config.model, kind_of(config.model)
         if kind.macs_per_image is None:  # which samples nothing
             continue
@@ -27,7 +27,7 @@ def list_models(args):
             trainable = networks.trainable_parameters(kind.build(model, config.channels))
         rows.append(
             {
-                "model": made.runs[run_id].name,
+                "model": plan.runs[run_id].name,
                 "run": run_id,
                 "image": f"{config.channels}x{model.image_size}x{model.image_size}",
                 **kind.described(model, trainable),
@@ -44,18 +44,20 @@ def list_runs(args):
     from surrodiff.stages import costs
 
     loaded = parameters(args)
-    made, results, execution = plan.build(loaded), results_folder(args), loaded.selected.execution
+    plan, results, execution = build_plan(loaded), results_folder(args), loaded.selected.execution
     if args.left:
-        print(costs.time_left(made, results))
+        print(costs.time_left(plan, results))
         return
     start_torch(args.threads or min(execution.threads, os.cpu_count() or 1))
     from surrodiff.runtime import devices
     from surrodiff.stages import time
 
     device = devices.resolve(loaded.device)
-    found = costs.Costs(made, results, devices.description(device))
-    time.measure_unknown(found, device, execution)
-    for path in dict.fromkeys(found.damaged):
+    plan_costs = costs.Costs(plan, results, devices.description(device))
+    time.measure_unknown(plan_costs, device, execution)
+    for path in dict.fromkeys(plan_costs.damaged):
         print(f"surrodiff: {path}: damaged; this report goes without it", file=sys.stderr)
-    print(costs.report(found.all()))
-    print(f"\nOne job after another on {found.machine}; scoring by its feature network alone until one is finished.")
+    print(costs.report(plan_costs.all()))
+    print(
+        f"\nOne job after another on {plan_costs.machine}; scoring by its feature network alone until one is finished."
+    )

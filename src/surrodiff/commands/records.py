@@ -18,18 +18,19 @@ def prune(args):
     """List, and with `--delete` delete, runs that no preset asks for."""
     from surrodiff.dvc import recording
 
-    found = recording.leftovers(params.load())
-    kept = [leftover for leftover in found if not args.delete or not (leftover.recorded or args.force)]
-    for leftover in found:
+    leftovers = recording.leftovers(params.load())
+    kept = [leftover for leftover in leftovers if not args.delete or not (leftover.recorded or args.force)]
+    for leftover in leftovers:
         state = "recorded" if leftover.recorded else "not recorded"
-        did = "" if leftover in kept else ", deleted"
+        outcome = "" if leftover in kept else ", deleted"
         if leftover not in kept:
             leftover.delete()
-        print(f"{leftover.size / 1e6:12.2f} MB  {leftover.paths[0]}  ({state} in a commit{did})")
+        print(f"{leftover.size / 1e6:12.2f} MB  {leftover.paths[0]}  ({state} in a commit{outcome})")
     total, freed = (
-        sum(leftover.size for leftover in part) / 1e6 for part in (found, [f for f in found if f not in kept])
+        sum(leftover.size for leftover in part) / 1e6
+        for part in (leftovers, [entry for entry in leftovers if entry not in kept])
     )
-    print(f"{total:12.2f} MB in {len(found)} runs that nothing asks for, {freed:.2f} MB deleted")
+    print(f"{total:12.2f} MB in {len(leftovers)} runs that nothing asks for, {freed:.2f} MB deleted")
     if args.delete and kept:
         print("kept what no commit has recorded: see `surrodiff record`, or add --force")
 

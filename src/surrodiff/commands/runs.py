@@ -11,7 +11,8 @@ from pathlib import Path
 from surrodiff.commands.given import parameters, results_folder
 from surrodiff.config.presets import Execution
 from surrodiff.errors import UserError
-from surrodiff.planning import plan
+from surrodiff.planning.plan import Plan
+from surrodiff.planning.plan import build as build_plan
 from surrodiff.planning.runs import Run
 from surrodiff.runtime import distributed
 from surrodiff.runtime.stopping import Stopped
@@ -20,7 +21,7 @@ from surrodiff.store.runs import cache_folder, give_name, shared
 # By command: the stage, and what it does.
 STAGES = {
     "data": ("data", "read, resize and split the images"),
-    "train": ("models", "train a model, or go on from its checkpoint"),
+    "train": ("models", "train a model, or resume from its checkpoint"),
     "sample": ("samples", "draw a model's samples"),
     "reference": ("references", "features of both splits, and the calibration on real images"),
     "score": ("scores", "score samples against the training and the held-out split"),
@@ -29,46 +30,46 @@ STAGES = {
 }
 
 
-def _find(args, made: plan.Plan) -> Run:
+def _find(args, plan: Plan) -> Run:
     """The run of a plan that the command line names."""
     stage, _ = STAGES[args.command]
-    runs = made.runs.values()
-    found = [run for run in runs if run.stage == stage and args.run in (run.id, run.name)]
-    if not found:
+    runs = plan.runs.values()
+    matches = [run for run in runs if run.stage == stage and args.run in (run.id, run.name)]
+    if not matches:
         names = ", ".join(run.name for run in runs if run.stage == stage)
         raise UserError(f"{args.params}: the preset has no {args.run!r} to {args.command}; there are {names}")
-    return found[0]
+    return matches[0]
 
 
-def _given(args, made: plan.Plan) -> list[Run]:
+def _given(args, plan: Plan) -> list[Run]:
     """The runs of a plan that `make` is given by their ids, or by their stages."""
-    found = []
+    runs = []
     for name in args.runs:
-        named = [name] if name in made.runs else made.of_stage(name)
-        if not named:
+        run_ids = [name] if name in plan.runs else plan.of_stage(name)
+        if not run_ids:
             raise UserError(
                 f"{args.params}: asks for no run {name!r}; `surrodiff plan` lists the ids of those it asks for"
             )
-        found += [made.runs[run_id] for run_id in named]
-    return found
+        runs += [plan.runs[run_id] for run_id in run_ids]
+    return runs
 
 
 @contextlib.contextmanager
 def _logging(path: Path, results: Path):
-    """Append progress, warnings and errors to a log below `results`/logs; an error is then told on the terminal, too.
+    """Append progress, warnings and errors to a log below `results`/logs; an error is shown on the terminal, too.
 
     The workflow deletes a job's log when the job starts. So all attempts are kept where runs are made, and `path` is
     another name of that file.
     """
-    kept = shared(results) / "work" / path.relative_to(results)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    file = open(kept, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    log_file = shared(results) / "work" / path.relative_to(results)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    file = open(log_file, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     with file as log, contextlib.redirect_stderr(log):
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} process {os.getpid()} on {socket.gethostname()}", file=log)
         if distributed.rank() == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-            give_name(kept, path)
+            give_name(log_file, path)
         try:
             yield
         except (Exception, Stopped) as error:
@@ -107,28 +108,28 @@ def _stages(args, runs: list[Run], execution: Execution) -> Iterator[dict]:
     results, log = results_folder(args), getattr(args, "log", None)
     with _logging(log, results) if log else contextlib.nullcontext():
         # What is made is found without PyTorch, whose import takes seconds.
-        found = [registry.find(run, results) for run in runs] if distributed.world() == 1 else [None]
-        if None not in found:
-            yield from found
+        records = [registry.find(run, results) for run in runs] if distributed.world() == 1 else [None]
+        if None not in records:
+            yield from records
             return
         torch = start_torch(max(1, (args.threads or execution.threads) // distributed.world()))
         from surrodiff.runtime import devices
 
-        cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
-        device = torch.device("cpu") if cpu else devices.resolve(args.device or parameters(args).device)
+        on_cpu = all(run.stage == "data" for run in runs)  # which need no GPU, even where one is asked for
+        device = torch.device("cpu") if on_cpu else devices.resolve(args.device or parameters(args).device)
         with (
             distributed.joined(device.type),
-            contextlib.nullcontext(device) if cpu else devices.claimed(device) as own,
+            contextlib.nullcontext(device) if on_cpu else devices.claimed(device) as own_device,
         ):
             for run in runs:
-                yield registry.make(run, Job(results, own, execution))
+                yield registry.make(run, Job(results, own_device, execution))
 
 
 def make(args):
     """Make the runs that the command line names, or find them made, and print their folders."""
     loaded = parameters(args)
-    made = plan.build(loaded)
-    runs = _given(args, made) if args.command == "make" else [_find(args, made)]
+    plan = build_plan(loaded)
+    runs = _given(args, plan) if args.command == "make" else [_find(args, plan)]
     execution = loaded.selected.execution
     for run, _ in zip(runs, _stages(args, runs, execution), strict=True):
         if distributed.rank() == 0:
@@ -139,9 +140,9 @@ def calibrate(args):
     """Make the reference and say whether its calibration is what it should be; raises UserError if it is not."""
     from surrodiff.scoring import calibration
 
-    made = plan.build(parameters(args))
-    reference_run = made.runs[made.reference]
-    runs = [*(made.runs[run_id] for _, run_id in reference_run.config.needs()), reference_run]
+    plan = build_plan(parameters(args))
+    reference_run = plan.runs[plan.reference]
+    runs = [*(plan.runs[run_id] for _, run_id in reference_run.config.needs()), reference_run]
     *_, reference = _stages(args, runs, parameters(args).selected.execution)
     if distributed.rank() > 0:
         return

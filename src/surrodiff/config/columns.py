@@ -12,6 +12,8 @@ class Group:
 GROUPS = {
     "steps": Group("train_steps"),
     "T": Group("T"),
+    "schedule": Group("schedule"),
+    "objective": Group("prediction", "loss", "weighting", "timesteps"),
     "network": Group("block", "channel_multipliers", "num_res_blocks", "base_channels"),
     "parameters": Group("parameters", "parameters_m"),
     "image_size": Group("image_size"),

@@ -97,7 +97,7 @@ class _Reader:
             return self._alias(event.anchor)
         if event.tag is not None:
             raise Mistake(f"the tag {event.tag}; write the value without a tag")
-        before = self.budget.values
+        values_before = self.budget.values
         self.budget.enter(level)
         if event.anchor:
             self.anchors[event.anchor] = None
@@ -111,7 +111,7 @@ class _Reader:
             case _:
                 value = self._block(keys, level)
         if event.anchor:
-            self.anchors[event.anchor] = (value, self.budget.values - before)
+            self.anchors[event.anchor] = (value, self.budget.values - values_before)
         return value
 
     def _alias(self, name: str) -> Any:
@@ -124,25 +124,25 @@ class _Reader:
         return value
 
     def _block(self, keys: tuple[str, ...], level: int) -> dict:
-        own: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
+        inherited: dict[str, Any] = {}
         lines: dict[str, int] = {}
         while not isinstance(self._next(), yaml.MappingEndEvent):
             if not isinstance(self.event, yaml.ScalarEvent) or self.event.tag is not None:
                 raise Mistake("a key must be plain text")
-            key, merges = self.event.value, self.event.value == "<<" and self.event.implicit[0]
-            inner = (*keys, key)
+            key, is_merge = self.event.value, self.event.value == "<<" and self.event.implicit[0]
+            inner_keys = (*keys, key)
             if key in lines:
-                raise Mistake(f"{'.'.join(inner)}: the same key as in line {lines[key]}; keep one")
+                raise Mistake(f"{'.'.join(inner_keys)}: the same key as in line {lines[key]}; keep one")
             lines[key] = self.event.start_mark.line + 1
             if len(lines) > MOST_KEYS:
                 raise Mistake(f"{'.'.join(keys)}: more than {MOST_KEYS} keys in one block")
-            value = self._value(self._next(), inner, level + 1)
-            if merges:
-                merged = _bases(value)
+            value = self._value(self._next(), inner_keys, level + 1)
+            if is_merge:
+                inherited = _bases(value)
             else:
-                own[key] = value
-        return {**merged, **own}
+                entries[key] = value
+        return {**inherited, **entries}
 
 
 def _bases(value: Any) -> dict:
@@ -150,10 +150,10 @@ def _bases(value: Any) -> dict:
     blocks = value if isinstance(value, list) else [value]
     if not all(isinstance(block, dict) for block in blocks):
         raise Mistake("<<: takes over blocks only")
-    merged: dict = {}
+    inherited: dict = {}
     for block in reversed(blocks):
-        merged |= block
-    return merged
+        inherited |= block
+    return inherited
 
 
 def parse(text: str) -> Any:
@@ -168,8 +168,8 @@ def parse(text: str) -> Any:
         raise Mistake(f"not valid YAML: line {line}: the character {chr(error.character)!r}; remove it") from None
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark or error.context_mark).line + 1
-        what = ", ".join(part for part in (error.context, error.problem) if part)
-        raise Mistake(f"not valid YAML: line {line}: {what}") from None
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise Mistake(f"not valid YAML: line {line}: {problem}") from None
     except (ValueError, OverflowError):  # of an escape such as "\UFFFFFFFF", or a version such as %YAML 9...9
         line = reader.event.end_mark.line + 1
         raise Mistake(f"not valid YAML: after line {line}: a number that stands for nothing") from None
@@ -201,20 +201,22 @@ def resolved(value: Any) -> Any:
     read as plain text of a document is. Raises Mistake."""
     budget = _Budget()
 
-    def inner(value: Any, level: int) -> Any:
+    def resolve_one(value: Any, level: int) -> Any:
         budget.enter(level)
         if isinstance(value, dict):
-            return {str(key): inner(part, level + 1) for key, part in value.items()}
+            return {str(key): resolve_one(part, level + 1) for key, part in value.items()}
         if isinstance(value, list):
-            return [inner(part, level + 1) for part in value]
+            return [resolve_one(part, level + 1) for part in value]
         return scalar(value) if isinstance(value, str) else value
 
-    return inner(value, 0)
+    return resolve_one(value, 0)
 
 
 def merged(base: dict, change: dict) -> dict:
     """A block with some of its keys changed; blocks inside are merged, everything else is replaced."""
-    out = dict(base)
+    result = dict(base)
     for key, value in change.items():
-        out[key] = merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
-    return out
+        result[key] = (
+            merged(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
+        )
+    return result

@@ -18,14 +18,14 @@ def _network(network: Network, image_size: int) -> tuple[int, int, int]:
     at once: what skips to the way up, and a layer's input and output."""
     weights_of, tensors_of = _BLOCKS[network.block]
     blocks = 2 * network.num_res_blocks + 1
-    weights = kept = skips = largest = 0
+    weights = activations = skips = largest = 0
     for level, multiplier in enumerate(network.channel_multipliers):
         width, side = network.base_channels * multiplier, image_size >> level
         weights += blocks * weights_of * width**2
-        kept += blocks * tensors_of * width * side**2
+        activations += blocks * tensors_of * width * side**2
         skips += (network.num_res_blocks + 1) * width * side**2
         largest = max(largest, width * side**2)
-    return weights, kept, skips + 2 * largest
+    return weights, activations, skips + 2 * largest
 
 
 def training_step(model: Sampled, channels: int, micro_batch: int | None, processes: int) -> int:
@@ -33,16 +33,16 @@ def training_step(model: Sampled, channels: int, micro_batch: int | None, proces
     if isinstance(model, Generator):
         return model.training_bytes(channels)
     image, batch = channels * model.image_size**2, model.training.batch_size
-    weights, kept, _ = _network(model.network, model.image_size)
+    weights, activations, _ = _network(model.network, model.image_size)
     evaluations = math.ceil(batch / processes) * model.objective.noises
     evaluations = min(evaluations, micro_batch or evaluations)
-    return 20 * weights + evaluations * (2 * kept + 8 * image) + 4 * batch * image
+    return 20 * weights + evaluations * (2 * activations + 8 * image) + 4 * batch * image
 
 
 def evaluation(model: DDPM, channels: int, images: int) -> int:
     """Bytes that an evaluation of so many images at once takes."""
-    _, _, held = _network(model.network, model.image_size)
-    return images * (2 * held + 4 * channels * model.image_size**2)
+    _, _, live_values = _network(model.network, model.image_size)
+    return images * (2 * live_values + 4 * channels * model.image_size**2)
 
 
 # Below so many multiply-accumulates per image a network's time is not in its arithmetic: compiling it takes longer than

@@ -1,70 +1,39 @@
-"""The blocks of `params.yaml` that describe a model: network, schedule, objective, training."""
+"""The blocks of `params.yaml` that describe a model: its network, its training, and each kind of model as a whole."""
 
-import functools
 import math
-import re
 from abc import abstractmethod
-from collections import Counter
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-# 10 to 100 times the largest published use that we know of: beyond lies a slip, such as a zero too many.
-MOST_SIDE = 4_096  # pixels
-MOST_WIDTH = 16_384  # channels
+from surrodiff.config.diffusion import Diffusion, Objective
+from surrodiff.config.fields import (
+    MOST_STEPS,
+    Batch,
+    Block,
+    Distinct,
+    FractionOrZero,
+    Grown,
+    Natural,
+    Precision,
+    Rate,
+    Repetitions,
+    Revision,
+    Side,
+    Steps,
+    Width,
+)
+
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
-MOST_TIMESTEPS = 100_000
-LEAST_SIGNAL = 1e-30  # of x_0 in x_T, which predicting x_0 divides by, in float32
-MOST_NOISES = 1_000
-MOST_EXTRA_BATCHES = 100
-MOST_BATCH = 1_000_000
-MOST_STEPS = 100_000_000
-MOST_RATE = 1e38  # float32 holds no more; likewise less than LEAST_RATE is nothing to it
-LEAST_RATE = 1e-38
-MOST_REPETITIONS = 1_000  # rounds, splits, discriminator steps
-MOST_REVISIONS = 1_000_000
 
 
-def _named(text: str) -> str:
-    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,59}", text):
-        raise PydanticCustomError("name", "a name has a letter, then letters (a to z), digits or _; at most 60 in all")
-    return text
+class Network(Grown):
+    """The UNet of Ho et al. (2020) with standard or MBConv blocks; level 0 is the input's resolution. learned_variance:
+    a second half of output channels predicts the variance of a reverse step (section 2.2.1)."""
 
-
-def _distinct(values: list) -> list:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise PydanticCustomError("distinct", "{value} stands there more than once", {"value": twice[0]})
-    return values
-
-
-# What becomes a part of paths and of commands.
-Name = Annotated[str, AfterValidator(_named)]
-Distinct = AfterValidator(_distinct)
-Natural = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
-Width = Annotated[int, Field(ge=1, le=MOST_WIDTH)]
-Batch = Annotated[int, Field(ge=1, le=MOST_BATCH)]
-Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
-Repetitions = Annotated[int, Field(ge=1, le=MOST_REPETITIONS)]
-Revision = Annotated[int, Field(ge=1, le=MOST_REVISIONS)]
-Rate = Annotated[float, Field(ge=LEAST_RATE, le=MOST_RATE)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-# Zero is one number, whatever its sign: a run's id is made from how it prints.
-FractionOrZero = Annotated[float, Field(ge=0, lt=1), AfterValidator(lambda value: value + 0.0)]
-Precision = Literal["auto", "float32", "bfloat16"]
-
-
-class Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Network(Block):
-    """The UNet of Ho et al. (2020) with standard or MBConv blocks; level 0 is the input's resolution."""
+    later = ("learned_variance",)
 
     block: Literal["standard", "mbconv"]
     base_channels: Width
@@ -75,6 +44,7 @@ class Network(Block):
     attention_levels: Annotated[list[Natural], Field(max_length=MOST_LEVELS), Distinct]
     groups: Width
     dropout: FractionOrZero
+    learned_variance: bool = False
 
     @model_validator(mode="after")
     def _check(self):
@@ -87,50 +57,6 @@ class Network(Block):
                 raise ValueError(f"groups: {self.groups} does not divide a level's {channels} channels")
         if self.base_channels % 2:
             raise ValueError("base_channels: must be even (pairs of sine and cosine in the timestep embedding)")
-        return self
-
-
-class Diffusion(Block):
-    """A linear schedule: beta_1 at t = 1 to beta_T at t = T."""
-
-    T: Annotated[int, Field(ge=2, le=MOST_TIMESTEPS)]
-    beta_1: Fraction
-    beta_T: Fraction
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.beta_1 > self.beta_T:
-            raise ValueError(f"beta_1: {self.beta_1} is beyond beta_T = {self.beta_T}; noise grows with t")
-        if self.signal_and_noise(self.T)[0] < LEAST_SIGNAL:
-            raise ValueError(f"T: after {self.T} steps x_T keeps less than {LEAST_SIGNAL} of x_0; lower T or beta_T")
-        return self
-
-    def signal_and_noise(self, t: int) -> tuple[float, float]:
-        """The factors of x_0 and of the noise in x_t: sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t)."""
-        log = _log_alpha_bar(self.T, self.beta_1, self.beta_T, t)
-        return math.exp(log / 2), math.sqrt(-math.expm1(log))
-
-
-@functools.lru_cache(1000)
-def _log_alpha_bar(T: int, beta_1: float, beta_T: float, t: int) -> float:
-    slope = (beta_T - beta_1) / (T - 1)
-    return math.fsum(math.log1p(-min(beta_1 + slope * step, beta_T)) for step in range(t))
-
-
-class Objective(Block):
-    """What one training step minimises (section 4.5): `noises` is k of IWDiff (3.1), `weights` how the k losses are
-    weighted, `reduction` whether those weights see a loss as the mean or the sum over pixels."""
-
-    timesteps: Literal["uniform", "importance"]
-    extra_timestep_batches: Annotated[int, Field(ge=0, le=MOST_EXTRA_BATCHES)]
-    noises: Annotated[int, Field(ge=1, le=MOST_NOISES)]
-    weights: Literal["importance", "uniform"]
-    reduction: Literal["mean", "sum"]
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.extra_timestep_batches and self.timesteps != "importance":
-            raise ValueError("extra_timestep_batches: only `timesteps: importance` keeps a history to add to")
         return self
 
 
@@ -187,7 +113,9 @@ class DDPM(Block):
     def evaluated(self) -> "DDPM":
         """This model with fixed values wherever the speed of one evaluation does not depend on them."""
         training = Training(**_TRAINING, **_ADAM, batch_size=1, precision="auto")
-        return self.model_copy(update={"diffusion": _DIFFUSION, "objective": _OBJECTIVE, "training": training})
+        loss = "hybrid" if self.network.learned_variance else "simple"
+        objective = _OBJECTIVE.model_copy(update={"loss": loss})
+        return self.model_copy(update={"diffusion": _DIFFUSION, "objective": objective, "training": training})
 
     def sampling_precision(self, asked: str) -> str:
         """The precision that it samples in, given the one asked for."""
@@ -198,6 +126,16 @@ class DDPM(Block):
         levels = len(self.network.channel_multipliers)
         if self.image_size % 2 ** (levels - 1):
             raise ValueError(f"image_size: {self.image_size} cannot be halved {levels - 1} times for {levels} levels")
+        learned, loss = self.network.learned_variance, self.objective.loss
+        if learned and loss == "simple":
+            raise ValueError(
+                "objective.loss: simple trains no variance; write hybrid or vlb for network.learned_variance"
+            )
+        if loss == "hybrid" and not learned:
+            raise ValueError(
+                "objective.loss: of hybrid the bound trains the variance alone, and the network has none; write "
+                "network.learned_variance: true"
+            )
         return self
 
 

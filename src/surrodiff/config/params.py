@@ -1,100 +1,54 @@
 """`params.yaml` and the studies, typed and validated: every key that the pipeline knows, its type and its range."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from surrodiff.config import cautions, documents, refusals, studies
+from surrodiff.config.asked import mistakes
 from surrodiff.config.documents import merged
-from surrodiff.config.models import DDPM, Block, Name, Sampled
-from surrodiff.config.presets import MOST_RUNS, Preset
-from surrodiff.config.refusals import shown
+from surrodiff.config.models import Sampled
+from surrodiff.config.presets import MOST_RUNS
 from surrodiff.config.samplers import Sampler
-from surrodiff.config.studies import OTHERS, Line, Row, Study
+from surrodiff.config.studies import Study
+from surrodiff.config.whole import BASE, SHARED, Params
 from surrodiff.errors import UserError, printable
 
-BASE = "paper"  # the preset that is written out
-SHARED = ("models", "samplers")  # blocks of the document that every preset has, and may change
 STUDIES = Path("workflow/studies")  # beside params.yaml
 
 
 def _words(kinds: Any) -> list[str]:
-    """The words by which the members of a union, or a class alone, are told in a document."""
+    """The words that name the members of a union, or a class alone, in a document."""
     return [get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(kinds) or [kinds]]
 
 
 TAGS = (*_words(Sampled), *_words(Sampler), *studies.KINDS)  # which pydantic puts into the places of mistakes
 
 
-def _complete(raw: dict) -> dict:
-    """A document whose presets are written out: each is the preset BASE with its own differences, and each of its
-    models Default with those of the document and its own. One without blocks for all presets is complete."""
-    shared = {key: raw[key] for key in SHARED if key in raw}
-    if not shared:
-        return raw
-    rest, presets = {key: value for key, value in raw.items() if key not in SHARED}, raw.get("presets")
-    for key, block in shared.items():
-        if not isinstance(block, dict):
-            raise ValueError(f"{key}: must be a block of keys, got {shown(block)}")
-    if not isinstance(presets, dict):
-        return rest
-    if BASE in presets and not isinstance(presets[BASE], dict):
-        return rest | {"presets": {BASE: presets[BASE]}}  # what is wrong, without all that therefore lacks
-    base = merged(shared, presets.get(BASE, {}))
-    whole = {
-        name: own if not isinstance(own, dict) else merged(base, own) if name != BASE else base
-        for name, own in presets.items()
-    }
-    for name, preset in whole.items():
-        if not isinstance(preset, dict):
-            continue
-        if BASE not in presets and (lacks := Preset.model_fields.keys() - preset.keys() - {*SHARED}):
-            raise ValueError(f"presets.{BASE}: missing; {name} has no {min(lacks)}, and is a difference from it")
-        for key in SHARED:
-            if key not in preset:
-                raise ValueError(f"{key}: missing")
-        if isinstance(preset["models"], dict):
-            of_all = isinstance(shared.get("models", {}).get("Default"), dict)
-            preset["models"] = _of_default(preset["models"], f"presets.{name}." if of_all else "")
-    return rest | {"presets": whole}
-
-
-def _of_default(models: dict, where: str) -> dict:
-    """Models that are differences from Default, written out; where: of the block that should have it."""
-    default = models.get("Default")
-    if not isinstance(default, dict):
-        raise ValueError(f"{where}models.Default: missing; the other models are differences from it")
-    return {
-        name: own if not isinstance(own, dict) or "kind" in own else merged(default, own)
-        for name, own in models.items()
-    }
-
-
 def _places(keys: list[str], raw: Any) -> Iterator[list[str]]:
     """Where what a complete preset has at the given keys may be written, the place that counts first."""
     _, preset, *rest = keys
-    own = [rest]
+    key_paths = [rest]
     # A model that has a kind is no difference from Default.
-    above = (["presets", preset], ["presets", BASE], [])
-    if rest[:1] == ["models"] and not any(_is_there([*block, *rest[:2], "kind"], raw) for block in above):
-        own.append(["models", "Default", *rest[2:]])
-    for inner in own:
-        yield ["presets", preset, *inner]
-        yield ["presets", BASE, *inner]
-        if inner[:1] in ([key] for key in SHARED):
-            yield inner
+    blocks = (["presets", preset], ["presets", BASE], [])
+    if rest[:1] == ["models"] and not any(_is_there([*block, *rest[:2], "kind"], raw) for block in blocks):
+        key_paths.append(["models", "Default", *rest[2:]])
+    for key_path in key_paths:
+        yield ["presets", preset, *key_path]
+        yield ["presets", BASE, *key_path]
+        if key_path[:1] in ([key] for key in SHARED):
+            yield key_path
 
 
-def _is_there(keys: list[str], value: Any, whole: bool = True) -> bool:
-    """Whether a document has something at some keys; whole: a block as well."""
+def _is_there(keys: list[str], value: Any, blocks_too: bool = True) -> bool:
+    """Whether a document has something at some keys. blocks_too: a block counts as something."""
     for key in keys:
         if not isinstance(value, dict) or key not in value:
             return False
         value = value[key]
-    return whole or not isinstance(value, dict)
+    return blocks_too or not isinstance(value, dict)
 
 
 def _written(keys: list[str], raw: Any, missing: bool) -> list[str]:
@@ -105,160 +59,15 @@ def _written(keys: list[str], raw: Any, missing: bool) -> list[str]:
     if not missing:
         return next((place for place in _places(keys, raw) if _is_there(place, raw)), keys)
     # Of a model or a sampler, where it has an entry.
-    block = 2 if keys[2] in SHARED else 0
-    places = [place for place in _places(keys, raw) if _is_there(place[: len(place) - len(keys) + 2 + block], raw)]
+    depth = 2 if keys[2] in SHARED else 0
+    places = [place for place in _places(keys, raw) if _is_there(place[: len(place) - len(keys) + 2 + depth], raw)]
     first = next((end for end in range(len(places[-1])) if not _is_there(places[-1][:end], raw)), None)
     return places[-1][:first]
 
 
-class Params(Block):
-    """A whole document: the studies, and every preset written out."""
-
-    preset: str
-    device: Literal["auto", "cpu", "cuda"]
-    studies: dict[Name, Study] = Field(default={})
-    presets: dict[Name, Preset]
-
-    @property
-    def selected(self) -> Preset:
-        return self.presets[self.preset]
-
-    def made(self, preset: Preset) -> dict[str, Study]:
-        """The studies that a preset makes: those of its groups, and those of none."""
-        return {name: study for name, study in self.studies.items() if study.group in (None, *preset.groups)}
-
-    def lines(self, study: Study) -> list[Line]:
-        """The rows of a study, with those that it has from others."""
-        return [line for row in study.rows for line in self.lines_of(row)]
-
-    def lines_of(self, row: Row) -> list[Line]:
-        """The rows that one of a study's stands for."""
-        rows = self.studies[row.study].rows if row.study else [row]
-        return [line for own in rows for line in own.lines()]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _write_out(cls, raw: Any):
-        return _complete(raw) if isinstance(raw, dict) else raw
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.preset not in self.presets:
-            raise ValueError(f"preset: unknown {shown(self.preset)}; there are {', '.join(self.presets) or 'none'}")
-        groups = dict.fromkeys(study.group for study in self.studies.values() if study.group)
-        for name, preset in self.presets.items():
-            for group in preset.groups:
-                if self.studies and group not in groups:
-                    there = ", ".join(groups) or "none"
-                    raise ValueError(f"presets.{name}.groups: no study is of the group {group!r}; there are {there}")
-        return self
-
-
-def _mistakes(params: Params) -> Iterator[tuple[str, str]]:
-    """What the studies ask for and is not there: the study's name, and the key with what is wrong."""
-    missing = [*_missing_studies(params)]
-    yield from missing
-    if missing:
-        return
-    wrong = set()
-    for name, text in _unfit_rows(params):
-        wrong.add(name)
-        yield name, text
-    figures: dict[str, str] = {}
-    for name, study in params.studies.items():
-        for number, figure in enumerate(study.figures):
-            if figure.name in figures:
-                other = figures[figure.name]
-                yield name, f"figures.{number}.name: {figure.name} is drawn by {other}, too; give one another name"
-            figures[figure.name] = name
-        called = Counter(line.name for row in study.rows for line in row.lines() if line.name)
-        if twice := [own for own, count in called.items() if count > 1]:
-            yield name, f"rows: two rows are called the same in claims; give one of them a `name` ({', '.join(twice)})"
-        if not wrong & {name, *(row.study for row in study.rows)}:  # whose names mean nothing
-            names = {line.name: line for line in params.lines(study) if line.name}
-            yield from ((name, text) for text in _unnamed(study, names))
-
-
-def _missing_studies(params: Params) -> Iterator[tuple[str, str]]:
-    for name, study in params.studies.items():
-        for number, row in enumerate(study.rows):
-            other = params.studies.get(row.study)
-            if row.study and other is None:
-                there = ", ".join(params.studies)
-                yield name, f"rows.{number}.study: there is no study {row.study!r}; there are {there}"
-            elif row.study and any(part.study for part in other.rows):
-                yield name, f"rows.{number}.study: {row.study!r} has rows from other studies itself; name those instead"
-
-
-def _unfit_rows(params: Params) -> Iterator[tuple[str, str]]:
-    """Rows that a preset cannot make, each with the first preset that cannot; those that a study has from another are
-    wrong there, unless what it asks of them is more."""
-    told = set()
-    for preset_name, preset in params.presets.items():
-        made = params.made(preset).items()
-        for name, study in sorted(made, key=lambda one: any(row.study for row in one[1].rows)):
-            for number, row in enumerate(study.rows):
-                for line in params.lines_of(row):
-                    key, text = next(_unfit(line, preset, f"presets.{preset_name}", study.needs()), (None, ""))
-                    which = (row.study or name, key, key and getattr(line, key))
-                    if key and which not in told:
-                        yield name, f"rows.{number}.{'study' if row.study else key}: {text}"
-                    told.add(which)
-
-
-def _unnamed(study: Study, names: dict[str, Line]) -> Iterator[str]:
-    """Claims and figures about rows that a study does not have."""
-    known = {*names, "Default"}
-    for number, claim in enumerate(study.claims):
-        for at, (_, left, _, right) in enumerate(claim.comparisons):
-            for row in (left, right):
-                if isinstance(row, str) and row not in known and (row != OTHERS or row is left):
-                    there = ", ".join(sorted(known))
-                    yield f"claims.{number}.comparisons.{at}: no row is called {row!r}; there are {there}"
-    for number, figure in enumerate(study.figures):
-        line = names.get(getattr(figure, "row", None))
-        if figure.kind == "pairs" and (line is None or not line.surrogate or not studies.as_share(line.t_mid)):
-            those = [name for name, one in names.items() if one.surrogate and studies.as_share(one.t_mid)]
-            yield (
-                f"figures.{number}.row: must be a row with a surrogate and t_mid beyond 0, got {figure.row!r}; there "
-                f"are {', '.join(those) or 'none'}"
-            )
-
-
-def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[tuple[str, str]]:
-    """What a row asks of a preset and is not there."""
-    for key in ("surrogate", "model"):
-        name = getattr(line, key)
-        if name is not None and name not in preset.models:
-            there = ", ".join(preset.models)
-            yield key, f"{where}.models has no {name!r}; there are {there}; a new one is an entry under `models`"
-            return
-    if line.subject is None:
-        return
-    if line.sampler not in preset.samplers:
-        yield "sampler", f"{where}.samplers has no {line.sampler!r}; there are {', '.join(preset.samplers)}"
-    model = preset.models[line.model]
-    if line.surrogate:
-        surrogate = preset.models[line.surrogate]
-        if not isinstance(model, DDPM):
-            yield "model", f"{line.model} is no diffusion model, which takes over from a surrogate"
-        elif isinstance(surrogate, DDPM) and surrogate.diffusion != model.diffusion:
-            yield "surrogate", f"{where}.models.{line.surrogate}.diffusion: must be that of {line.model}"
-    if "likelihood" in needs and (line.surrogate or not isinstance(model, DDPM)):
-        yield "surrogate" if line.surrogate else "model", "only a diffusion model by itself has a bound"
-    if "score" in needs and model.image_size != preset.data.image_size:
-        yield (
-            "model",
-            (
-                f"{line.model} makes images of {model.image_size} pixels, and {where}.data.image_size is "
-                f"{preset.data.image_size}; write it as `surrogate`, with t_mid: 0 for it alone"
-            ),
-        )
-
-
 def _check_studies(params: Params, source: str, file_of: dict[str, str]):
     """Raise UserError for what studies ask for and is not there, in a line for each mistake."""
-    lines = list(dict.fromkeys(f"{file_of[name]}{text}" for name, text in _mistakes(params)))
+    lines = list(dict.fromkeys(f"{file_of[name]}{text}" for name, text in mistakes(params)))
     if lines:
         raise UserError("\n".join(printable(line) for line in lines[: refusals.MOST_LINES]))
     for name, preset in params.presets.items():
@@ -274,29 +83,29 @@ def _check_studies(params: Params, source: str, file_of: dict[str, str]):
 
 def _bases(keys: list[str], raw: Any) -> Iterator[tuple[str, ...]]:
     """The keys, and those of blocks around them, from which a preset or a model inherits what an error is about: what
-    is wrong there is wrong with all that inherit it, and said once."""
-    if len(keys) < 3 or keys[0] != "presets" or _is_there(keys, raw, whole=False):
+    is wrong there is wrong with all that inherit it, and is reported once."""
+    if len(keys) < 3 or keys[0] != "presets" or _is_there(keys, raw, blocks_too=False):
         return
     _, preset, *rest = keys
-    others = [["presets", BASE, *rest]] if preset != BASE else []
+    sources = [["presets", BASE, *rest]] if preset != BASE else []
     if rest[:1] == ["models"] and rest[1:2] != ["Default"]:
-        others.append(["presets", preset, "models", "Default", *rest[2:]])
-    for other in others:
-        yield from (tuple(other[:end]) for end in range(len(other) - len(rest) + 1, len(other) + 1))
+        sources.append(["presets", preset, "models", "Default", *rest[2:]])
+    for source in sources:
+        yield from (tuple(source[:end]) for end in range(len(source) - len(rest) + 1, len(source) + 1))
 
 
 def _refusal(error: ValidationError, raw: Any, source: str, changes: dict) -> UserError:
     """All errors, one a line; what `changes` touch may come from the command line."""
-    found = [refusals.about(one, refusals.keys_of(one, TAGS)) for one in error.errors(include_url=False)]
-    wrong = {tuple(keys) for keys in found}
+    key_paths = [refusals.about(detail, refusals.keys_of(detail, TAGS)) for detail in error.errors(include_url=False)]
+    wrong = {tuple(keys) for keys in key_paths}
 
-    def line(one: dict, keys: list[str]) -> str | None:
-        if any(base in wrong for base in _bases(refusals.about(one, keys), raw)):
+    def line(detail: dict, keys: list[str]) -> str | None:
+        if any(base in wrong for base in _bases(refusals.about(detail, keys), raw)):
             return None
-        missing = one["type"] in refusals.MISSING
+        missing = detail["type"] in refusals.MISSING
         keys = _written(keys, raw, missing)
-        given = changes and _is_given(keys[:-1] if missing else keys, changes)
-        return f"{source}{' or --config' if given else ''}: {refusals.message(one, keys)}"
+        from_command_line = changes and _is_given(keys[:-1] if missing else keys, changes)
+        return f"{source}{' or --config' if from_command_line else ''}: {refusals.message(detail, keys)}"
 
     return refusals.refusal(error, raw, TAGS, line)
 
@@ -316,42 +125,78 @@ def parse(
     raw: Any,
     source: str = "params.yaml",
     changes: dict | None = None,
-    found: dict[str, Study] | None = None,
+    default_studies: dict[str, Study] | None = None,
     folder: Path = STUDIES,
 ) -> Params:
     """The typed parameters of a loaded document; `source` names the file in messages.
 
-    changes: what the command line has put into `raw`, to be named as another place where an error may lie; found: the
-    studies, where the document has none itself, and the folder that they are from. Raises UserError with one line for
-    each wrong key, type or range.
+    changes: what the command line has put into `raw`, which messages name as another place where an error may lie;
+    default_studies: the studies, if the document has none itself, and the folder that they are from. Raises UserError
+    with one line for each wrong key, type or range.
     """
-    own = isinstance(raw, dict) and "studies" in raw
+    has_studies = isinstance(raw, dict) and "studies" in raw
     source = printable(source)
     try:
-        params = Params.model_validate(raw if own or not isinstance(raw, dict) else {**raw, "studies": found or {}})
+        params = Params.model_validate(
+            raw if has_studies or not isinstance(raw, dict) else {**raw, "studies": default_studies or {}}
+        )
     except ValidationError as error:
         raise _refusal(error, raw, source, changes or {}) from None
     _check_studies(
         params,
         source,
-        {name: f"{source}: studies.{name}." if own else f"{folder / name}.yaml: " for name in params.studies},
+        {name: f"{source}: studies.{name}." if has_studies else f"{folder / name}.yaml: " for name in params.studies},
     )
+    params._cautions = tuple(_cautions(params, raw, None if has_studies else folder))
     return params
+
+
+def _cautions(params: Params, raw: dict, folder: Path | None) -> Iterator[tuple[str | None, str]]:
+    """What only the document as it was written shows to be odd; folder: of the studies, None if it holds them."""
+    for name, text in cautions.of_groups(params.studies, params.presets).items():
+        yield (None, f"studies.{name}.{text}") if folder is None else (f"{folder / name}.yaml", text)
+    if "models" in raw:
+        lines = [line for study in params.studies.values() for line in params.lines(study)]
+        used = {name for line in lines for name in (line.model, line.surrogate)}
+        for preset in dict.fromkeys((BASE, params.preset)):
+            own = raw["presets"].get(preset, {}).get("models", {})
+            for text in cautions.of_own_models(own, raw["models"], used):
+                yield None, f"presets.{preset}.{text}"
 
 
 def _folder(beside: Path) -> Path:
     """The folder of studies beside a params file; this repository's own where there is none."""
-    own = Path(__file__).parents[3] / STUDIES
-    return beside / STUDIES if (beside / STUDIES).is_dir() or not own.is_dir() else own
+    repository_folder = Path(__file__).parents[3] / STUDIES
+    return beside / STUDIES if (beside / STUDIES).is_dir() or not repository_folder.is_dir() else repository_folder
+
+
+def _with_groups(raw: dict, groups: Any, default_studies: dict[str, Study] | None) -> dict:
+    """A document whose selected preset makes the studies of the given groups. Raises UserError for groups that there
+    are not."""
+    groups = groups if isinstance(groups, list) else [groups]
+    if default_studies is not None:
+        known = list(dict.fromkeys(study.group for study in default_studies.values() if study.group))
+        if not groups or (unknown := [group for group in groups if group not in known]):
+            wrong = f"no study is of the group {unknown[0]!r}" if groups else "none is given"
+            raise UserError(f"--group, or groups of --config: {wrong}; there are {', '.join(known) or 'none'}")
+    name, presets = raw.get("preset"), raw.get("presets")
+    if not isinstance(presets, dict) or not isinstance(name, str) or not isinstance(presets.get(name), dict):
+        return raw  # whose mistake is reported
+    return raw | {"presets": presets | {name: presets[name] | {"groups": groups}}}
 
 
 def load(
-    path: Path = Path("params.yaml"), changes: dict | None = None, folder: Path | None = None, **overrides: str | None
+    path: Path = Path("params.yaml"),
+    changes: dict | None = None,
+    folder: Path | None = None,
+    groups: list[str] | None = None,
+    **overrides: str | None,
 ) -> Params:
     """Read and validate a params file and the studies in `folder`, or else where they lie (see _folder; a file that
     holds its studies itself needs none).
     overrides (`preset`, `device`) replace its top-level keys where not None; changes are merged into it: what
-    `snakemake --config` and `--configfile` hand over, in which text is read as a plain word of the file is.
+    `snakemake --config` and `--configfile` hand over, in which text is read as a plain word of the file is. groups: of
+    the studies to make, instead of those that the selected preset names; also a key of changes, one group or a list.
 
     Raises UserError if a file is missing, is no YAML, or does not validate.
     """
@@ -360,12 +205,14 @@ def load(
         changes = documents.resolved(changes or {})
     except documents.Mistake as mistake:
         raise UserError(f"--config: {mistake}") from None
-    found, folder = None, folder or _folder(path.parent)
+    default_studies, folder = None, folder or _folder(path.parent)
     if isinstance(raw, dict):
+        groups = changes.pop("groups", None) if groups is None else groups
         raw = merged(raw, changes)
         raw |= {key: value for key, value in overrides.items() if value is not None}
-        found = None if "studies" in raw else studies.read(folder)
-    return parse(raw, str(path), changes, found, folder)
+        default_studies = None if "studies" in raw else studies.read(folder)
+        raw = raw if groups is None else _with_groups(raw, groups, default_studies)
+    return parse(raw, str(path), changes, default_studies, folder)
 
 
 def of_config(config: dict, folder: Path | None = None) -> Params:
@@ -376,13 +223,11 @@ def of_config(config: dict, folder: Path | None = None) -> Params:
         raw = documents.resolved(config)
     except documents.Mistake as mistake:
         raise UserError(f"config: {mistake}") from None
-    return parse(raw, "config", found=None if "studies" in raw else studies.read(folder), folder=folder)
+    return parse(raw, "config", default_studies=None if "studies" in raw else studies.read(folder), folder=folder)
 
 
 def warnings(params: Params, source: str = "params.yaml") -> list[str]:
-    """One line for each thing that the selected preset may say but most likely does not mean."""
+    """One line for each thing that the studies or the selected preset may say but most likely do not mean."""
     lines = [line for study in params.made(params.selected).values() for line in params.lines(study)]
-    return [
-        f"{printable(source)}: warning: presets.{params.preset}.{text}"
-        for text in cautions.of_preset(params.selected, lines)
-    ]
+    texts = [(None, f"presets.{params.preset}.{text}") for text in cautions.of_preset(params.selected, lines)]
+    return [f"{printable(file or source)}: warning: {text}" for file, text in [*params._cautions, *texts]]

@@ -9,16 +9,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from surrodiff.config import memory
-from surrodiff.config.models import (
-    DDPM,
+from surrodiff.config.fields import (
     MOST_BATCH,
     Batch,
     Block,
     Distinct,
     Fraction,
-    Generator,
     Name,
-    OneSampled,
     Precision,
     Rate,
     Repetitions,
@@ -28,6 +25,7 @@ from surrodiff.config.models import (
     Steps,
     Width,
 )
+from surrodiff.config.models import DDPM, Generator, OneSampled
 from surrodiff.config.samplers import OneSampler
 
 # As in config.models: far beyond any published use.
@@ -42,12 +40,12 @@ LEAST_IMAGES = 4  # of a split, to be scored
 MOST_RUNS = 10_000  # sets of samples of one preset; the paper's tables have 26
 
 
-def _auto_or(says: str, allowed: Callable[[Any], bool]) -> BeforeValidator:
+def _auto_or(description: str, allowed: Callable[[Any], bool]) -> BeforeValidator:
     """One message for `auto` or another type, where a union would give one for each of its types."""
 
     def check(value: Any):
         if value != "auto" and not allowed(value):
-            raise PydanticCustomError("auto_or", f"must be auto or {says}")
+            raise PydanticCustomError("auto_or", f"must be auto or {description}")
         return value
 
     return BeforeValidator(check)
@@ -274,8 +272,8 @@ class Preset(Block):
             _refuse_beyond(needed, f"models.{name}.training: a step", advice)
             if isinstance(model, DDPM):
                 if execution.sampling_batch != "auto":
-                    at_once = min(execution.sampling_batch, self.sampling.num_samples)
-                    needed = memory.evaluation(model, channels, at_once)
+                    images = min(execution.sampling_batch, self.sampling.num_samples)
+                    needed = memory.evaluation(model, channels, images)
                     _refuse_beyond(needed, "execution.sampling_batch: sampling", "lower it")
                 needed = memory.evaluation(model, channels, self.timing.batch_size)
                 _refuse_beyond(needed, "timing.batch_size: an evaluation", "lower it")

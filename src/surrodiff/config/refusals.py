@@ -23,6 +23,7 @@ _PLAIN = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
 }
+UNKNOWN = ("extra_forbidden", "unknown_column")  # the kinds of errors whose text or key has the found value in it
 
 
 def shown(value: Any) -> str:
@@ -32,12 +33,12 @@ def shown(value: Any) -> str:
     return printable(repr(value), 60)
 
 
-def _is_quoted(found: Any, error_type: str) -> bool:
+def _is_quoted(value: Any, error_type: str) -> bool:
     """Whether a text would be the wanted number without its quotes."""
     wanted = {"int_type": (int,), "float_type": (int, float)}.get(error_type)
-    if not wanted or not isinstance(found, str) or len(found) > documents.MOST_DIGITS:
+    if not wanted or not isinstance(value, str) or len(value) > documents.MOST_DIGITS:
         return False
-    return type(documents.scalar(found)) in wanted
+    return type(documents.scalar(value)) in wanted
 
 
 def keys_of(error: dict, tags: tuple[str, ...]) -> list[str]:
@@ -51,8 +52,8 @@ def keys_of(error: dict, tags: tuple[str, ...]) -> list[str]:
     # Names of keys may be a tag's as well: of those, only what follows a union's place is a tag.
     return [
         key
-        for at, key in enumerate(keys)
-        if not (key in tags and at >= 2 and keys[at - 2] in ("models", "samplers", "figures"))
+        for index, key in enumerate(keys)
+        if not (key in tags and index >= 2 and keys[index - 2] in ("models", "samplers", "figures"))
     ]
 
 
@@ -77,22 +78,30 @@ def _as_written(keys: list[str], raw: Any) -> list[str]:
 
 def message(error: dict, keys: list[str]) -> str:
     """One of pydantic's errors: the key, what is wrong, what was found."""
-    found, kind = error["input"], error["type"]
+    value, kind = error["input"], error["type"]
     text = _PLAIN.get(kind, error["msg"].removeprefix("Value error, "))
-    if kind == "union_tag_invalid":
-        text = f"must be one of {error['ctx']['expected_tags']}, got {shown(error['ctx']['tag'])}"
-    if kind not in ("extra_forbidden", *MISSING) and not isinstance(found, dict | list | BaseModel):
-        text += f", got {shown(found)}" + "; write it without quotes" * _is_quoted(found, kind)
+    match kind:
+        case "union_tag_invalid":
+            text = f"must be one of {error['ctx']['expected_tags']}, got {shown(error['ctx']['tag'])}"
+        case "too_short":
+            length = error["ctx"]["actual_length"]
+            text = (
+                f"{f'a list of {length}' if length else 'an empty list'}; write at least {error['ctx']['min_length']}"
+            )
+        case "literal_error":
+            text = f"must be {error['ctx']['expected']}"
+    if kind not in (*UNKNOWN, *MISSING) and not isinstance(value, dict | list | BaseModel):
+        text += f", got {shown(value)}" + "; write it without quotes" * _is_quoted(value, kind)
     where = ".".join(printable(key, 60) for key in keys)
     # Cross-checks say their key themselves, relative to the block in which they were found.
     return where + (".", ": ")[kind != "value_error"] * bool(keys) + printable(text)
 
 
 def refusal(
-    found: ValidationError, raw: Any, tags: tuple[str, ...], line: Callable[[dict, list[str]], str | None]
+    validation_error: ValidationError, raw: Any, tags: tuple[str, ...], line: Callable[[dict, list[str]], str | None]
 ) -> UserError:
     """All errors of a document, one a line, each once; `line` gives that of an error and its keys, or None."""
-    errors = found.errors(include_url=False)
+    errors = validation_error.errors(include_url=False)
     lines = list(dict.fromkeys(filter(None, (line(error, _as_written(keys_of(error, tags), raw)) for error in errors))))
     if len(lines) > MOST_LINES:
         source = lines[0].split(": ")[0]

@@ -18,14 +18,15 @@ from pydantic_core import PydanticCustomError
 
 from surrodiff.config import documents, refusals
 from surrodiff.config.columns import AXES, GROUPS, METRICS
-from surrodiff.config.models import Block, Distinct, Name, SampledTraining
+from surrodiff.config.fields import Block, Distinct, Name
+from surrodiff.config.models import SampledTraining
 from surrodiff.errors import UserError, printable
 
 MOST_ROWS = 1_000  # of one study
 OTHERS = "others"  # in a claim: all other rows that have the paper's number
-KINDS = ("pairs", "curves", "scatter")
+KINDS = ("pairs", "curves", "scatter", "terms")
 RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
-SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "handover")
+SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "evaluations", "handover")
 
 
 def _share(value: Any) -> Any:
@@ -74,6 +75,13 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _column(value: Any) -> Any:
+    if not isinstance(value, str) or value not in GROUPS:
+        text = f"unknown column {refusals.shown(value)}; there are {', '.join(GROUPS)}"
+        raise PydanticCustomError("unknown_column", "{text}", {"text": text})
+    return value
+
+
 Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
 Compared = Annotated[Any, BeforeValidator(_compared)]
@@ -88,7 +96,7 @@ class Row(Block):
 
     It is about a `model`, after a share of its `steps`; or about a `surrogate` and the diffusion that takes over at
     `t_mid` (`model`, Default if not given); or about the `real` images; or all rows of another `study`; or only what a
-    paper quotes.
+    paper quotes. evaluations: of the diffusion's network for an image, as a share of the diffusion's length.
     """
 
     label: Annotated[list[Text], OneOrMore] | None = None
@@ -98,6 +106,7 @@ class Row(Block):
     sampler: Annotated[list[Name], Distinct, OneOrMore] | None = None
     steps: Annotated[list[Share], Distinct, OneOrMore] | None = None
     t_mid: Annotated[list[Share], Distinct, OneOrMore] | None = None
+    evaluations: Annotated[list[Share], Distinct, OneOrMore] | None = None
     handover: Annotated[list[Literal["x0", "x_t"]], Distinct, OneOrMore] | None = None
     seeds: Literal["calibration"] | None = None
     images: Literal["real"] | None = None
@@ -118,34 +127,35 @@ class Row(Block):
     @model_serializer(mode="wrap")
     def _as_written(self, handler: Callable) -> dict:
         """What is given, so that it is read as it was written."""
-        found = {key: value for key, value in handler(self).items() if value not in (None, {})}
-        alone = {key: found[key][0] for key in SWEPT if key in found and key not in self.swept}
-        return {key: found[key] for key in self.swept} | found | alone
+        given = {key: value for key, value in handler(self).items() if value not in (None, {})}
+        scalars = {key: given[key][0] for key in SWEPT if key in given and key not in self.swept}
+        return {key: given[key] for key in self.swept} | given | scalars
 
     @model_validator(mode="after")
     def _check(self):
-        about = [key for key in ("images", "study") if getattr(self, key)]
-        about += ["model"] * bool(self.model or self.surrogate)
-        if len(about) > 1:
-            raise ValueError(f"{about[1]}: a row is about one thing, and {about[0]} is given; make it two rows")
-        if not about and not (self.paper and self.label):
+        subjects = [key for key in ("images", "study") if getattr(self, key)]
+        subjects += ["model"] * bool(self.model or self.surrogate)
+        if len(subjects) > 1:
+            raise ValueError(f"{subjects[1]}: a row is about one thing, and {subjects[0]} is given; make it two rows")
+        if not subjects and not (self.paper and self.label):
             raise ValueError("model: missing (or surrogate, or for a row that only quotes: label and paper)")
-        if about != ["model"]:
-            for key in (*SWEPT, "seeds", *(("label", "name", "paper", "note") if about else ())):
+        if subjects != ["model"]:
+            for key in (*SWEPT, "seeds", *(("label", "name", "paper", "note") if subjects else ())):
                 if getattr(self, key):
                     raise ValueError(f"{key}: only for a row about a model or a surrogate; remove it")
         if bool(self.surrogate) != (self.t_mid is not None):
-            wrong = "missing; the share of the diffusion's length at which it takes over"
-            raise ValueError(f"t_mid: {wrong if self.surrogate else 'only for a row with a surrogate; remove it'}")
+            problem = "missing; the share of the diffusion's length at which it takes over"
+            raise ValueError(f"t_mid: {problem if self.surrogate else 'only for a row with a surrogate; remove it'}")
         if self.handover and not self.surrogate:
             raise ValueError("handover: only for a row with a surrogate; remove it")
-        if 0 in map(as_share, self.steps or []):
-            raise ValueError("steps: must be more than 0")
+        for key in ("steps", "evaluations"):
+            if 0 in map(as_share, getattr(self, key) or []):
+                raise ValueError(f"{key}: must be more than 0")
         count = math.prod(len(getattr(self, key)) for key in self.swept)
         if count > MOST_ROWS:
             raise ValueError(f"{self.swept[0]}: with the other lists {count:,} rows; at most {MOST_ROWS:,}")
-        beside = {"label": self.label, "note": self.note}
-        for key, values in (beside | {f"paper.{key}": found for key, found in self.paper.items()}).items():
+        lists = {"label": self.label, "note": self.note}
+        for key, values in (lists | {f"paper.{key}": cells for key, cells in self.paper.items()}).items():
             if values and len(values) not in (1, count):
                 raise ValueError(f"{key}: {len(values)} values for {count} rows; write one, or as many as rows")
         return self
@@ -154,34 +164,35 @@ class Row(Block):
         """The table's rows that this one stands for; none of one that stands for another study's."""
         if self.study:
             return []
-        alone = {key: (getattr(self, key) or [None])[0] for key in SWEPT}
+        fixed = {key: (getattr(self, key) or [None])[0] for key in SWEPT}
         # What is swept tells rows apart, but for the model, where their name begins with it.
         marking = [key for key in self.swept if self.name or key != ("surrogate" if self.surrogate else "model")]
-        found = []
+        lines = []
         for number, values in enumerate(itertools.product(*(getattr(self, key) for key in self.swept))):
-            own = alone | dict(zip(self.swept, values, strict=True))
+            settings = fixed | dict(zip(self.swept, values, strict=True))
 
-            def at(values: list | None, number=number):
+            def pick(values: list | None, number=number):
                 return values and values[number % len(values)]
 
-            subject = own["surrogate"] or own["model"] or ""
-            found.append(
+            subject = settings["surrogate"] or settings["model"] or ""
+            lines.append(
                 Line(
-                    label=at(self.label) or subject,
-                    name=(self.name or subject) + "".join(f"@{own[key]}" for key in marking),
-                    model=own["model"] or ("Default" if self.surrogate else None),
-                    surrogate=own["surrogate"],
-                    sampler=own["sampler"] or "ancestral",
-                    steps=own["steps"] or 1,
-                    t_mid=own["t_mid"],
-                    handover=own["handover"] or "x0",
+                    label=pick(self.label) or subject,
+                    name=(self.name or subject) + "".join(f"@{settings[key]}" for key in marking),
+                    model=settings["model"] or ("Default" if self.surrogate else None),
+                    surrogate=settings["surrogate"],
+                    sampler=settings["sampler"] or "ancestral",
+                    steps=settings["steps"] or 1,
+                    t_mid=settings["t_mid"],
+                    evaluations=settings["evaluations"],
+                    handover=settings["handover"] or "x0",
                     seeds=self.seeds,
                     images=self.images,
-                    paper={key: value for key, values in self.paper.items() if (value := at(values)) is not None},
-                    note=at(self.note) or "",
+                    paper={key: value for key, values in self.paper.items() if (value := pick(values)) is not None},
+                    note=pick(self.note) or "",
                 )
             )
-        return found
+        return lines
 
 
 @dataclass(frozen=True)
@@ -196,6 +207,7 @@ class Line:
     sampler: str
     steps: str | int | float
     t_mid: str | int | float | None
+    evaluations: str | int | float | None
     handover: Literal["x0", "x_t"]
     seeds: Literal["calibration"] | None
     images: Literal["real"] | None
@@ -251,16 +263,29 @@ class Curves(Block):
 class Scatter(Block):
     """The Frechet distance against columns, ours beside the paper's where it has them.
 
-    fit: draw the least-squares line through the rows with standard blocks.
+    fit: draw the least-squares line through the rows with standard blocks; join: draw a line through the rows of each
+    label; log: the columns' axes are logarithmic.
     """
 
     kind: Literal["scatter"]
     name: Name
     x: Annotated[list[Literal[tuple(AXES)]], Field(min_length=1, max_length=6), Distinct]
     fit: Literal["standard"] | None = None
+    join: bool = False
+    log: bool = False
 
 
-Figure = Annotated[Pairs | Curves | Scatter, Field(discriminator="kind")]
+class Terms(Block):
+    """By timestep, of the rows' likelihoods: each term of the bound (`bits_per_dim`), or where a learned variance lies
+    between its ends (`v`)."""
+
+    kind: Literal["terms"]
+    name: Name
+    of: Literal["bits_per_dim", "v"]
+
+
+Figure = Annotated[Pairs | Curves | Scatter | Terms, Field(discriminator="kind")]
+_NEEDED = {"curves": "", "terms": "likelihood"}  # by figures, where they do not need scores
 
 
 class Study(Block):
@@ -273,35 +298,38 @@ class Study(Block):
     group: Name | None = None
     subject: Name = "model"
     rows: Annotated[list[Row], Field(min_length=1)]
-    columns: Annotated[list[Literal[tuple(GROUPS)]], Field(min_length=1), Distinct]
+    columns: Annotated[list[Annotated[str, BeforeValidator(_column)]], Field(min_length=1), Distinct]
     claims: list[Claim] = Field(default=[])
     figures: list[Figure] = Field(default=[])
 
     def needs(self) -> set[str]:
         """The kinds of runs that columns and claims need of every row: score, timing, likelihood."""
         metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
-        figures = ["score"] * any(figure.kind != "curves" for figure in self.figures)
+        figures = [_NEEDED.get(figure.kind, "score") for figure in self.figures]
         return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}
 
     def compares(self) -> bool:
         """Whether something of it is compared with Default, or with how Default's trainings vary."""
-        words = {*self.columns, *(word for claim in self.claims for found in claim.comparisons for word in found)}
+        words = {
+            *self.columns,
+            *(word for claim in self.claims for comparison in claim.comparisons for word in comparison),
+        }
         return bool({"score", "timing"} & self.needs() or {"loss_variance", "Default"} & words)
 
     @model_validator(mode="after")
     def _check(self):
-        real = [number for number, row in enumerate(self.rows) if row.images]
-        if real and "scores" not in self.columns:
-            raise ValueError(f"rows.{real[0]}.images: real images are scored; add `scores` to `columns`")
-        taken = ("train_steps", "note", "seeds", "data", "num_samples", "num_images", "against_default")
-        if self.subject in taken:
+        real_rows = [number for number, row in enumerate(self.rows) if row.images]
+        if real_rows and "scores" not in self.columns:
+            raise ValueError(f"rows.{real_rows[0]}.images: real images are scored; add `scores` to `columns`")
+        reserved = ("train_steps", "note", "seeds", "data", "num_samples", "num_images", "against_default")
+        if self.subject in reserved:
             raise ValueError(f"subject: {self.subject!r} is the heading of another column; give another one")
         known = {name for column in self.columns for name in GROUPS[column].names}
         for number, row in enumerate(self.rows):
             for key in row.paper:
                 if key not in known:
-                    has = ", ".join(sorted(known)) or "none"
-                    raise ValueError(f"rows.{number}.paper.{key}: no column of this table; it has {has}")
+                    names = ", ".join(sorted(known)) or "none"
+                    raise ValueError(f"rows.{number}.paper.{key}: no column of this table; it has {names}")
         for number, figure in enumerate(self.figures):
             for x in getattr(figure, "x", ()):
                 if AXES[x] not in self.columns:
@@ -313,6 +341,11 @@ def timestep(t_mid: str | int | float, T: int) -> int:
     """The timestep nearest to a share of T: 0 and T for the shares 0 and 1 alone."""
     share = as_share(t_mid)
     return math.floor(share * T + Fraction(1, 2)) if share in (0, 1) else _nearest(share * T, T - 1)
+
+
+def evaluations(share: str | int | float, T: int) -> int:
+    """The count nearest to a share of T."""
+    return _nearest(as_share(share) * T, T)
 
 
 def snapshot(steps: str | int | float, training: SampledTraining) -> int:
@@ -335,12 +368,12 @@ def read(folder: Path) -> dict[str, Study]:
         raise UserError(
             f"{printable(str(folder))}: no studies (*.yaml) here; run this in the folder that holds params.yaml"
         )
-    found = {}
+    studies = {}
     for file in files:
         if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,59}", file.stem) or file.suffix != ".yaml":
             raise UserError(f"{printable(str(file))}: {RULE} and the ending .yaml; it becomes the table's name")
-        found[file.stem] = parse(documents.read(file), printable(str(file)))
-    return found
+        studies[file.stem] = parse(documents.read(file), printable(str(file)))
+    return studies
 
 
 def parse(raw: Any, source: str) -> Study:
@@ -349,5 +382,5 @@ def parse(raw: Any, source: str) -> Study:
         return Study.model_validate(raw)
     except ValidationError as error:
         raise refusals.refusal(
-            error, raw, KINDS, lambda one, keys: f"{source}: {refusals.message(one, keys)}"
+            error, raw, KINDS, lambda detail, keys: f"{source}: {refusals.message(detail, keys)}"
         ) from None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from surrodiff.config.params import Params
+from surrodiff.config.whole import Params
 from surrodiff.data import image_folders
 from surrodiff.data.listing import Listing
 from surrodiff.errors import UserError, printable
@@ -21,20 +21,20 @@ DEPENDENCY = "image_folder"  # of `vars` in dvc.yaml: the folder that DVC's stag
 
 def expanded(path: str) -> Path:
     """A path of params.yaml with ~ and ~user replaced; raises UserError if that user has no home directory here."""
-    whole = os.path.expanduser(path)
-    if whole.startswith("~"):
+    expanded_path = os.path.expanduser(path)
+    if expanded_path.startswith("~"):
         raise UserError(f"data.path: {path!r} names no home directory here; write the whole path")
-    return Path(whole)
+    return Path(expanded_path)
 
 
 def normalised(path: str, here: Path) -> str:
     """One spelling of a folder's path, links resolved: from `here` if it lies below, so that a repository may be moved;
     else from the root. Raises UserError as `expanded` does."""
-    whole = Path(os.path.realpath(here / expanded(path)))
-    below = Path(os.path.realpath(here))
-    if not whole.is_relative_to(below):
-        return str(whole)
-    relative = str(whole.relative_to(below))
+    real_path = Path(os.path.realpath(here / expanded(path)))
+    real_here = Path(os.path.realpath(here))
+    if not real_path.is_relative_to(real_here):
+        return str(real_path)
+    relative = str(real_path.relative_to(real_here))
     return f"./{relative}" if relative.startswith("~") else relative
 
 
@@ -60,17 +60,17 @@ def fingerprint(listing: Listing) -> str:
     if tracked is None:
         return by_times
     name = hashlib.sha256(os.fsencode(listing.root.resolve())).hexdigest()[:16]
-    kept = tracked[1] / ".dvc" / "tmp" / "surrodiff" / f"{name}.json"
+    cache_file = tracked[1] / ".dvc" / "tmp" / "surrodiff" / f"{name}.json"
     with suppress(OSError, ValueError, LookupError, TypeError):
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if known["times"] == by_times:
-            return str(known["contents"])
+        cached = json.loads(cache_file.read_text(encoding="utf-8"))
+        if cached["times"] == by_times:
+            return str(cached["contents"])
     by_contents = listing.content_fingerprint()
     with suppress(OSError):  # what cannot be kept is computed again
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_name(f"{kept.name}.{os.getpid()}.tmp")
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache_file.with_name(f"{cache_file.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps({"times": by_times, "contents": by_contents}), encoding="utf-8")
-        os.replace(temporary, kept)
+        os.replace(temporary, cache_file)
     return by_contents
 
 
@@ -78,15 +78,17 @@ def _check_dependency(folder: Path, tracked: Path, here: Path):
     """Raise UserError if this project's dvc.yaml does not make its stages depend on a tracked folder."""
     try:
         document = yaml.safe_load((here / "dvc.yaml").read_text(encoding="utf-8"))
-        (named,) = (block[DEPENDENCY] for block in document["vars"] if isinstance(block, dict) and DEPENDENCY in block)
-        dependency = here / named
+        (declared,) = (
+            block[DEPENDENCY] for block in document["vars"] if isinstance(block, dict) and DEPENDENCY in block
+        )
+        dependency = here / declared
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
         return  # another project's
     if not folder.resolve().is_relative_to(dependency.resolve()):
-        shown = printable(os.path.relpath(folder.resolve(), here.resolve()))
+        relative = printable(os.path.relpath(folder.resolve(), here.resolve()))
         raise UserError(
             f"{printable(str(folder))}: tracked by {printable(tracked.name)}, and DVC's stages do not depend on it; "
-            f"write `{DEPENDENCY}: {shown}` under `vars` in dvc.yaml"
+            f"write `{DEPENDENCY}: {relative}` under `vars` in dvc.yaml"
         )
 
 
@@ -95,18 +97,18 @@ def identified(params: Params, here: Path = Path()) -> Params:
     there stays, so that jobs use what was planned. Those without an image folder are returned as they are.
 
     here: the folder from which relative paths are meant. Raises UserError if the folder is missing, cannot be read, or
-    its splits and classes cannot be told.
+    its splits and classes cannot be determined.
     """
     preset = params.selected
     if preset.data.source != "image_folder":
         return params
     path = normalised(preset.data.path, here)
-    known = preset.data.fingerprint
-    if known is None:
+    known_fingerprint = preset.data.fingerprint
+    if known_fingerprint is None:
         folder = image_folders.find(Path(path))
         if tracked := _tracked_by(Path(path)):
             _check_dependency(Path(path), tracked[0], here)
-        known = fingerprint(folder.listing)
-    data = preset.data.model_copy(update={"path": path, "fingerprint": known})
-    own = preset.model_copy(update={"data": data})
-    return params.model_copy(update={"presets": {**params.presets, params.preset: own}})
+        known_fingerprint = fingerprint(folder.listing)
+    data = preset.data.model_copy(update={"path": path, "fingerprint": known_fingerprint})
+    selected = preset.model_copy(update={"data": data})
+    return params.model_copy(update={"presets": {**params.presets, params.preset: selected}})

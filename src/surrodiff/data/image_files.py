@@ -51,10 +51,10 @@ def _mode(image: Image.Image) -> str:
     """Pillow's name of how pixels are stored, with the 16 bits a channel that Pillow would cut to 8 unasked."""
     for tile in image.tile:
         arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        raw = any(isinstance(argument, str) and ";16" in argument for argument in arguments)
+        is_raw_16_bit = any(isinstance(argument, str) and ";16" in argument for argument in arguments)
         largest = arguments[-1] if tile.codec_name.startswith("ppm") else None  # value, of a portable pixmap
-        deep = isinstance(largest, int) and largest > 255
-        if (raw or deep or tile.codec_name == "SGI16") and image.mode in CONVERTED:
+        is_deep_pixmap = isinstance(largest, int) and largest > 255
+        if (is_raw_16_bit or is_deep_pixmap or tile.codec_name == "SGI16") and image.mode in CONVERTED:
             return f"{image.mode};16"
     return image.mode
 
@@ -66,12 +66,12 @@ def check(root: Path, files: list[Path], channels: int) -> dict:
     Raises UserError if a file is no image, or if one's mode does not convert without loss.
     """
     example: dict[str, Path] = {}
-    modes, several = Counter(), 0
+    modes, multi_image = Counter(), 0
     progress = Progress(f"headers of {printable(root.name)}", len(files), "images")
     for file in files:
         with _opened(file) as image:
             mode = _mode(image)
-            several += bool(getattr(image, "is_animated", False))
+            multi_image += bool(getattr(image, "is_animated", False))
         example.setdefault(mode, file)
         modes[mode] += 1
         progress.advance(1)
@@ -80,8 +80,8 @@ def check(root: Path, files: list[Path], channels: int) -> dict:
     allowed = {"CMYK"} if set(modes) == {"CMYK"} else CONVERTED
     if refused := [mode for mode in modes if mode not in allowed]:
         kinds = ", ".join(f"{modes[mode]} of mode {mode} (such as {printable(str(example[mode]))})" for mode in refused)
-        others = len(files) - sum(modes[mode] for mode in refused)
-        among = f" among {others} others" if others else ""
+        other_count = len(files) - sum(modes[mode] for mode in refused)
+        among = f" among {other_count} others" if other_count else ""
         raise UserError(
             f"{printable(str(root))}: {kinds}{among}: they do not convert to 8 bits of RGB or grey without loss; "
             "convert them to RGB or L yourself"
@@ -89,7 +89,7 @@ def check(root: Path, files: list[Path], channels: int) -> dict:
     target = "RGB" if channels == 3 else "L"
     return {
         "converted": {f"{mode} to {target}": count for mode, count in sorted(modes.items()) if mode != target},
-        "first_of_several": several,
+        "first_of_several": multi_image,
     }
 
 
@@ -116,16 +116,16 @@ def _cropped(image: Image.Image, size: int, mode: str) -> tuple[Image.Image, boo
     """The shorter side resized to `size` and the middle kept, as torchvision's resize and center_crop do, but of the
     part that is kept alone: the rest of a wide image is neither converted nor resized."""
     shorter = min(image.size)
-    edges, part = [], []
+    edges, box = [], []
     for side in image.size:
         resized = int(size * side / shorter)
         start, scale = round((resized - size) / 2), side / resized
         first, last = start * scale, min(float(side), (start + size) * scale)
         reach = math.ceil(max(scale, 1)) + 1  # how far the filter looks beyond the edges
         low, high = max(0, math.floor(first) - reach), min(side, math.ceil(last) + reach)
-        part.append((low, high))
+        box.append((low, high))
         edges.append((first - low, last - low))
-    (left, right), (top, bottom) = part
+    (left, right), (top, bottom) = box
     flat, transparent = _flattened(image.crop((left, top, right, bottom)), mode)
     (x0, x1), (y0, y1) = edges
     return flat.resize((size, size), Image.Resampling.BILINEAR, (x0, y0, x1, y1)), transparent

@@ -30,9 +30,9 @@ class ImageFolder:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many images each class has in each split."""
-        counted = {split: Counter(label for _, label in images) for split, images in self.splits.items()}
+        counters = {split: Counter(label for _, label in images) for split, images in self.splits.items()}
         return {
-            printable(name): {split: count[label] for split, count in counted.items()}
+            printable(name): {split: count[label] for split, count in counters.items()}
             for label, name in enumerate(self.classes)
         }
 
@@ -43,10 +43,10 @@ class ImageFolder:
     def description(self) -> str:
         """What was found, in lines for a log."""
         lines = [f"{split}: {len(images)} images" for split, images in self.splits.items()]
-        counts = [f"{name} ({' + '.join(map(str, own.values()))})" for name, own in self.counts().items()]
+        counts = [f"{name} ({' + '.join(map(str, by_split.values()))})" for name, by_split in self.counts().items()]
         if counts:
-            more = f" and {len(counts) - MOST_CLASSES} more" if len(counts) > MOST_CLASSES else ""
-            lines.append(f"{len(counts)} classes: {', '.join(counts[:MOST_CLASSES])}{more}")
+            rest = f" and {len(counts) - MOST_CLASSES} more" if len(counts) > MOST_CLASSES else ""
+            lines.append(f"{len(counts)} classes: {', '.join(counts[:MOST_CLASSES])}{rest}")
         for reason, ignored in sorted(self.listing.ignored.items()):
             lines.append(f"ignored: {ignored.count} ({reason}), such as {', '.join(ignored.such_as)}")
         return "\n".join(f"{printable(str(self.listing.root))}: {line}" for line in lines)
@@ -70,14 +70,16 @@ def find(root: Path) -> ImageFolder:
         if folder not in with_images:
             listing.ignore(folder, "folder without images")
     parts = _splits(listing)
-    for at, paths in parts.values():
-        _check_level(root, at, paths, with_images)
-    folders = {split: [_class_folder(path, at) for path in paths] for split, (at, paths) in parts.items()}
-    names = _class_names(root, {name for own in folders.values() for name in own if name})
-    if names and not all(all(own) for own in folders.values()):
+    for prefix, paths in parts.values():
+        _check_level(root, prefix, paths, with_images)
+    folders = {split: [_class_folder(path, prefix) for path in paths] for split, (prefix, paths) in parts.items()}
+    names = _class_names(root, {name for split_folders in folders.values() for name in split_folders if name})
+    if names and not all(all(split_folders) for split_folders in folders.values()):
         raise UserError(f"{printable(str(root))}: one split has class folders and the other has none; make them alike")
     rank = {name: label for label, name in enumerate(sorted(set(names.values())))}
-    labels = {split: [rank[names[name]] if name else 0 for name in own] for split, own in folders.items()}
+    labels = {
+        split: [rank[names[name]] if name else 0 for name in split_folders] for split, split_folders in folders.items()
+    }
     splits = {split: list(zip(paths, labels[split], strict=True)) for split, (_, paths) in parts.items()}
     return ImageFolder(listing, list(rank), splits)
 
@@ -90,18 +92,18 @@ def _plain(path: str) -> str:
 def _named(names: Iterable[str]) -> str:
     """Names in a message, of many the first."""
     names = [printable(name, 60) for name in names]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + rest
 
 
-def _tops(paths: Iterable[str], at: str) -> list[str]:
+def _class_folders(paths: Iterable[str], prefix: str) -> list[str]:
     """The folders in which paths lie, right below a split's folder; without those that lie in that itself."""
-    return list(dict.fromkeys(name for path in paths if (name := _class_folder(path, at))))
+    return list(dict.fromkeys(name for path in paths if (name := _class_folder(path, prefix))))
 
 
-def _class_folder(path: str, at: str) -> str:
+def _class_folder(path: str, prefix: str) -> str:
     """The folder right below a split's folder in which a path lies; empty if it lies in that itself."""
-    first, slash, _ = path[len(at) :].partition("/")
+    first, slash, _ = path[len(prefix) :].partition("/")
     return first if slash else ""
 
 
@@ -113,7 +115,7 @@ def _splits(listing: Listing) -> dict[str, tuple[str, list[str]]]:
     held_out = [name for name in folders if _plain(name) in HELD_OUT_NAMES]
     if not train and not held_out:
         return {"train": ("", paths)}
-    classes = [name for name in _tops(paths, "") if name not in (*train, *held_out)]
+    classes = [name for name in _class_folders(paths, "") if name not in (*train, *held_out)]
     loose = [path for path in paths if "/" not in path]
     if classes or loose:
         what = f"class folders ({_named(classes)})" if classes else f"loose images ({_named(loose)})"
@@ -138,24 +140,24 @@ def _splits(listing: Listing) -> dict[str, tuple[str, list[str]]]:
     return parts
 
 
-def _check_level(root: Path, at: str, paths: list[str], folders: set[str]):
+def _check_level(root: Path, prefix: str, paths: list[str], folders: set[str]):
     """Raise UserError if what lies in a split's folder can be read in two ways. folders: all that hold images."""
-    where = printable(os.path.join(root, at).rstrip("/"))
-    loose = [path[len(at) :] for path in paths if not _class_folder(path, at)]
-    classes = _tops(paths, at)
+    where = printable(os.path.join(root, prefix).rstrip("/"))
+    loose = [path[len(prefix) :] for path in paths if not _class_folder(path, prefix)]
+    classes = _class_folders(paths, prefix)
     if loose and classes:
         raise UserError(
             f"{where}: images ({_named(loose)}) beside class folders ({_named(classes)}); move them into class "
             "folders or away"
         )
-    inside = [path[len(at) :] for path in sorted(folders) if path.startswith(at)]
+    inside = [path[len(prefix) :] for path in sorted(folders) if path.startswith(prefix)]
     if splits := [path for path in inside if _plain(path) in TRAIN_NAMES | HELD_OUT_NAMES]:
         raise UserError(
             f"{where}: {_named(splits)}, named like a split, where class folders should be; name the folder that "
             "holds the splits in data.path, or rename that folder if it is no split"
         )
-    inner = _tops(paths, f"{at}{classes[0]}/") if len(classes) == 1 else []
-    if len(inner) > 1 and all(_class_folder(path, f"{at}{classes[0]}/") for path in paths):
+    inner = _class_folders(paths, f"{prefix}{classes[0]}/") if len(classes) == 1 else []
+    if len(inner) > 1 and all(_class_folder(path, f"{prefix}{classes[0]}/") for path in paths):
         raise UserError(
             f"{where}: holds one folder ({_named(classes)}), which holds only folders ({_named(inner)}); if these are "
             f"the classes, name {where}/{_named(classes)} in data.path, else put all images into one folder"

@@ -78,15 +78,15 @@ class Listing:
 
     def content_fingerprint(self) -> str:
         """Hexadecimal digits that change with any image's name or bytes. Raises UserError if one cannot be read."""
-        total = hashlib.sha256()
+        hasher = hashlib.sha256()
         for file in self.files:
             try:
-                with open(self.root / file.path, "rb") as opened:
-                    digest = hashlib.file_digest(opened, "sha256").hexdigest()
+                with open(self.root / file.path, "rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
             except OSError as error:
                 raise _unreadable(self.root / file.path, error) from None
-            total.update(b"%s\0%s\0" % (os.fsencode(file.path), digest.encode()))
-        return total.hexdigest()[:FINGERPRINT_DIGITS]
+            hasher.update(b"%s\0%s\0" % (os.fsencode(file.path), digest.encode()))
+        return hasher.hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def _unreadable(path: Path | str, error: OSError) -> UserError:
@@ -120,8 +120,8 @@ def _missing(root: Path, error: OSError) -> str:
     return f"cannot be read ({error.strerror}); mend it, or name another folder in data.path"
 
 
-def _list(listing: Listing, folder: str, prefix: str, above: frozenset[tuple[int, int]]):
-    """Add what lies in a folder. prefix: its path below the root; above: it and the folders that it lies in."""
+def _list(listing: Listing, folder: str, prefix: str, ancestors: frozenset[tuple[int, int]]):
+    """Add what lies in a folder. prefix: its path below the root; ancestors: it and the folders that it lies in."""
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
@@ -140,11 +140,11 @@ def _list(listing: Listing, folder: str, prefix: str, above: frozenset[tuple[int
         except OSError as error:
             raise _unreadable(entry.path, error) from None
         if stat.S_ISDIR(status.st_mode):
-            own = (status.st_dev, status.st_ino)
-            if own in above:
+            identity = (status.st_dev, status.st_ino)
+            if identity in ancestors:
                 raise UserError(f"{printable(entry.path)}: a link to a folder that it lies in; remove it")
             listing.folders.append(path)
-            _list(listing, entry.path, f"{path}/", above | {own})
+            _list(listing, entry.path, f"{path}/", ancestors | {identity})
         elif not stat.S_ISREG(status.st_mode):
             listing.ignore(path, "neither file nor folder")
         elif (suffix := os.path.splitext(entry.name)[1].lower()) in known:

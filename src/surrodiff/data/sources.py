@@ -91,14 +91,16 @@ def read_planned_folder(config: Data) -> tuple[dict[str, Split], dict]:
     _check_unchanged(folder.listing, config.fingerprint)
     splits, report = read_image_folder(folder, config.image_size, config.channels, config.padding)
     _check_unchanged(list_files(folder.listing.root), config.fingerprint)
-    shown = printable(config.path)
+    folder_name = printable(config.path)
     for what, count in report["converted"].items():
-        distributed.print_rank0(f"{shown}: converted: {count} ({what})")
+        distributed.print_rank0(f"{folder_name}: converted: {count} ({what})")
     if report["first_of_several"]:
-        distributed.print_rank0(f"{shown}: {report['first_of_several']} files hold several images: the first is used")
+        distributed.print_rank0(
+            f"{folder_name}: {report['first_of_several']} files hold several images: the first is used"
+        )
     if report["transparent"]:
         distributed.print_rank0(
-            f"{shown}: {report['transparent']} images have transparent pixels: white was laid below them"
+            f"{folder_name}: {report['transparent']} images have transparent pixels: white was laid below them"
         )
     return splits, {"classes": folder.counts(), "ignored": folder.ignored(), **report}
 
@@ -119,11 +121,11 @@ def stratified(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Ten
     """
     order = noise.permutation(seed, noise.Stream.SPLIT, 0, len(labels))
     sizes = torch.bincount(labels)
-    wanted = share * sizes.double()
-    counts = wanted.floor().long()
+    exact_counts = share * sizes.double()
+    counts = exact_counts.floor().long()
     # The classes that lose most by rounding down get one more each, until all together have their number.
-    more = math.ceil(share * len(labels)) - int(counts.sum())
-    counts[torch.argsort(counts - wanted, stable=True)[:more]] += 1
+    remaining = math.ceil(share * len(labels)) - int(counts.sum())
+    counts[torch.argsort(counts - exact_counts, stable=True)[:remaining]] += 1
     by_class = torch.argsort(labels[order], stable=True)
     rank = torch.empty_like(order)  # of each image within its class
     rank[by_class] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[labels[order][by_class]]

@@ -1,13 +1,12 @@
-"""The variational bound of a DDPM in bits per dimension (Nichol and Dhariwal, 2021, "Improved DDPM")."""
+"""One term of the variational bound of a DDPM (Nichol & Dhariwal, 2021, "Improved DDPM", equations 4 to 7)."""
 
 import math
 
 import torch
 from torch.special import log_ndtr
 
-from surrodiff.diffusion.reverse import Advance, ReverseProcess, no_progress
-from surrodiff.runtime import noise
-from surrodiff.runtime.noise import Stream
+from surrodiff.diffusion.prediction import Predicted, mean_and_sigma
+from surrodiff.diffusion.schedule import Schedule
 
 HALF_BIN = 1 / 255  # half the distance of two 8-bit values in [-1, 1]
 
@@ -19,7 +18,7 @@ def gaussian_kl(mean_q, sigma_q, mean_p, sigma_p) -> torch.Tensor:
 
 
 def decoder_nll(x_0: torch.Tensor, mean: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """-log of the mass of N(mean, sigma^2) in the bins of 8-bit values x_0 in [-1, 1], in nats, elementwise, float64.
+    """-log of the mass of N(mean, sigma^2) in the bins of 8-bit values x_0 in [-1, 1], in nats, elementwise.
 
     The bins of -1 and 1 are open to their ends (Ho et al., 2020, equation 13).
     """
@@ -32,31 +31,19 @@ def decoder_nll(x_0: torch.Tensor, mean: torch.Tensor, sigma: torch.Tensor) -> t
     return -log_upper - torch.log(-torch.expm1(log_ndtr(lower) - log_upper))
 
 
-@torch.inference_mode()
-def variational_bound(
-    reverse: ReverseProcess, x_0: torch.Tensor, index: torch.Tensor, advance: Advance = no_progress
-) -> torch.Tensor:
-    """Terms (B, T + 1) of the bound on -log p(x_0), float64, in bits per dimension; an image's bound is their sum.
+def bound_term(schedule: Schedule, x_0: torch.Tensor, predicted: Predicted, clip_x0: bool = False) -> torch.Tensor:
+    """The bound's term of the step from x_t, in bits per dimension, (B,): -log p(x_0 | x_t) at the first timestep that
+    the schedule takes, else KL(q(x_{previous} | x_t, x_0) || p(x_{previous} | x_t)).
 
-    x_0: float32 (B, C, H, W) in [-1, 1], of 8-bit values. index: int64 (B,); image i's noise depends on
-    (reverse.seed, index[i]) alone.
-    Entry 0 is the prior's L_T = KL(q(x_T | x_0) || N(0, I)), entry 1 the decoder's L_0 = -log p(x_0 | x_1), entry
-    t > 1 is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), each of one x_t ~ q(x_t | x_0).
+    x_0: (B, C, H, W) in [-1, 1], of 8-bit values; the t of `predicted` is an int or int64 (B,). All in float64: float32
+    does not tell apart the means and variances of a short step, nor hold the slope of log_ndtr in its tail.
     """
-    schedule, exact = reverse.schedule, x_0.double()
-    nats = [gaussian_kl(schedule.signal[-1] * exact, schedule.noise[-1], 0, 1).flatten(1).mean(1)]
-    for t in range(1, schedule.T + 1):
-        x_t = schedule.q_sample(x_0, t, noise.normal(reverse.seed, Stream.BOUND, t, index, reverse.shape))
-        eps, x_t = reverse.predict_eps(x_t, t).double(), x_t.double()
-        predicted = schedule.predict_x0(x_t, t, eps)
-        if reverse.clip_x0:
-            predicted = predicted.clamp(-1, 1)
-        mean, sigma = schedule.posterior_mean(predicted, x_t, t), schedule.sigma[t]
-        if t == 1:
-            term = decoder_nll(exact, mean, sigma)
-        else:
-            posterior_mean = schedule.posterior_mean(exact, x_t, t)
-            term = gaussian_kl(posterior_mean, schedule.posterior_variance[t].sqrt(), mean, sigma)
-        nats.append(term.flatten(1).mean(1))
-        advance(len(index))
-    return torch.stack(nats, 1) / math.log(2)
+    x_0, predicted = x_0.double(), predicted.double()
+    x_t, t = predicted.x_t, predicted.t
+    mean, sigma = mean_and_sigma(schedule, predicted, clip_x0)
+    variance = schedule.posterior_variance.clone()
+    variance[schedule.timesteps[0]] = 1.0  # of q at the first timestep, where its divergence is not used
+    kl = gaussian_kl(schedule.posterior_mean(x_0, x_t, t), schedule.at(variance.sqrt(), t, x_t), mean, sigma)
+    is_last = (schedule.draws == 0)[t]
+    nats = torch.where(is_last, decoder_nll(x_0, mean, sigma).flatten(1).mean(1), kl.flatten(1).mean(1))
+    return nats / math.log(2)

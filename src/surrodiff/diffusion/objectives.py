@@ -1,31 +1,24 @@
-"""What a training step minimises: L_simple, importance-sampled timesteps (section 4.5), IWDiff (3.1), its control."""
+"""What a training step minimises: losses at drawn timesteps (section 4.5), of k noises for IWDiff (3.1)."""
 
 import math
 from collections.abc import Callable
 
 import torch
 
-from surrodiff.config.models import Objective
+from surrodiff.config.diffusion import Objective
+from surrodiff.diffusion.losses import NoiseLosses
+from surrodiff.diffusion.prediction import Denoiser
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.diffusion.timesteps import TIMESTEPS, Uniform
 from surrodiff.runtime import distributed, noise
 from surrodiff.runtime.noise import Stream
 
-Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x_t (B, C, H, W), t (B,) -> eps (B, C, H, W)
 # Called before every evaluation with the rows, int64, of the whole batch that it is for: (stream, number, rows, total).
 BeforeForward = Callable[[Stream, int, torch.Tensor, int], None]
 
 
 def _nothing(stream: Stream, number: int, rows: torch.Tensor, total: int):
     pass
-
-
-def eps_losses(denoiser: Denoiser, schedule: Schedule, x_0: torch.Tensor, t: torch.Tensor, eps: torch.Tensor):
-    """Mean over pixels of ||eps - eps_theta(x_t, t)||^2 (equation 6) for k noises: eps (k, B, C, H, W) -> (k, B)."""
-    k = len(eps)
-    eps, t = eps.flatten(0, 1), t.repeat(k)
-    predicted = denoiser(schedule.q_sample(x_0.repeat(k, 1, 1, 1), t, eps), t).float()
-    return (eps - predicted).square().flatten(1).mean(1).reshape(k, -1)
 
 
 def noise_weights(losses: torch.Tensor, weights: str, reduction: str, pixels: int) -> torch.Tensor:
@@ -47,11 +40,10 @@ class ObjectiveGradient:
     3,072 times larger, and the clipping of the gradient's norm would turn it into another optimiser.
     """
 
-    def __init__(
-        self, objective: Objective, schedule: Schedule, seed: int, device, before_forward: BeforeForward = _nothing
-    ):
+    def __init__(self, objective: Objective, schedule: Schedule, seed: int, before_forward: BeforeForward = _nothing):
         self.objective, self.schedule, self.seed, self.before_forward = objective, schedule, seed, before_forward
-        self.sampler = TIMESTEPS[objective.timesteps](schedule.T, device)
+        self.losses = NoiseLosses(objective, schedule)
+        self.sampler = TIMESTEPS[objective.timesteps](schedule)
 
     def _timesteps(self, stream: Stream, step: int, index: torch.Tensor):
         return self.sampler.draw(noise.uniform(self.seed, stream, step, index)[:, 0])
@@ -63,7 +55,7 @@ class ObjectiveGradient:
         draws = torch.cat([rows + batch * j for j in noises])
         eps = noise.normal(self.seed, stream, number, draws, x_0.shape[1:]).unflatten(0, (len(noises), -1))
         self.before_forward(stream, number, draws, self.objective.noises * batch)
-        return eps_losses(denoiser, self.schedule, x_0, t, eps)
+        return self.losses(denoiser, x_0, t, eps)
 
     def accumulate(self, denoiser: Denoiser, x_0: torch.Tensor, step: int, micro_batch: int | None = None):
         """Add the gradient of this step's objective on images x_0 (B, C, H, W) in [-1, 1]; returns the loss, detached.
@@ -130,5 +122,5 @@ class ObjectiveGradient:
         losses = []
         for part in distributed.local_rows(index).split(micro_batch or batch):
             self.before_forward(Stream.LOG_EPS, step, part, batch)
-            losses.append(eps_losses(denoiser, self.schedule, x_0[part], t[part], eps[None, part]))
-        return distributed.gather_rows(torch.cat(losses, 1)[0], batch).mean()
+            losses.append(self.losses.eps_errors(denoiser, x_0[part], t[part], eps[part]))
+        return distributed.gather_rows(torch.cat(losses), batch).mean()

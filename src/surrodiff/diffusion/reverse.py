@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from surrodiff.diffusion.objectives import Denoiser
+from surrodiff.diffusion.prediction import PREDICTIONS, Denoiser, Predicted, mean_and_sigma, predict
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
@@ -36,9 +36,9 @@ def no_progress(count: int):
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """A trained diffusion: its network, its schedule and how its steps are taken.
+    """A trained diffusion: its network, its schedule and how its steps are taken, here as in Algorithm 2.
 
-    clip_x0: clip the predicted x_0 to [-1, 1] before each step's mean (the paper's code does not).
+    clip_x0: clip the predicted x_0 to [-1, 1] before each step (the paper's code does not).
     compiled: what makes compiled code of the function that takes a step, if it is worth it (see acceleration).
     """
 
@@ -51,46 +51,52 @@ class ReverseProcess:
     compiled: Callable[[Callable], Callable] = lambda function: function
 
     def __post_init__(self):
+        object.__setattr__(self, "prediction", PREDICTIONS[self.schedule.prediction](self.schedule))
         object.__setattr__(self, "_take", self.compiled(self._step))
 
     def prior(self, index: torch.Tensor) -> torch.Tensor:
-        """x_T ~ N(0, I), (B, *shape)."""
+        """x_T ~ N(0, I), (B, *shape): the same for every sampler."""
         # Step T + 1 of the stream; the reverse steps themselves draw at t = T, ..., 2.
         return noise.normal(self.seed, self.stream, self.schedule.T + 1, index, self.shape)
 
-    def predict_eps(self, x_t: torch.Tensor, t: int) -> torch.Tensor:
-        """The network's noise at one timestep for the whole batch."""
-        return self.denoiser(x_t, self._timesteps(x_t, t)).float()
+    def predict(self, x_t: torch.Tensor, t: int) -> Predicted:
+        """What the network says at one timestep for the whole batch."""
+        return predict(self.denoiser, self.prediction, x_t, self._timesteps(x_t, t))
 
     def step(self, x_t: torch.Tensor, t: int, index: torch.Tensor) -> torch.Tensor:
-        """x_{t-1} from x_t (Algorithm 2, lines 3 and 4)."""
+        """x_{previous} from x_t (Algorithm 2, lines 3 and 4)."""
         return self._take(x_t, self._timesteps(x_t, t), index)
 
     @torch.inference_mode()
     def probe(self, index: torch.Tensor):
         """One evaluation as it is, not compiled, to see what memory it takes."""
-        self.predict_eps(self.prior(index), self.schedule.T)
+        self.predict(self.prior(index), self.schedule.T)
 
     def _timesteps(self, x_t: torch.Tensor, t: int) -> torch.Tensor:
         return torch.full((len(x_t),), t, device=x_t.device)
 
+    # In what may be compiled, t is a tensor (B,) and decides nothing, so that one compiled step serves all timesteps.
+
+    def _predicted(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The x_0 and the eps of x_t that belong together: eps anew where x_0 is clipped."""
+        predicted = predict(self.denoiser, self.prediction, x_t, t)
+        if not self.clip_x0:
+            return predicted.x_0, predicted.eps
+        x_0 = predicted.x_0.clamp(-1, 1)
+        return x_0, self.schedule.predict_eps(x_t, t, x_0)
+
     def _step(self, x_t: torch.Tensor, t: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        # t is a tensor (B,) and decides nothing here, so that one compiled step serves all timesteps.
-        eps = self.denoiser(x_t, t).float()
-        if self.clip_x0:
-            x_0 = self.schedule.predict_x0(x_t, t, eps).clamp(-1, 1)
-            mean = self.schedule.posterior_mean(x_0, x_t, t)
-        else:
-            mean = self.schedule.reverse_mean(x_t, t, eps)
+        predicted = predict(self.denoiser, self.prediction, x_t, t)
+        mean, sigma = mean_and_sigma(self.schedule, predicted, self.clip_x0)
         z = noise.normal(self.seed, self.stream, t, index, self.shape)
-        return mean + self.schedule.at(self.schedule.added, t, x_t) * z
+        return mean + self.schedule.at(self.schedule.draws, t, x_t) * sigma * z
 
     @torch.inference_mode()
     def run(
         self, x_t, index: torch.Tensor, t_start: int, t_stop: int = 0, advance: Advance = no_progress
     ) -> torch.Tensor:
-        """x_{t_stop} from x_{t_start}: steps t = t_start, ..., t_stop + 1; no step if they are equal."""
-        for t in range(t_start, t_stop, -1):
+        """x_{t_stop} from x_{t_start}: a step from each timestep between them; none if they are equal."""
+        for t in self.schedule.steps(t_start, t_stop):
             x_t = self.step(x_t, t, index)
             advance(len(index))
         return x_t

@@ -1,6 +1,10 @@
-"""How a training step draws its timesteps: uniformly, or by importance (section 2.2.1, equations 8 and 9)."""
+"""How a training step draws timesteps: uniformly, by importance (section 2.2.1, equations 8 and 9), log-normally."""
 
 import torch
+
+from surrodiff.diffusion.schedule import Schedule
+
+LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # Karras et al. (2022), table 1
 
 
 class Uniform:
@@ -8,6 +12,11 @@ class Uniform:
 
     def __init__(self, T: int, device=None):
         self.T = T
+
+    @classmethod
+    def of(cls, schedule: Schedule):
+        """Those of a schedule, on its device."""
+        return cls(schedule.T, schedule.alpha_bar.device)
 
     def draw(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Uniform numbers u (B,) in (0, 1) to timesteps int64 (B,) and weights float32 (B,)."""
@@ -23,7 +32,7 @@ class Uniform:
         pass
 
 
-class Importance:
+class Importance(Uniform):
     """p_t proportional to sqrt(mean(L_t^2)) over the last `length` losses of each t (Nichol & Dhariwal, 2021).
 
     Uniform until every t has `length` losses; then mixed with `uniform_share` of the uniform distribution. A loss
@@ -71,5 +80,25 @@ class Importance:
         self.counts.copy_(state["counts"])
 
 
+class LogNormal(Uniform):
+    """The noise as Karras et al. (2022) draw it in training: log sigma is normal, to the nearest timestep of the
+    schedule. Every loss weighs 1: what it draws more often, it means to weigh more."""
+
+    def __init__(self, log_sigma: torch.Tensor):
+        """log_sigma: (T,), at t = 1, ..., T."""
+        super().__init__(len(log_sigma))
+        middles = (log_sigma[1:] + log_sigma[:-1]) / 2
+        below = torch.special.ndtr((middles - LOG_SIGMA_MEAN) / LOG_SIGMA_STD)
+        self.cumulative = torch.cat([below, torch.ones_like(below[:1])])
+
+    @classmethod
+    def of(cls, schedule: Schedule):
+        return cls(torch.log(schedule.noise / schedule.signal)[1:])
+
+    def draw(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Uniform numbers u (B,) in (0, 1) to timesteps int64 (B,) and weights float32 (B,)."""
+        return 1 + torch.searchsorted(self.cumulative, u.double()).clamp(max=self.T - 1), torch.ones_like(u)
+
+
 # By the word of `objective.timesteps`.
-TIMESTEPS = {"uniform": Uniform, "importance": Importance}
+TIMESTEPS = {"uniform": Uniform.of, "importance": Importance.of, "lognormal": LogNormal.of}

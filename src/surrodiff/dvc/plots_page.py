@@ -25,8 +25,8 @@ def write():
     head = f'<meta charset="utf-8"><title>surrodiff</title><style>{style}</style><script>{vega}</script>'
     write_text(PAGE, f"<!DOCTYPE html>\n<html>\n<head>{head}</head>\n<body>\n{{plot_divs}}\n</body>\n</html>\n")
     setting = ["config", "--local", "plots.html_template", str(PAGE.relative_to(".dvc"))]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "dvc", *setting], capture_output=True, encoding="utf-8", errors="replace"
     )
-    if done.returncode:
-        raise UserError(f".dvc/config.local: dvc {' '.join(setting)} failed:\n{done.stdout + done.stderr}")
+    if process.returncode:
+        raise UserError(f".dvc/config.local: dvc {' '.join(setting)} failed:\n{process.stdout + process.stderr}")

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from surrodiff.config.params import Params
+from surrodiff.config.asked import mistakes
+from surrodiff.config.whole import Params
 from surrodiff.data.identity import identified
 from surrodiff.errors import UserError
 from surrodiff.planning import plan
@@ -23,11 +25,11 @@ STAGES = ("data", "models", "references", "samples", "scores", "likelihoods", "t
 
 
 def _output(*command: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", *command], capture_output=True, text=True, encoding="utf-8", errors="replace"
     )
-    text = done.stdout + done.stderr
-    if done.returncode:
+    text = process.stdout + process.stderr
+    if process.returncode:
         raise UserError(f"{' '.join(command)}: failed:\n{text.strip()}")
     return text
 
@@ -38,8 +40,8 @@ def record(params: Params):
     `dvc commit` by itself takes whatever is there. Raises UserError if Snakemake still has something to do, or if a
     file of a run is missing, truncated or altered.
     """
-    found = _output("snakemake", "--dry-run", "--cores", "1", "--config", f"preset={params.preset}")
-    if "Nothing to be done" not in found:
+    dry_run = _output("snakemake", "--dry-run", "--cores", "1", "--config", f"preset={params.preset}")
+    if "Nothing to be done" not in dry_run:
         raise UserError(
             f"results/{params.preset}: not up to date with params.yaml, so nothing was recorded; "
             f"run `snakemake --cores all` first (`snakemake --dry-run` lists what is missing)"
@@ -47,9 +49,9 @@ def record(params: Params):
     results = Path("results") / params.preset
     for run_id, run in plan.build(identified(params)).runs.items():
         if run.stage != "samples":  # DVC does not keep them: they come back from models and seeds
-            path, _, made = load_run(results, run.stage, run_id)
-            for name in made["files"]:
-                verified(path, made, name)
+            path, _, run_record = load_run(results, run.stage, run_id)
+            for name in run_record["files"]:
+                verified(path, run_record, name)
     _output("surrodiff.cli", "resolve", "--preset", params.preset)
     _output("dvc", "commit", "--force")
 
@@ -72,20 +74,30 @@ class Leftover:
 
 
 def leftovers(params: Params) -> list[Leftover]:
-    """Runs below results/ that no preset of params.yaml asks for; those being written are not among them."""
-    wanted = set()
-    for preset in params.presets:
-        wanted |= set(plan.build(identified(params.model_copy(update={"preset": preset}))).runs)
-    found = []
+    """Runs below results/ that no preset of params.yaml asks for, whichever groups of studies it makes; those being
+    written are not among them."""
+    wanted = {run for name in params.presets for run in _wanted(params, name)}
+    unwanted = []
     for preset in params.presets:
         for stage in STAGES:
             final, work = Path("results") / preset / stage, Path("results") / preset / "work" / stage
-            there = {path.name for folder in (final, work) for path in folder.glob("*-????????")} - wanted
-            for run_id in sorted(there):
+            run_ids = {path.name for folder in (final, work) for path in folder.glob("*-????????")} - wanted
+            for run_id in sorted(run_ids):
                 paths = [path for path in (final / run_id, work / run_id) if path.exists()]
                 if not _being_written(work / run_id / LOCK):
-                    found.append(Leftover(paths, _size(paths), all(map(_recorded, paths))))
-    return found
+                    unwanted.append(Leftover(paths, _size(paths), all(map(_recorded, paths))))
+    return unwanted
+
+
+def _wanted(params: Params, name: str) -> Iterator[str]:
+    """The runs of a preset's own groups of studies, and of each other group that it could make."""
+    preset = params.presets[name]
+    groups = {study.group for study in params.studies.values()} - {None, *preset.groups}
+    for asked in (preset.groups, *([group] for group in groups)):
+        presets = params.presets | {name: preset.model_copy(update={"groups": asked})}
+        changed = params.model_copy(update={"preset": name, "presets": presets})
+        if asked is preset.groups or not any(mistakes(changed)):
+            yield from plan.build(identified(changed)).runs
 
 
 def _size(paths: list[Path]) -> int:
@@ -120,13 +132,13 @@ def _object(md5: str) -> Path:
 def _committed(folder: Path) -> dict[str, str]:
     """MD5 of every file below a tracked folder, by its relative path, as HEAD's dvc.lock has them."""
     try:
-        lock = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, encoding="utf-8")
+        lock_file = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, text=True, encoding="utf-8")
     except FileNotFoundError:
         raise UserError("git: not found; it says what a commit has recorded, so install it") from None
     with suppress(
         OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError
     ):  # then nothing is recorded
-        for stage in yaml.safe_load(lock.stdout)["stages"].values():
+        for stage in yaml.safe_load(lock_file.stdout)["stages"].values():
             for out in stage.get("outs", []):
                 if Path(out["path"]) == folder:
                     listing = json.loads(_object(out["md5"]).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Training images on the device, in an order that depends on the seed and the step alone; and the optimiser's state."""
+"""Training images on the device, in an order that depends on the seed and the step alone; names in a checkpoint."""
 
 import torch
 
@@ -44,26 +44,6 @@ class Batches:
             u = noise.uniform(self.seed, Stream.FLIP, number, torch.arange(size, device=self.device))
             x_0 = torch.where(u[:, :, None, None] < 0.5, x_0.flip(-1), x_0)
         return x_0, self.labels[chosen]
-
-
-def optimiser_state(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, torch.Tensor]:
-    """The optimiser's tensors by name, for a checkpoint."""
-    state = optimiser.state_dict()["state"]
-    return {f"{prefix}.{i}.{key}": value for i, tensors in state.items() for key, value in tensors.items()}
-
-
-def load_optimiser_state(optimiser: torch.optim.Optimizer, prefix: str, tensors: dict[str, torch.Tensor]):
-    """Put back what optimiser_state took."""
-    whole = optimiser.state_dict()
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    for name, value in without_prefix(prefix, tensors).items():
-        number, _, key = name.partition(".")
-        parameter = parameters[int(number)]
-        if value.shape == parameter.shape:
-            # Fused Adam walks memory in order: a parameter's moments must lie in memory as it does (channels last).
-            value = torch.empty_like(parameter).copy_(value)
-        whole["state"].setdefault(int(number), {})[key] = value
-    optimiser.load_state_dict(whole)
 
 
 def prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

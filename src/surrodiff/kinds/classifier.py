@@ -6,7 +6,8 @@ from surrodiff.config.models import Classifier
 from surrodiff.config.presets import Execution
 from surrodiff.data.pixels import to_float
 from surrodiff.errors import UserError
-from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
+from surrodiff.kinds.adam import Adam
+from surrodiff.kinds.batches import Batches, prefixed, without_prefix
 from surrodiff.networks import classifier
 from surrodiff.planning.runs import ModelConfig
 
@@ -34,13 +35,13 @@ class ClassifierTrainer:
         self.batches = Batches(images, labels, image_size=model.image_size, flip=False, seed=seed, device=device)
         torch.manual_seed(seed)
         self.network = build(model, config.channels, self.classes).to(device).train()
-        self.optimiser = torch.optim.Adam(self.network.parameters(), self.training.learning_rate)
+        self.optimiser = Adam(self.network.parameters(), self.training.learning_rate)
         self.precision = "float32"
 
     def step(self, step: int) -> dict[str, torch.Tensor]:
         """Training step number `step` = 1, 2, ...; returns the loss on the device."""
         x_0, labels = self.batches.get(step - 1, self.training.batch_size)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         _, logits = self.network(x_0)
         loss = torch.nn.functional.cross_entropy(logits, labels)
         loss.backward()
@@ -51,11 +52,11 @@ class ClassifierTrainer:
         return {}
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {**prefixed("model", self.network.state_dict()), **optimiser_state(self.optimiser, "adam")}
+        return {**prefixed("model", self.network.state_dict()), **prefixed("adam", self.optimiser.state())}
 
     def load_state(self, tensors: dict[str, torch.Tensor]):
         self.network.load_state_dict(without_prefix("model", tensors))
-        load_optimiser_state(self.optimiser, "adam", tensors)
+        self.optimiser.load_state(without_prefix("adam", tensors))
 
     @property
     def result(self) -> torch.nn.Module:

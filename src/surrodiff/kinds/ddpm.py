@@ -15,7 +15,8 @@ from surrodiff.config.samplers import Ancestral, Sampler
 from surrodiff.diffusion.objectives import ObjectiveGradient
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
-from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
+from surrodiff.kinds.adam import Adam
+from surrodiff.kinds.batches import Batches, prefixed, without_prefix
 from surrodiff.networks.acceleration import Evaluation, compiled, layout, resolve_precision
 from surrodiff.networks.blocks import Dropout
 from surrodiff.networks.unet import UNet
@@ -28,7 +29,7 @@ from surrodiff.sampling.low_resolution import LowResolutionDiffusion
 
 
 def build(model: DDPM, channels: int, classes: None = None) -> UNet:
-    """The network that predicts the noise in images with so many channels."""
+    """The network that predicts what the model does of images with so many channels."""
     return UNet(model.network, channels)
 
 
@@ -118,9 +119,10 @@ class DiffusionTrainer:
         self.dropouts = [module for module in self.network.modules() if isinstance(module, Dropout)]
         self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
         rate, fused = self.training.learning_rate, execution.fused
-        self.optimiser = torch.optim.Adam(self.weights, lr=rate, fused=fused)
-        schedule = Schedule(model.diffusion, device=device)
-        self.objective = ObjectiveGradient(model.objective, schedule, self.seed, device, self._seed_dropout)
+        self.optimiser = Adam(self.weights, rate, fused=fused)
+        variance = "learned" if model.network.learned_variance else "fixed_large"
+        schedule = Schedule(model.diffusion, variance, device)
+        self.objective = ObjectiveGradient(model.objective, schedule, self.seed, self._seed_dropout)
         self.denoise = compiled(self._denoise, execution.compile, device, large)
 
     def _seed_dropout(self, stream: Stream, number: int, rows: torch.Tensor, total: int):
@@ -138,10 +140,8 @@ class DiffusionTrainer:
     def step(self, step: int) -> dict[str, torch.Tensor]:
         """Training step number `step` = 1, 2, ...; returns scalars on the device, without waiting for them."""
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        rate = self.training.learning_rate * min(1.0, step / max(1, self.training.warmup_steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.lr = self.training.learning_rate * min(1.0, step / max(1, self.training.warmup_steps))
+        self.optimiser.zero_grad()
         loss = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
         distributed.sum_gradients(self.weights)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.training.grad_clip)
@@ -158,14 +158,14 @@ class DiffusionTrainer:
         return {
             **prefixed("model", self.network.state_dict()),
             **prefixed("ema", self.ema.state_dict()),
-            **optimiser_state(self.optimiser, "adam"),
+            **prefixed("adam", self.optimiser.state()),
             **prefixed("timesteps", self.objective.sampler.state()),
         }
 
     def load_state(self, tensors: dict[str, torch.Tensor]):
         self.network.load_state_dict(without_prefix("model", tensors))
         self.ema.load_state_dict(without_prefix("ema", tensors))
-        load_optimiser_state(self.optimiser, "adam", tensors)
+        self.optimiser.load_state(without_prefix("adam", tensors))
         self.objective.sampler.load_state(without_prefix("timesteps", tensors))
 
     def record(self, arrays: dict[str, torch.Tensor]) -> dict:

@@ -8,7 +8,8 @@ from surrodiff import networks
 from surrodiff.config.memory import is_large
 from surrodiff.config.models import SNGAN
 from surrodiff.config.presets import Execution
-from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
+from surrodiff.kinds.adam import Adam
+from surrodiff.kinds.batches import Batches, prefixed, without_prefix
 from surrodiff.networks.acceleration import Evaluation, resolve_precision
 from surrodiff.networks.sngan import Discriminator, Generator, hinge_discriminator
 from surrodiff.planning.runs import ModelConfig, SampleConfig
@@ -74,8 +75,8 @@ class AdversarialTrainer:
         channels = model.discriminator_channels
         self.discriminator = Discriminator(model.image_size, config.channels, channels).to(device).train()
         rate = self.training.learning_rate
-        self.adam_generator = torch.optim.Adam(self.generator.parameters(), rate, betas=(0.0, 0.9))
-        self.adam_discriminator = torch.optim.Adam(self.discriminator.parameters(), rate, betas=(0.0, 0.9))
+        self.adam_generator = Adam(self.generator.parameters(), rate, betas=(0.0, 0.9))
+        self.adam_discriminator = Adam(self.discriminator.parameters(), rate, betas=(0.0, 0.9))
         self.precision = resolve_precision(self.training.precision, device, is_large(model))
 
     def _z(self, stream: Stream, number: int, size: int) -> torch.Tensor:
@@ -91,20 +92,19 @@ class AdversarialTrainer:
         """Generator step number `step` = 1, 2, ... and the discriminator's steps before it; returns device scalars."""
         share = 1 - (step - 1) / self.training.steps
         for optimiser in (self.adam_generator, self.adam_discriminator):
-            for group in optimiser.param_groups:
-                group["lr"] = self.training.learning_rate * share
+            optimiser.lr = self.training.learning_rate * share
         size, repeats = self.training.batch_size, self.training.discriminator_steps
         for number in range((step - 1) * repeats, step * repeats):
             with torch.no_grad(), autocast(self.device, self.precision):
                 fake = self.generator(self._z(Stream.Z_DISCRIMINATOR, number, size)).float()
             real = self._real(number)
-            self.adam_discriminator.zero_grad(set_to_none=True)
+            self.adam_discriminator.zero_grad()
             with autocast(self.device, self.precision):
                 scores = self.discriminator(torch.cat([real, fake])).float()
             loss_discriminator = hinge_discriminator(*scores.split(size))
             loss_discriminator.backward()
             self.adam_discriminator.step()
-        self.adam_generator.zero_grad(set_to_none=True)
+        self.adam_generator.zero_grad()
         self.discriminator.requires_grad_(False)
         with autocast(self.device, self.precision):
             loss = -self.discriminator(self.generator(self._z(Stream.Z, step, 2 * size))).float().mean()
@@ -120,15 +120,15 @@ class AdversarialTrainer:
         return {
             **prefixed("generator", self.generator.state_dict()),
             **prefixed("discriminator", self.discriminator.state_dict()),
-            **optimiser_state(self.adam_generator, "adam_generator"),
-            **optimiser_state(self.adam_discriminator, "adam_discriminator"),
+            **prefixed("adam_generator", self.adam_generator.state()),
+            **prefixed("adam_discriminator", self.adam_discriminator.state()),
         }
 
     def load_state(self, tensors: dict[str, torch.Tensor]):
         self.generator.load_state_dict(without_prefix("generator", tensors))
         self.discriminator.load_state_dict(without_prefix("discriminator", tensors))
-        load_optimiser_state(self.adam_generator, "adam_generator", tensors)
-        load_optimiser_state(self.adam_discriminator, "adam_discriminator", tensors)
+        self.adam_generator.load_state(without_prefix("adam_generator", tensors))
+        self.adam_discriminator.load_state(without_prefix("adam_discriminator", tensors))
 
     def record(self, arrays: dict[str, torch.Tensor]) -> dict:
         """What else a record says of it: nothing."""

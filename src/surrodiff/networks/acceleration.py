@@ -72,7 +72,7 @@ def compiled(function: Callable, setting: bool | str, device: torch.device, larg
     options = {"triton.cudagraphs": cuda_graph, "fallback_random": True}
     run = torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
-    def call(*inputs: torch.Tensor) -> torch.Tensor:
+    def call(*inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         nonlocal run
         try:
             result = run(*inputs)
@@ -83,8 +83,10 @@ def compiled(function: Callable, setting: bool | str, device: torch.device, larg
             print(f"compiling failed ({why}); going on without", file=sys.stderr, flush=True)
             run = function
             result = run(*inputs)
+        if not cuda_graph or run is function:
+            return result
         # A graph's output lies in memory that its next replay overwrites.
-        return result.clone() if cuda_graph and run is not function else result
+        return tuple(part.clone() for part in result) if isinstance(result, tuple) else result.clone()
 
     return call
 

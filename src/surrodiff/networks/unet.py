@@ -30,7 +30,8 @@ class _Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """eps_theta(x_t, t): images (B, C, H, W) and timesteps int64 (B,) in 1..T to predicted noise (B, C, H, W).
+    """eps_theta(x_t, t): images (B, C, H, W) and timesteps int64 (B,) in 1..T to predicted noise (B, C, H, W), or what
+    else the model predicts; with a learned variance (B, 2 C, H, W), the second half for that.
 
     Initialised as in the author's code (docs/paper.md): Xavier, but for MBConv blocks; the last layer begins near 0.
     """
@@ -77,7 +78,8 @@ class UNet(nn.Module):
             if number > 0:
                 self.up.append(_Upsample(c))
 
-        self.head = nn.Sequential(GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, image_channels, 3, padding=1))
+        out_channels = image_channels * (2 if network.learned_variance else 1)
+        self.head = nn.Sequential(GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, out_channels, 3, padding=1))
         initialise(self.head, gain=1e-5)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

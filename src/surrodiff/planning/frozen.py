@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from surrodiff.config.params import Params
+from surrodiff.config.whole import Params
 
 
 def freeze(params: Params, folder: Path) -> Path:

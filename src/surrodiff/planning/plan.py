@@ -7,10 +7,12 @@ This module touches no file and imports neither torch nor Snakemake.
 from dataclasses import dataclass, field, replace
 
 from surrodiff.config import studies
+from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.models import DDPM, Classifier, Generator, Model
-from surrodiff.config.params import Params
 from surrodiff.config.presets import Preset
+from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import Figure, Line, Pairs, Study
+from surrodiff.config.whole import Params
 from surrodiff.planning.runs import (
     Config,
     DataConfig,
@@ -153,8 +155,28 @@ class _Builder:
         return studies.snapshot(line.steps, self.preset.models[line.model].training)
 
     def _t_mid(self, line: Line) -> int | None:
-        """The timestep at which the row's diffusion takes over."""
-        return line.surrogate and studies.timestep(line.t_mid, self.preset.models[line.model].diffusion.T)
+        """The timestep at which the row's diffusion takes over: of those that its sampler takes the nearest."""
+        if not line.surrogate:
+            return None
+        t_mid = studies.timestep(line.t_mid, self._diffusion(line).T)
+        if t_mid in (0, self._diffusion(line).T):
+            return t_mid
+        return min(self._sampler(line).grid(self._diffusion(line)), key=lambda t: abs(t - t_mid))
+
+    def _diffusion(self, line: Line) -> Diffusion:
+        """Of the row's `model`; of its surrogate, where that is as long."""
+        return self.preset.models[line.model].diffusion
+
+    def _sampler(self, line: Line) -> Sampler:
+        """The row's sampler, with as many timesteps as its `evaluations` ask for."""
+        sampler = self.preset.samplers[line.sampler]
+        if line.evaluations is None:
+            return sampler
+        diffusion = self._diffusion(line)
+        # Of a diffusion at lower resolution as well; a generator leaves all to the one that takes over.
+        begins_at_t_mid = line.surrogate and not isinstance(self.preset.models[line.surrogate], DDPM)
+        t_start = (begins_at_t_mid and studies.timestep(line.t_mid, diffusion.T)) or diffusion.T
+        return sampler.within(diffusion, studies.evaluations(line.evaluations, diffusion.T), t_start)
 
     def _sample(self, line: Line, seed: int, sampling_seed: int) -> Run[SampleConfig]:
         """The samples of a row for one pair of seeds; adds the models that draw them."""
@@ -178,11 +200,14 @@ class _Builder:
             diffusion = Trained(run=self.model(line.model, seed), step=step)
             parts = [line.model, step]
         diffuses = diffusion or isinstance(models[line.subject], DDPM)
-        if diffuses and line.sampler != "ancestral":
+        sampler = self._sampler(line) if diffuses else None
+        if diffuses and (line.sampler != "ancestral" or (line.evaluations is not None and sampler.timesteps)):
             parts.append(line.sampler)
+        if diffuses and line.evaluations is not None:
+            parts.append(sampler.timesteps)
         config = SampleConfig(
             **self.preset.sampling.model_dump(),
-            sampler=self.preset.samplers[line.sampler] if diffuses else None,
+            sampler=sampler,
             seed=sampling_seed,
             model=diffusion,
             surrogate=surrogate,
@@ -200,14 +225,20 @@ class _Builder:
         return self.plan.add(name, config)
 
     def likelihood(self, line: Line, seed: int) -> str:
-        step = self._step(line)
-        unfinished = step if step != self.preset.models[line.model].training.steps else None
+        step, model, settings = self._step(line), self.preset.models[line.model], self.preset.likelihood.model_dump()
+        unfinished = step if step != model.training.steps else None
+        T, count = model.diffusion.T, None
+        if line.evaluations is not None and (some := studies.evaluations(line.evaluations, T)) < T:
+            count = some
+        if model.network.learned_variance:
+            settings["variance"] = "learned"
         config = LikelihoodConfig(
-            **self.preset.likelihood.model_dump(),
+            **settings,
+            timesteps=count,
             model=Trained(run=self.model(line.model, seed), step=step),
             data=self.plan.data,
         )
-        return self.plan.add(_named(line.model, unfinished, seed=seed), config)
+        return self.plan.add(_named(line.model, unfinished, count and f"of_{count}", seed=seed), config)
 
     def _seeded(self, line: Line, seed: int, sampling_seed: int, needs: set[str]) -> Seeded:
         sample = score = likelihood = None
@@ -255,7 +286,8 @@ class _Builder:
 
     def is_default(self, line: Line) -> bool:
         """Whether a row shows Default's samples after its last step."""
-        whole = line.subject == "Default" and studies.as_share(line.steps) == 1
+        shares = {studies.as_share(line.steps), studies.as_share(line.evaluations or 1)}
+        whole = line.subject == "Default" and shares == {1}
         return whole and line.surrogate is None and line.sampler == "ancestral"
 
 

@@ -116,8 +116,9 @@ def figure(plan: Plan, name: str) -> Recipe:
     whole = plan.tables[drawing.table]
     if drawing.figure.kind == "scatter":
         return _recipe(plan, name, {drawing.table: whole}, code, drawing=drawing)
-    # The others show models or images, whatever else the table has of them.
-    rows = tuple(_only(replace(row, runs=row.runs[:1]), set()) for row in whole.rows)
+    # The others show models, their bounds or images, whatever else the table has of them.
+    needs = {"likelihood"} if drawing.figure.kind == "terms" else set()
+    rows = tuple(_only(replace(row, runs=row.runs[:1]), needs) for row in whole.rows)
     if drawing.pairs:
         rows, drawing = (), replace(drawing, pairs=tuple(_only(row, {"score"}) for row in drawing.pairs))
     return Recipe(name, (*TABLE_CODE, code), {drawing.table: replace(whole, rows=rows)}, None, None, drawing)

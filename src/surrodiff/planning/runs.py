@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from surrodiff.config.models import DDPM, Block, OneModel, OneSampled, Precision, Revision, Sampled, Seed, Steps
+from surrodiff.config.fields import Block, Grown, Precision, Revision, Seed, Steps
+from surrodiff.config.models import DDPM, OneModel, OneSampled, Sampled
 from surrodiff.config.presets import Data
 from surrodiff.config.samplers import OneSampler
 from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep, Unit
@@ -176,13 +177,13 @@ class SampleConfig(Config):
         """
         made, surrogate = (part and models[part.run].config.model for part in (self.model, self.surrogate))
         if not surrogate:
-            return [(made, self.sampler.evaluations(made.diffusion.T))]
+            return [(made, self.sampler.evaluations(made.diffusion, made.diffusion.T))]
         t_mid, own = self.surrogate.t_mid, 1
         if isinstance(surrogate, DDPM):
             # One more for the estimate of x_0; x_t is handed over as it is, and at t_mid = 0 it is the sample.
             estimates = t_mid > 0 and self.surrogate.handover == "x0"
-            own = self.sampler.evaluations(surrogate.diffusion.T, t_mid) + estimates
-        return [(surrogate, own)] + ([(made, self.sampler.evaluations(t_mid))] if made else [])
+            own = self.sampler.evaluations(surrogate.diffusion, surrogate.diffusion.T, t_mid) + estimates
+        return [(surrogate, own)] + ([(made, self.sampler.evaluations(made.diffusion, t_mid))] if made else [])
 
     def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
         found, channels = Counter(), runs[(self.model or self.surrogate).run].config.channels
@@ -217,13 +218,16 @@ class ScoreConfig(Config):
         return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
 
 
-class LikelihoodConfig(Config):
-    """The variational bound of a DDPM on held-out images (see presets.Likelihood)."""
+class LikelihoodConfig(Config, Grown):
+    """The variational bound of a DDPM on held-out images (see presets.Likelihood). timesteps: how many of the
+    diffusion's, evenly spaced; all if None."""
 
     stage = "likelihoods"
+    later = ("timesteps",)
 
     num_images: int
-    variance: Literal["fixed_large", "fixed_small"]
+    variance: Literal["fixed_large", "fixed_small", "learned"]
+    timesteps: int | None = None
     clip_x0: bool
     precision: Precision
     seed: Seed
@@ -237,10 +241,14 @@ class LikelihoodConfig(Config):
     def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
         trained = runs[self.model.run].config
         unit = _evaluation(trained.model, trained.channels, self.precision)
-        return Counter({unit: trained.model.diffusion.T * self.num_images})
+        return Counter({unit: self._count(runs) * self.num_images})
 
     def rows(self, runs: Runs) -> Rows:
-        return Rows("terms", 8 * (runs[self.model.run].config.model.diffusion.T + 1), self.num_images)
+        learned = self._count(runs) * (self.variance == "learned")
+        return Rows("terms", 8 * (self._count(runs) + 1 + learned), self.num_images)
+
+    def _count(self, runs: Runs) -> int:
+        return self.timesteps or runs[self.model.run].config.model.diffusion.T
 
     def share_made(self, record: dict) -> float:
         return record["evaluated_now"] / self.num_images

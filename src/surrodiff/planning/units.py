@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from surrodiff.config.models import Block, Classifier, OneModel, OneSampled, Precision
+from surrodiff.config.fields import Block, Precision
+from surrodiff.config.models import Classifier, OneModel, OneSampled
 
 
 class _Unit(Block):

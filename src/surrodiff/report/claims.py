@@ -83,20 +83,22 @@ class Comparison:
 
     @property
     def verdicts(self) -> str:
-        """Both in words."""
-        return f"{self.verdict}, in the paper's numbers {_printed(self.paper_verdict)}"
+        """Both in words; that of the paper only where it prints both numbers."""
+        papers = f", in the paper's numbers {self.paper_verdict}"
+        return self.verdict + papers * (self.paper_verdict != UNKNOWN)
 
 
-def _papers(row: Row, metric: str) -> float | None:
+def _paper_value(row: Row, metric: str) -> float | None:
     """The paper's number of a row, of `8.67 ± 0.11` the first."""
     cells = (row.line.paper[column] for column in METRICS[metric][1] if column in row.line.paper)
-    return next((found[0] for cell in cells if (found := printed(cell))), None)
+    return next((numbers[0] for cell in cells if (numbers := printed(cell))), None)
 
 
 def _is_default(row: Row, default: Row) -> bool:
     """Whether a row shows Default after its last step, whatever it is called and with however many seeds."""
-    alone = (row.line.surrogate, row.line.sampler, row.line.seeds) == (None, "ancestral", None)
-    return alone and row.runs[0].model == default.runs[0].model and row.step == row.of_steps
+    is_plain = (row.line.surrogate, row.line.sampler, row.line.seeds) == (None, "ancestral", None)
+    is_plain = is_plain and row.evaluations == default.evaluations
+    return is_plain and row.runs[0].model == default.runs[0].model and row.step == row.of_steps
 
 
 class _Rows:
@@ -104,19 +106,19 @@ class _Rows:
 
     def __init__(self, recipe: Recipe, table: str, records: Records):
         self.values = Values(recipe, records)
-        every = recipe.tables[table].rows
-        rows = [row for row in every if row.runs]
+        all_rows = recipe.tables[table].rows
+        rows = [row for row in all_rows if row.runs]
         # Default stands in several tables: of equal rows of other studies the first is meant, and so it is of rows that
         # are called the same.
-        self.found: dict[str, Row] = {}
+        self.distinct: dict[str, Row] = {}
         for row in rows:
-            if not any(row.runs == other.runs and row.timings == other.timings for other in self.found.values()):
-                several = sum(row.line.name == other.line.name for other in self.found.values())
-                self.found[row.line.name + f" ({several + 1})" * bool(several)] = row
-        self.named = {row.line.name: row for row in reversed(every) if row.line.name} | self.found
+            if not any(row.runs == other.runs and row.timings == other.timings for other in self.distinct.values()):
+                several = sum(row.line.name == other.line.name for other in self.distinct.values())
+                self.distinct[row.line.name + f" ({several + 1})" * bool(several)] = row
+        self.named = {row.line.name: row for row in reversed(all_rows) if row.line.name} | self.distinct
         if "Default" not in self.named and recipe.default:
-            own = next((row for row in rows if _is_default(row, recipe.default)), recipe.default)
-            self.named["Default"] = own
+            default = next((row for row in rows if _is_default(row, recipe.default)), recipe.default)
+            self.named["Default"] = default
         self.quantities: dict[tuple[str, str], Quantity] = {}
 
     def quantity(self, metric: str, key: str | float) -> Quantity:
@@ -128,15 +130,15 @@ class _Rows:
 
     def _quantity(self, metric: str, key: str) -> Quantity:
         row = self.named[key]
-        paper = _papers(row, metric)
+        paper = _paper_value(row, metric)
         if not row.runs:  # it only quotes
             return Quantity(key, paper=paper)
         match metric:
             case "parameters":
                 return Quantity(key, self.values.records.trained(row.runs[0].model).parameters, 0.0, paper)
             case "sampling_speed" | "train_time":
-                found = self.values.speed(row) if metric == "sampling_speed" else self.values.train_time(row)
-                return Quantity(key, found and found.ratio, found and found.interval, paper)
+                timed = self.values.speed(row) if metric == "sampling_speed" else self.values.train_time(row)
+                return Quantity(key, timed and timed.ratio, timed and timed.interval, paper)
             case "bits_per_dim" if row.runs[0].likelihood is None:  # Default, in a study without it
                 return Quantity(key, paper=paper)
             case "bits_per_dim":
@@ -149,13 +151,13 @@ class _Rows:
     def comparisons(self, metric: str, left: str, relation: str, right: str | float) -> list[Comparison]:
         keys = [right]
         if right == OTHERS:
-            own = self.named[left]
-            keys = [key for key, row in self.found.items() if row.runs != own.runs]
-            if own.line.paper:  # what a paper says of all rows is about its own
-                keys = [key for key in keys if self.found[key].line.paper]
-        one = self.quantity(metric, left)
-        others = [self.quantity(metric, key) for key in keys] or [Quantity(OTHERS)]
-        return [Comparison(one, relation, other) for other in others]
+            left_row = self.named[left]
+            keys = [key for key, row in self.distinct.items() if row.runs != left_row.runs]
+            if left_row.line.paper:  # what a paper says of all rows is about its own
+                keys = [key for key in keys if self.distinct[key].line.paper]
+        left_quantity = self.quantity(metric, left)
+        right_quantities = [self.quantity(metric, key) for key in keys] or [Quantity(OTHERS)]
+        return [Comparison(left_quantity, relation, right_quantity) for right_quantity in right_quantities]
 
 
 def _text(quantity: Quantity) -> str:
@@ -178,12 +180,18 @@ def _sentence(comparisons: list[Comparison]) -> str:
     first = comparisons[0]
     if len(comparisons) == 1:
         return f"{_text(first.left)} {first.relation} {_text(first.right)} ({first.verdicts})"
-    ours = [f"{one.verdict} for {_text(one.right)}" for one in comparisons if one.verdict != HOLDS]
-    papers = [
-        f"{_printed(one.paper_verdict)} for {one.right.name}" for one in comparisons if one.paper_verdict != HOLDS
+    our_verdicts = [
+        f"{comparison.verdict} for {_text(comparison.right)}"
+        for comparison in comparisons
+        if comparison.verdict != HOLDS
     ]
-    said = f"{', '.join(ours) or HOLDS}, in the paper's numbers {', '.join(papers) or HOLDS}"
-    return f"{_text(first.left)} {first.relation} the {len(comparisons)} others ({said})"
+    paper_verdicts = [
+        f"{_printed(comparison.paper_verdict)} for {comparison.right.name}"
+        for comparison in comparisons
+        if comparison.paper_verdict != HOLDS
+    ]
+    verdicts = f"{', '.join(our_verdicts) or HOLDS}, in the paper's numbers {', '.join(paper_verdicts) or HOLDS}"
+    return f"{_text(first.left)} {first.relation} the {len(comparisons)} others ({verdicts})"
 
 
 def judge(recipe: Recipe, records: Records) -> pd.DataFrame:
@@ -197,17 +205,17 @@ def judge(recipe: Recipe, records: Records) -> pd.DataFrame:
     for name, table in recipe.tables.items():
         rows = _Rows(recipe, name, records)
         for claim in table.study.claims:
-            judged, texts = [], []
+            all_comparisons, texts = [], []
             for metric, left, relation, right in claim.comparisons:
-                found = rows.comparisons(metric, left, relation, right)
-                texts.append(f"{_called(metric, rows.values)}: {_sentence(found)}")
-                judged += found
+                comparisons = rows.comparisons(metric, left, relation, right)
+                texts.append(f"{_called(metric, rows.values)}: {_sentence(comparisons)}")
+                all_comparisons += comparisons
             lines.append(
                 {
                     "table": name,
                     "claim": claim.claim,
-                    "verdict": conclusion([one.verdict for one in judged]),
-                    "in_the_papers_numbers": conclusion([one.paper_verdict for one in judged]),
+                    "verdict": conclusion([comparison.verdict for comparison in all_comparisons]),
+                    "in_the_papers_numbers": conclusion([comparison.paper_verdict for comparison in all_comparisons]),
                     "comparisons": texts,
                     "quote": claim.quote or "",
                     "note": claim.note or "",

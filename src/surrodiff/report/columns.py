@@ -35,6 +35,24 @@ def _model(row: Row, values: Values) -> Model:
     return load_run(values.records.results, "models", row.runs[0].model)[1].model
 
 
+def _schedule(row: Row, values: Values) -> Cells:
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return {"schedule": None}
+    rescaled = model.diffusion.rescaled_from
+    return {"schedule": model.diffusion.schedule + (f", rescaled from {rescaled}" if rescaled else "")}
+
+
+def _objective(row: Row, values: Values) -> Cells:
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return dict.fromkeys(("prediction", "loss", "weighting", "timesteps"))
+    objective = model.objective
+    weighting = None if objective.loss == "vlb" else objective.weighting
+    own = {"loss": objective.loss, "weighting": weighting, "timesteps": objective.timesteps}
+    return {"prediction": model.diffusion.prediction, **own}
+
+
 def _network(row: Row, values: Values) -> Cells:
     model = _model(row, values)
     names = ("block", "channel_multipliers", "num_res_blocks", "base_channels")
@@ -142,6 +160,8 @@ def _score_cells(scores: list[Scores], values: Values, against: str = "train") -
 CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "steps": _steps,
     "T": _T,
+    "schedule": _schedule,
+    "objective": _objective,
     "network": _network,
     "parameters": _parameters,
     "image_size": _image_size,

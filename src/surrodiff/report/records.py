@@ -21,8 +21,8 @@ class Provenance(Record):
 
 
 class Distances(Record):
-    """Of a set of images to a split of the real ones (see scoring.measuring.against); the last two are told against one
-    split alone."""
+    """Of a set of images to a split of the real ones (see scoring.measuring.against); the last two are given for
+    one split alone."""
 
     frechet_distance: float
     kernel_distance: float
@@ -52,7 +52,7 @@ class Score(Scores):
 
 
 class RealScores(Scores):
-    """Of real images, whole or damaged by an amount."""
+    """Of real images, whole or corrupted by an amount."""
 
     images: str
     corruption: str | None

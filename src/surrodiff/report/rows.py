@@ -78,27 +78,27 @@ class Values:
 
     def _by_seed(self, row: Row, measure: Callable[[Score], Measurement]) -> dict[int, Measurement]:
         """What a function measures of a row's scores, averaged over the sampling seeds of each training seed."""
-        found: dict[int, list[Measurement]] = {}
+        measurements: dict[int, list[Measurement]] = {}
         for run, score in zip(row.runs, self.scores(row), strict=True):
-            found.setdefault(run.seed, []).append(measure(score))
+            measurements.setdefault(run.seed, []).append(measure(score))
         return {
             seed: Measurement(
                 statistics.fmean(m.value for m in several), math.hypot(*(m.error for m in several)) / len(several)
             )
-            for seed, several in found.items()
+            for seed, several in measurements.items()
         }
 
     def _loss_variances(self, row: Row) -> dict[int, Measurement]:
         """Variance of the training loss around its running mean, relative to that mean, after the first third of
         training; the error takes logged losses for independent normal ones. Of a log of three rows or fewer, NaN."""
-        found = {}
+        variances = {}
         for seed, model in {run.seed: run.model for run in row.runs}.items():
             losses = training_losses(self.records.results, model)["loss"]
             losses = losses[len(losses) // 3 :]
             relative = losses / losses.rolling(max(3, len(losses) // 10), center=True, min_periods=1).mean()
             variance = float(relative.var()) if len(losses) > 3 else math.nan
-            found[seed] = Measurement(variance, variance * math.sqrt(2 / max(1, len(losses) - 1)))
-        return found
+            variances[seed] = Measurement(variance, variance * math.sqrt(2 / max(1, len(losses) - 1)))
+        return variances
 
     def _measured(self, metric: str, row: Row) -> dict[int, Measurement]:
         match metric:
@@ -116,18 +116,18 @@ class Values:
         raise ValueError(f"no metric {metric!r} that varies with the training")
 
     def estimate(self, metric: str, row: Row) -> Estimate:
-        """A row's `distance`, `score` (the Inception Score), `loss_variance` or `bits_per_dim`. Nothing tells how
-        trainings differ in the last."""
-        own = self._measured(metric, row)
+        """A row's `distance`, `score` (the Inception Score), `loss_variance` or `bits_per_dim`. Nothing shows
+        how trainings differ in the last."""
+        by_seed = self._measured(metric, row)
         if metric == "bits_per_dim" or self.recipe.default is None:
-            return Estimate(own, None)
+            return Estimate(by_seed, None)
         if metric not in self._of_default:
             self._of_default[metric] = self._measured(metric, self.recipe.default)
         default = self._of_default[metric]
         spread = Spread.over(default)
         if spread and metric == "loss_variance":
-            spread = spread.scaled(Estimate(own, None).value / Estimate(default, None).value)
-        return Estimate(own, spread)
+            spread = spread.scaled(Estimate(by_seed, None).value / Estimate(default, None).value)
+        return Estimate(by_seed, spread)
 
     def interval(self, metric: str, row: Row) -> float | None:
         """Half of the 95 % interval of a row's value. Of a row about one training of several, and of a bound that one
@@ -151,17 +151,17 @@ class Values:
         if self.is_default(row):
             return ""
         default = self.estimate("distance", self.recipe.default)
-        found, interval = difference(self.estimate("distance", row), default)
+        excess, interval = difference(self.estimate("distance", row), default)
         if interval is None:
             return ""
-        if abs(found) <= interval:
+        if abs(excess) <= interval:
             return "within interval"
-        return "better" if found < 0 else "worse"
+        return "better" if excess < 0 else "worse"
 
     def _of_timing(self, timing: str, what: str) -> tuple[float, float]:
         """A ratio to Default, and half of its interval."""
-        found = self.records.timing(timing)
-        return getattr(found.to_baseline, what), getattr(found.to_baseline_interval, what)
+        record = self.records.timing(timing)
+        return getattr(record.to_baseline, what), getattr(record.to_baseline_interval, what)
 
     def speed(self, row: Row) -> Ratio | None:
         """Samples per second of a timed row: each of its networks as often as it is evaluated, all relative to

@@ -27,13 +27,13 @@ CURVES = ("model", "train_step", "loss_uniform_t")
 def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
     """One line for each sampler in any table, by the name of its samples; means over seeds."""
     values = Values(recipe, Records(results))
-    found: dict[str, dict] = {}
+    by_name: dict[str, dict] = {}
     # A sampler can stand in several tables; those of its rows that have speeds come last and stay.
     scored = [row for row in recipe.rows() if row.runs and row.runs[0].sample and not row.line.seeds]
     for row in sorted(scored, key=lambda row: bool(row.timings)):
         scores, speed = values.scores(row), values.speed(row)
         name = row.runs[0].sample.rpartition("-")[0]
-        found[name] = {
+        by_name[name] = {
             "name": name,
             "model": row.line.subject,
             "train_steps": row.step,
@@ -51,8 +51,8 @@ def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
             "sampling_speed_ratio": speed and speed.ratio,
             "sampling_speed_ratio_interval": speed and speed.interval,
         }
-    made = sorted(found.values(), key=lambda row: row["name"])
-    return pd.DataFrame(made, columns=COLUMNS).astype({"t_mid": "Int64"})
+    lines = sorted(by_name.values(), key=lambda row: row["name"])
+    return pd.DataFrame(lines, columns=COLUMNS).astype({"t_mid": "Int64"})
 
 
 def curves(recipe: Recipe, results: Path) -> pd.DataFrame:

@@ -27,19 +27,19 @@ def _cell(value, spread=None) -> str:
     return f"{value:.{decimals}f} ± {spread:.{decimals}f}"
 
 
-def _markdown(made: pd.DataFrame) -> str:
+def _markdown(table: pd.DataFrame) -> str:
     """A table with each number and its spread in one cell: the standard deviation over splits or subsets if there is
     one, else half of the interval; columns that are blank all the way down are left out."""
     shown = {}
-    for column in made:
+    for column in table:
         base = column.removesuffix("_mean")
-        if column.endswith(("_std", "_interval")) or column in _LEFT_OUT or made[column].isin([None, ""]).all():
+        if column.endswith(("_std", "_interval")) or column in _LEFT_OUT or table[column].isin([None, ""]).all():
             continue
-        values = made[column]
+        values = table[column]
         if pd.api.types.is_float_dtype(values):
-            blank = pd.Series(index=made.index, dtype=float)
-            spread = made.get(f"{base}_std", blank).fillna(made.get(f"{base}_interval", blank))
-            values = [_cell(value, of) for value, of in zip(values, spread, strict=True)]
+            blank = pd.Series(index=table.index, dtype=float)
+            spread = table.get(f"{base}_std", blank).fillna(table.get(f"{base}_interval", blank))
+            values = [_cell(value, value_spread) for value, value_spread in zip(values, spread, strict=True)]
         elif not pd.api.types.is_numeric_dtype(values):
             values = [" ".join(text.split()).replace("|", "\\|") if isinstance(text, str) else text for text in values]
         shown[base] = values
@@ -47,59 +47,59 @@ def _markdown(made: pd.DataFrame) -> str:
     return text.where(text.notna(), "").to_markdown(index=False, disable_numparse=True)
 
 
-def _pages_tables(made: pd.DataFrame, recipe: Recipe, values: Values) -> list[str]:
+def _pages_tables(table: pd.DataFrame, recipe: Recipe, values: Values) -> list[str]:
     """A table's Markdown; of scores first those that papers have, then ours of the same rows."""
     columns = recipe.table.study.columns
     if "scores" not in columns:
-        return [_markdown(made)]
+        return [_markdown(table)]
     names = values.names
-    more = [
+    more_columns = [
         c
-        for c in made
+        for c in table
         if c.startswith(names.kernel) or c.endswith(("_infinity", "_held_out")) or c in ("precision", "recall")
     ]
-    subjects = [c for c in ("corruption", "amount", "seed", "against", "train_steps", "t_mid", "sampler") if c in made]
+    subjects = [c for c in ("corruption", "amount", "seed", "against", "train_steps", "t_mid", "sampler") if c in table]
     subjects = [c for c in subjects if c != "train_steps" or "steps" in columns]
-    first = made.drop(columns=[*more, *({"train_steps"} & set(made) - set(subjects))])
-    if not more:  # only quoted
-        return [_markdown(first)]
-    ours = made[made[names.distance].notna()]
-    return [_markdown(first), "## More scores", _markdown(ours[[made.columns[0], *subjects, *more]])]
+    main_table = table.drop(columns=[*more_columns, *({"train_steps"} & set(table) - set(subjects))])
+    if not more_columns:  # only quoted
+        return [_markdown(main_table)]
+    ours = table[table[names.distance].notna()]
+    return [_markdown(main_table), "## More scores", _markdown(ours[[table.columns[0], *subjects, *more_columns]])]
 
 
-def _rest(recipe: Recipe, results: Path, values: Values) -> list[str]:
+def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
     """What the numbers of a table rest on, a paragraph each."""
     study = recipe.table.study
     rows = [row for row in recipe.table.rows if row.runs]
     steps = sorted({row.of_steps for row in rows} | ({recipe.default.of_steps} if recipe.default else set()))
     trained = f"of models trained for {', '.join(map(str, steps))} steps" if steps else "no model of ours"
-    found = []
+    paragraphs = []
     if "likelihood" in study.columns and rows:
-        found.append(_of_bounds(rows, results, values, trained))
+        paragraphs.append(_of_bounds(rows, results, values, trained))
     if recipe.reference:
-        found.append(_of_scores(recipe, rows, results, values, trained))
+        paragraphs.append(_of_scores(recipe, rows, results, values, trained))
     if any(row.line.images for row in recipe.table.rows):
-        found.append(
+        paragraphs.append(
             f"`{values.names.distance} ±` of real images, and of one training alone, is a 95 % interval over samples, "
             "by the jackknife; `_infinity` extrapolates to infinitely many. `against`: the split that a row is scored "
             "against. `amount`: of noise its standard deviation of 255, of blur its standard deviation in pixels, of "
             "classes their number."
         )
     elif recipe.reference:
-        found.append(_intervals(recipe, rows, values))
-    if not found:
-        found.append(f"Preset `{results.name}`; {trained}.")
+        paragraphs.append(_intervals(recipe, rows, values))
+    if not paragraphs:
+        paragraphs.append(f"Preset `{results.name}`; {trained}.")
     if study.source and any(row.line.paper for row in recipe.table.rows):
         rests = f" They rest on {study.source_rests_on}." if study.source_rests_on else ""
-        found.append(f"Columns `paper_...` are those of {study.source}.{rests}" + _incomparable(recipe, values))
+        paragraphs.append(f"Columns `paper_...` are those of {study.source}.{rests}" + _incomparable(recipe, values))
     timings = [values.records.timing(timing) for row in rows for timing, _ in row.timings]
     if timings:
         machines = sorted({timing.provenance.device for timing in timings})
-        found.append(
+        paragraphs.append(
             "Speeds and train times are medians of jobs that had the machine to themselves, extrapolated from single "
             f"steps; ratios are to Default, measured in turn within the same job. Measured on: {'; '.join(machines)}."
         )
-    return found
+    return paragraphs
 
 
 def _incomparable(recipe: Recipe, values: Values) -> str:
@@ -112,10 +112,14 @@ def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> 
     bound = values.bounds(rows[0])[0]
     counts = {len(row.seeds) for row in rows}
     alone = "over images, of the one training alone"
+    configs = [load_run(results, "likelihoods", run.likelihood)[1] for row in rows for run in row.runs]
+    variances = ", ".join(dict.fromkeys(config.variance for config in configs))
+    variances += " where the model has learned it" * ("learned" in variances and "," in variances)
     covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
     return (
         f"Preset `{results.name}`, data `{bound.data}`. Bits per dimension of the variational bound on "
-        f"{bound.num_images} held-out images, {trained}; the parts sum to it. `±` is a 95 % interval {covers}. Bounds "
+        f"{bound.num_images} held-out images, {trained}; the parts sum to it. Variance of a "
+        f"reverse step: {variances}. `±` is a 95 % interval {covers}. Bounds "
         "of other image sizes or data do not compare."
     )
 
@@ -152,7 +156,7 @@ def _intervals(recipe: Recipe, rows: list[Row], values: Values) -> str:
         + f" A row of one seed is taken to vary as Default's {len(by_seed)} trainings do." * alone
         + biased
         + " `against_default`: whether the difference from the mean of Default's seeds is larger than its 95 % "
-        f"interval. Default trained with the seeds {', '.join(map(str, by_seed))} scores "
+        f"interval. Default, sampled with `ancestral` and trained with the seeds {', '.join(map(str, by_seed))} scores "
         f"{', '.join(f'{measurement.value:.2f}' for measurement in by_seed.values())}."
     )
 
@@ -161,11 +165,12 @@ def _claims(judged: pd.DataFrame) -> list[str]:
     """The section of a table's claims: each with its verdicts, and its comparisons."""
     if judged.empty:
         return []
-    lines = ["Each verdict is by our numbers, and then by those that the paper prints.", ""]
+    lines = ["Each verdict is by our numbers, and then, where it prints them, by the paper's.", ""]
     for claim in judged.to_dict("records"):
-        said = [f'"{claim["quote"]}"'] * bool(claim["quote"]) + [claim["note"]] * bool(claim["note"])
-        verdicts = f"**{claim['verdict']}**, {claim['in_the_papers_numbers']}"
-        lines.append(f"- {verdicts}: {claim['claim']}" + f" ({'; '.join(said)})" * bool(said))
+        remarks = [f'"{claim["quote"]}"'] * bool(claim["quote"]) + [claim["note"]] * bool(claim["note"])
+        papers = claim["in_the_papers_numbers"]
+        verdicts = f"**{claim['verdict']}**" + f", {papers}" * (papers != claims.UNKNOWN)
+        lines.append(f"- {verdicts}: {claim['claim']}" + f" ({'; '.join(remarks)})" * bool(remarks))
         lines += [f"  - {comparison}" for comparison in claim["comparisons"]]
     return ["## Claims", "\n".join(lines)]
 
@@ -176,8 +181,8 @@ def require_sources(recipe: Recipe, results: Path):
         load_run(results, stage, run_id)
 
 
-def _csv(made: pd.DataFrame) -> str:
-    return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def write(recipe: Recipe, results: Path):
@@ -189,10 +194,10 @@ def write(recipe: Recipe, results: Path):
     require_sources(recipe, results)
     records = Records(results)
     values = Values(recipe, records)
-    made = frame(recipe, records)
+    table = frame(recipe, records)
     judged = claims.judge(recipe, records)
-    write_text(folder / f"{name}.csv", _csv(made))
-    sections = [f"# {study.title}", *_pages_tables(made, recipe, values), *_rest(recipe, results, values)]
+    write_text(folder / f"{name}.csv", _csv(table))
+    sections = [f"# {study.title}", *_pages_tables(table, recipe, values), *_basis(recipe, results, values)]
     write_text(folder / f"{name}.md", "\n\n".join([*sections, *_claims(judged)]) + "\n")
     write_text(folder / f"{name}.json", sidecar(recipe, results))
 

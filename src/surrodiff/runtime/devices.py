@@ -43,11 +43,11 @@ def _keep_freed_memory():
 
 def _candidates(device: torch.device) -> list[tuple[str, torch.device]]:
     """The devices to choose from and a name for each that all processes on this machine agree on."""
-    if named := os.environ.get("SURRODIFF_DEVICES"):
+    if setting := os.environ.get("SURRODIFF_DEVICES"):
         try:
-            return [(name.strip().replace(":", "-"), torch.device(name.strip())) for name in named.split(",")]
+            return [(name.strip().replace(":", "-"), torch.device(name.strip())) for name in setting.split(",")]
         except RuntimeError as error:
-            raise UserError(f"SURRODIFF_DEVICES={named}: {error}; write for example cuda:0,cuda:1") from None
+            raise UserError(f"SURRODIFF_DEVICES={setting}: {error}; write for example cuda:0,cuda:1") from None
     if device.type != "cuda":
         return [("cpu", device)]
     count = torch.cuda.device_count()
@@ -55,34 +55,39 @@ def _candidates(device: torch.device) -> list[tuple[str, torch.device]]:
     return [(str(torch.cuda.get_device_properties(i).uuid), torch.device("cuda", i)) for i in range(count)]
 
 
-def _locked(path: Path, held: ExitStack) -> bool:
-    """Lock a file until `held` closes; False if another process has the lock."""
+def _locked(path: Path, stack: ExitStack) -> bool:
+    """Lock a file until `stack` closes; False if another process has the lock."""
     if (lock := locks.try_lock(path)) is None:
         return False
-    held.enter_context(lock)
+    stack.enter_context(lock)
     return True
 
 
-def _lock(candidates: list[tuple[str, torch.device]], count: int, held: ExitStack) -> list[torch.device]:
-    """Lock `count` of the candidates until `held` closes; waits while others have them."""
+def _lock(candidates: list[tuple[str, torch.device]], count: int, stack: ExitStack) -> list[torch.device]:
+    """Lock `count` of the candidates until `stack` closes; waits while others have them."""
     folder = Path(tempfile.gettempdir()) / f"surrodiff-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    found, told = {}, False
+    devices, reported = {}, False
     # One job at a time gathers devices, so that no two have half of theirs and wait for each other's.
     with ExitStack() as turn:
-        mine = False
-        while len(found) < count:
-            mine = mine or _locked(folder / "turn.lock", turn)
+        has_turn = False
+        while len(devices) < count:
+            has_turn = has_turn or _locked(folder / "turn.lock", turn)
             for name, device in candidates:
-                if mine and len(found) < count and name not in found and _locked(folder / f"{name}.lock", held):
-                    found[name] = device
-            if len(found) < count:
-                if not told:
-                    what = "one" if count == 1 else f"{count} of them"
-                    print(f"all {len(candidates)} devices are taken; waiting for {what}", file=sys.stderr, flush=True)
-                    told = True
+                if (
+                    has_turn
+                    and len(devices) < count
+                    and name not in devices
+                    and _locked(folder / f"{name}.lock", stack)
+                ):
+                    devices[name] = device
+            if len(devices) < count:
+                if not reported:
+                    needed = "one" if count == 1 else f"{count} of them"
+                    print(f"all {len(candidates)} devices are taken; waiting for {needed}", file=sys.stderr, flush=True)
+                    reported = True
                 time.sleep(0.5)
-    return list(found.values())
+    return list(devices.values())
 
 
 @contextmanager
@@ -101,13 +106,13 @@ def claimed(device: torch.device):
     if len(candidates) < count:
         names = ", ".join(str(candidate) for _, candidate in candidates)
         raise UserError(f"{count} processes need as many devices; there are {len(candidates)}: {names}")
-    with ExitStack() as held:
-        found = distributed.broadcast(_lock(candidates, count, held) if distributed.rank() == 0 else None)
-        own = found[distributed.rank()]
-        print(f"device {own}", file=sys.stderr, flush=True)
-        if own.type == "cuda":
-            torch.cuda.set_device(own)
-        yield own
+    with ExitStack() as stack:
+        devices = distributed.broadcast(_lock(candidates, count, stack) if distributed.rank() == 0 else None)
+        own_device = devices[distributed.rank()]
+        print(f"device {own_device}", file=sys.stderr, flush=True)
+        if own_device.type == "cuda":
+            torch.cuda.set_device(own_device)
+        yield own_device
 
 
 def autocast(device: torch.device, precision: str):

@@ -1,4 +1,4 @@
-"""The processes of one job, as torchrun starts them: what each does, and what they tell each other.
+"""The processes of one job, as torchrun starts them: what each does, and what they exchange.
 
 All do the same on their shares of a batch or a set, and only the first, rank 0, writes. Without torchrun a job is one
 process, and nothing here does anything.
@@ -27,14 +27,14 @@ def world() -> int:
 
 
 def print_rank0(text: str):
-    """Tell how far the job is, once."""
+    """Report how far the job is, once."""
     if rank() == 0:
         print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _told():
-    """Tell in one line that the others cannot be reached."""
+def _report_unreachable():
+    """Report in one line that the others cannot be reached."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -52,7 +52,7 @@ def joined(device_type: str):
         return
     import torch.distributed as dist
 
-    with _told():
+    with _report_unreachable():
         store, _, _ = next(dist.rendezvous("env://", timeout=MEETING))
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=WORK, store=store, rank=rank(), world_size=world())
@@ -68,7 +68,7 @@ def local_rows(rows):
 def _sum(tensor):
     import torch.distributed as dist
 
-    with _told():
+    with _report_unreachable():
         dist.all_reduce(tensor)
 
 
@@ -76,10 +76,10 @@ def gather_rows(values, total: int):
     """(total,) values in the rows' order, the same on all processes, from those of each one's share of the rows."""
     if world() == 1:
         return values
-    everyone = values.new_zeros(total)
-    local_rows(everyone).copy_(values)
-    _sum(everyone)  # with zeros, which changes no value
-    return everyone
+    gathered = values.new_zeros(total)
+    local_rows(gathered).copy_(values)
+    _sum(gathered)  # with zeros, which changes no value
+    return gathered
 
 
 def sum_gradients(parameters: Iterable):
@@ -102,7 +102,7 @@ def broadcast(value=None):
     import torch.distributed as dist
 
     values = [value]
-    with _told():
+    with _report_unreachable():
         dist.broadcast_object_list(values)
     return values[0]
 
@@ -114,7 +114,7 @@ def all_gather(value) -> list:
     import torch.distributed as dist
 
     values = [None] * world()
-    with _told():
+    with _report_unreachable():
         dist.all_gather_object(values, value)
     return values
 
@@ -127,6 +127,6 @@ def any_of(number: int | None) -> int | None:
     import torch.distributed as dist
 
     largest = torch.tensor(number or 0)
-    with _told():
+    with _report_unreachable():
         dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest) or None

@@ -21,8 +21,8 @@ class Stopped(BaseException):
 
 def _handle(number: int, frame):
     global _asked
-    first, _asked = _asked is None, number
-    if not (_deferred and first):
+    is_first, _asked = _asked is None, number
+    if not (_deferred and is_first):
         raise Stopped(number)
 
 
@@ -30,12 +30,12 @@ def _handle(number: int, frame):
 def watched():
     """Listen to both signals, for as long as a command runs."""
     global _asked
-    old = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         _asked = None
-        for number, handler in old.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 

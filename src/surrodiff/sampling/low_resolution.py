@@ -26,7 +26,7 @@ class LowResolutionDiffusion:
     def __call__(self, index: torch.Tensor, advance: Advance = no_progress) -> torch.Tensor:
         x = self.reverse.run(self.reverse.prior(index), index, self.reverse.schedule.T, self.t_mid, advance)
         if self.estimates:
-            x = self.reverse.schedule.predict_x0(x, self.t_mid, self.reverse.predict_eps(x, self.t_mid)).clamp(-1, 1)
+            x = self.reverse.predict(x, self.t_mid).x_0.clamp(-1, 1)
             advance(len(index))
         elif self.t_mid == 0:
             x = x.clamp(-1, 1)

@@ -1,11 +1,18 @@
 """All samplers: from the class of a sampler's settings to what makes its reverse process."""
 
 from surrodiff.config import samplers
-from surrodiff.config.models import Diffusion
+from surrodiff.config.diffusion import Diffusion
 from surrodiff.diffusion.reverse import ReverseProcess
-from surrodiff.sampling import ancestral
+from surrodiff.sampling import ancestral, ddim, dpm_solver, ode, unipc
 
-PROCESSES = {samplers.Ancestral: ancestral.process}
+PROCESSES = {
+    samplers.Ancestral: ancestral.process,
+    samplers.DDIM: ddim.process,
+    samplers.DPMSolver: dpm_solver.process,
+    samplers.UniPC: unipc.process,
+    samplers.Euler: ode.process,
+    samplers.Heun: ode.process,
+}
 
 
 def process(settings: samplers.Sampler, diffusion: Diffusion, device, **made_from) -> ReverseProcess:

@@ -19,7 +19,7 @@ class Check:
     passed: bool | None
 
 
-def _room(a: dict, b: dict) -> float:
+def _interval(a: dict, b: dict) -> float:
     """Half of the 95 % interval of the difference of two rows' distances to the training split, by Student's t.
 
     Their errors count as independent. Copies of the same images err together, so that the interval is rather too wide.
@@ -33,16 +33,18 @@ def _order(kind: str, series: list[tuple[float, dict]]) -> Check:
     amount by more than the interval of their difference."""
     numbers = ", ".join(f"{amount}: {row['train']['frechet_distance']:.4g}" for amount, row in series)
     falls = [
-        (later, earlier, row["train"]["frechet_distance"] - less["train"]["frechet_distance"], _room(row, less))
-        for (earlier, row), (later, less) in combinations(series, 2)
-        if less["train"]["frechet_distance"] <= row["train"]["frechet_distance"]
+        (later, earlier, row["train"]["frechet_distance"] - lesser["train"]["frechet_distance"], _interval(row, lesser))
+        for (earlier, row), (later, lesser) in combinations(series, 2)
+        if lesser["train"]["frechet_distance"] <= row["train"]["frechet_distance"]
     ]
-    told = [f"{later} below {earlier} by {fall:.3g}, interval {room:.3g}" for later, earlier, fall, room in falls]
-    clear = any(fall > room for *_, fall, room in falls)
+    descriptions = [
+        f"{later} below {earlier} by {fall:.3g}, interval {interval:.3g}" for later, earlier, fall, interval in falls
+    ]
+    is_clear = any(fall > interval for *_, fall, interval in falls)
     text = f"the distance grows with {kind}: {numbers}"
-    if told:
-        text += f" ({'' if clear else 'within interval: '}{'; '.join(told)})"
-    return Check(text, not clear)
+    if descriptions:
+        text += f" ({'' if is_clear else 'within interval: '}{'; '.join(descriptions)})"
+    return Check(text, not is_clear)
 
 
 def checks(reference: dict) -> list[Check]:
@@ -53,17 +55,17 @@ def checks(reference: dict) -> list[Check]:
     distance, score = held_out["train"]["frechet_distance"], train["is_mean"]
     known = KNOWN.get((reference["data"], reference["features"]))
     if known is None:
-        found = [Check(f"no known values for {reference['features']} features of {reference['data']}", None)]
+        outcomes = [Check(f"no known values for {reference['features']} features of {reference['data']}", None)]
     else:
-        (fid, fid_room), (inception_score, score_room) = known["frechet_distance"], known["is_mean"]
-        found = [
-            Check(f"held-out to training split: {distance:.3f}, known {fid}", abs(distance - fid) <= fid_room),
+        (fid, fid_tolerance), (inception_score, score_tolerance) = known["frechet_distance"], known["is_mean"]
+        outcomes = [
+            Check(f"held-out to training split: {distance:.3f}, known {fid}", abs(distance - fid) <= fid_tolerance),
             Check(
                 f"training split's Inception Score: {score:.3f}, known {inception_score}",
-                abs(score - inception_score) <= score_room,
+                abs(score - inception_score) <= score_tolerance,
             ),
         ]
     corrupted = [row for row in rows if row["corruption"] is not None]
     for kind, group in groupby(corrupted, key=lambda row: row["corruption"]):
-        found.append(_order(kind, [(0, held_out), *((row["amount"], row) for row in group)]))
-    return found
+        outcomes.append(_order(kind, [(0, held_out), *((row["amount"], row) for row in group)]))
+    return outcomes

@@ -25,9 +25,9 @@ def blurred(images: torch.Tensor, deviation: float) -> torch.Tensor:
     """uint8 images (N, C, H, W) under a Gaussian blur of a standard deviation in pixels."""
     require_uint8(images, "blur")
     reach = min(round(4 * deviation + 0.5), min(images.shape[-2:]) - 1)  # mirrored at the edges, so within the image
-    line = torch.exp(-0.5 * (torch.linspace(-reach, reach, 2 * reach + 1) / deviation).pow(2))
-    line /= line.sum()
-    kernel = torch.outer(line, line).expand(images.shape[1], 1, -1, -1)
+    profile = torch.exp(-0.5 * (torch.linspace(-reach, reach, 2 * reach + 1) / deviation).pow(2))
+    profile /= profile.sum()
+    kernel = torch.outer(profile, profile).expand(images.shape[1], 1, -1, -1)
     mirrored = F.pad(images.float(), [reach] * 4, mode="reflect")
     return F.conv2d(mirrored, kernel, groups=len(kernel)).round().to(torch.uint8)
 
@@ -43,5 +43,5 @@ def copies(images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[str, fl
     for deviation in BLUR:
         yield "blur", deviation, blurred(images, deviation)
     classes = labels.unique()  # sorted
-    for gone in sorted({max(1, round(share * len(classes))) for share in CLASSES} if len(classes) > 1 else ()):
-        yield "classes left out", gone, images[labels >= classes[gone]]
+    for count in sorted({max(1, round(share * len(classes))) for share in CLASSES} if len(classes) > 1 else ()):
+        yield "classes left out", count, images[labels >= classes[count]]

@@ -224,20 +224,20 @@ def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.dev
 
     what: which images they are, for messages. Of several processes each evaluates every so many-th batch; all yield all
     of them in order. Raises UserError, on all processes, at the first batch that has features or logits that are not
-    finite: no score could be told from them.
+    finite: no score could be computed from them.
     """
     if network.resize and device.type == "cpu":
         batch = min(batch, CPU_BATCH)
-    progress, done = devices.Progress(f"{network.name} features of {what}", len(images), "images"), 0
+    progress, count = devices.Progress(f"{network.name} features of {what}", len(images), "images"), 0
     parts, rank, world = images.split(batch), distributed.rank(), distributed.world()
     for first in range(0, len(parts), world):
         # None or one: the last round may have fewer batches than there are processes.
-        own = [network.extract(part.to(device)) for part in parts[first + rank : first + world : world]]
-        own = [(features.cpu(), logits.cpu()) for features, logits in own]
-        for features, logits in chain(*distributed.all_gather(own)):
-            _require_finite(network, features, logits, done, f"{what} ({len(images)} images)")
+        outputs = [network.extract(part.to(device)) for part in parts[first + rank : first + world : world]]
+        outputs = [(features.cpu(), logits.cpu()) for features, logits in outputs]
+        for features, logits in chain(*distributed.all_gather(outputs)):
+            _require_finite(network, features, logits, count, f"{what} ({len(images)} images)")
             yield features, logits
-            done += len(features)
+            count += len(features)
             progress.advance(len(features))
     progress.close()
 
@@ -245,10 +245,10 @@ def extract_all(network: FeatureNetwork, images: torch.Tensor, device: torch.dev
 def _require_finite(network: FeatureNetwork, features: torch.Tensor, logits: torch.Tensor, first: int, what: str):
     finite = features.isfinite().all(1) & logits.flatten(1).isfinite().all(1)
     if not finite.all():
-        bad = (first + (~finite).nonzero()[:, 0]).tolist()
-        named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
+        numbers = (first + (~finite).nonzero()[:, 0]).tolist()
+        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
         raise UserError(
-            f"{network.name} features of {what}: NaN or infinite for {len(bad)} of the images {first} to "
-            f"{first + len(finite) - 1} (number {named}); the network's weights (SHA-256 {network.checksum[:12]}) are "
+            f"{network.name} features of {what}: NaN or infinite for {len(numbers)} of the images {first} to "
+            f"{first + len(finite) - 1} (number {listed}); the network's weights (SHA-256 {network.checksum[:12]}) are "
             "damaged, or its training diverged"
         )

@@ -51,12 +51,12 @@ def measure(
     """One pass of the feature network over uint8 images (N, C, H, W)."""
     moments = Moments(len(images), groups=jackknife_groups(len(images)))
     inception_score = InceptionScore(len(images), protocol.is_splits)
-    kept, room = [], protocol.kept_features
+    kept, remaining = [], protocol.kept_features
     for vectors, logits in features.extract_all(network, images, device, batch, what):
         moments.add(vectors)
         inception_score.add(logits)
-        kept.append(vectors[:room].cpu())
-        room -= len(kept[-1])
+        kept.append(vectors[:remaining].cpu())
+        remaining -= len(kept[-1])
     return Measured(moments, torch.cat(kept), inception_score.result())
 
 
@@ -80,8 +80,8 @@ def against(measured: Measured, real: Real, protocol: ReferenceConfig) -> dict[s
 def uncertainty(measured: Measured, real: Real) -> dict[str, float | None]:
     """The Frechet distance's standard error, and its extrapolation to infinitely many samples: None for the published
     FULL_COUNT. Tens of distances each, so only against the split that tables compare with."""
-    full = measured.moments.count >= FULL_COUNT
+    is_full = measured.moments.count >= FULL_COUNT
     return {
         "frechet_error": frechet_error(measured.moments, real.statistics),
-        "frechet_infinity": None if full else frechet_infinity(measured.moments, real.statistics),
+        "frechet_infinity": None if is_full else frechet_infinity(measured.moments, real.statistics),
     }

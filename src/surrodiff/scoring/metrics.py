@@ -131,12 +131,12 @@ def kernel_distance(
     def without_diagonal(square: np.ndarray) -> float:
         return (square.sum(1) - np.diagonal(square)).sum()
 
-    found = []
+    estimates = []
     for _ in range(subsets):
         x, y = (rows[draw.choice(len(rows), size, replace=False)] for rows in arrays)
         within = without_diagonal(kernel(x, x)) + without_diagonal(kernel(y, y))
-        found.append(within / (size * (size - 1)) - 2 * kernel(x, y).sum(0).sum() / size**2)
-    return float(np.mean(found)), float(np.std(found))
+        estimates.append(within / (size * (size - 1)) - 2 * kernel(x, y).sum(0).sum() / size**2)
+    return float(np.mean(estimates)), float(np.std(estimates))
 
 
 def require_finite(*sets: torch.Tensor):

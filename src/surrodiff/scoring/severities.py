@@ -1,4 +1,5 @@
-"""How real images are corrupted for a calibration, and how much work that is. No torch: costs are told without it."""
+"""How real images are corrupted for a calibration, and how much work that is. No torch, for costs are estimated
+without it."""
 
 NOISE = (4, 16, 64)  # standard deviation, of 255
 BLUR = (0.5, 1.0, 2.0)  # standard deviation in pixels

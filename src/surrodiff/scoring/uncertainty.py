@@ -84,8 +84,8 @@ class Estimate:
     def variance(self) -> Variance | None:
         """Of the mean: from its own seeds or, of one seed, as large as `of_one`, and larger by what its own sampling
         error exceeds the one in there. None where one seed is all there is."""
-        if own := Spread.over(self.by_seed):
-            return Variance(own.variance / len(self.by_seed), own.degrees)
+        if spread := Spread.over(self.by_seed):
+            return Variance(spread.variance / len(self.by_seed), spread.degrees)
         if self.of_one is None:
             return None
         (measurement,) = self.by_seed.values()
@@ -109,8 +109,8 @@ def difference(left: Estimate, right: Estimate) -> tuple[float, float | None]:
         pairs = [left.by_seed[seed].value - right.by_seed[seed].value for seed in sorted(shared)]
         paired = Variance(statistics.variance(pairs) / len(pairs), len(pairs) - 1)
         return statistics.fmean(pairs), paired.half_width
-    found = left.value - right.value
+    mean_difference = left.value - right.value
     if left.variance is None or right.variance is None:
-        return found, None
+        return mean_difference, None
     degrees = min(left.variance.degrees, right.variance.degrees)
-    return found, Variance(left.variance.of_mean + right.variance.of_mean, degrees).half_width
+    return mean_difference, Variance(left.variance.of_mean + right.variance.of_mean, degrees).half_width

@@ -1,7 +1,8 @@
 """What the runs of a preset cost: how much work each is, and how long a unit of work takes, by what is already there.
 
-Finished runs, running ones and kept measurements (see timing.unit_seconds) tell the seconds of a unit. No torch here:
-the workflow tells the time left when it starts a job. That is never worth an error: what cannot be read is left out.
+The seconds of a unit come from finished runs, running ones and kept measurements (see time.unit_seconds). No torch
+here: the workflow shows the time left when it starts a job. That is never worth an error: what cannot be read is left
+out.
 """
 
 import csv
@@ -65,12 +66,14 @@ class Costs:
     def __init__(self, plan: Plan, results: Path, machine: str | None = None):
         self.plan, self.results, self.machine = plan, results, machine
         self.damaged: list[Path] = []
-        self.records = {run_id: found for run_id, run in plan.runs.items() if (found := self._record(run)) is not None}
+        self.records = {
+            run_id: record for run_id, run in plan.runs.items() if (record := self._record(run)) is not None
+        }
         self.scored: dict[str, dict] = {}  # by the id of a sample run, the record of its score
         for run_id in plan.of_stage("scores"):
             if run_id in self.records:
                 self.scored.setdefault(plan.runs[run_id].config.sample, self.records[run_id])
-        self.rates = self._kept() | self._recorded()
+        self.rates = self._kept_rates() | self._recorded()
 
     def _record(self, run: Run) -> dict | None:
         file = self.results / run.stage / run.id / "record.json"
@@ -90,15 +93,15 @@ class Costs:
             self.damaged.append(file)
             return None
 
-    def _kept(self) -> dict[Unit, Rate]:
+    def _kept_rates(self) -> dict[Unit, Rate]:
         file = self.results / KEPT
-        kept = self._read(file)
-        if kept is None:
+        document = self._read(file)
+        if document is None:
             return {}
         try:
-            if self.machine not in (None, kept["machine"]):
+            if self.machine not in (None, document["machine"]):
                 return {}
-            return {units.parse(text): Rate(_number(seconds), str(basis)) for text, seconds, basis in kept["units"]}
+            return {units.parse(text): Rate(_number(seconds), str(basis)) for text, seconds, basis in document["units"]}
         except UNREADABLE:
             self.damaged.append(file)
             return {}
@@ -116,21 +119,23 @@ class Costs:
 
     def _recorded(self) -> dict[Unit, Rate]:
         """Rates of finished and running runs; what comes later here, or was finished later, counts."""
-        found: dict[Unit, Rate] = {}
+        rates: dict[Unit, Rate] = {}
         for stage in ("timings", "likelihoods", "samples", "references", "scores", "models"):
             records = [(run_id, self.records[run_id]) for run_id in self.plan.of_stage(stage) if run_id in self.records]
-            for run_id, record in sorted(records, key=lambda made: _provenance(made[1], "finished")):
+            for run_id, record in sorted(records, key=lambda item: _provenance(item[1], "finished")):
                 if self.machine in (None, _provenance(record, "device")):
                     with suppress(*UNREADABLE):
                         run = self.plan.runs[run_id]
-                        told = run.config.rates(self.work(run) or Counter(), record)
-                        found |= {unit: Rate(_number(seconds), "finished runs") for unit, seconds in told.items()}
+                        unit_seconds = run.config.rates(self.work(run) or Counter(), record)
+                        rates |= {
+                            unit: Rate(_number(seconds), "finished runs") for unit, seconds in unit_seconds.items()
+                        }
         for run_id in self.plan.of_stage("models"):
             step, seconds = (0, 0.0) if run_id in self.records else self._trained(self.plan.runs[run_id])
             if step:
                 (unit,) = self.work(self.plan.runs[run_id])
-                found.setdefault(unit, Rate(seconds / step, "its own steps so far"))
-        return found
+                rates.setdefault(unit, Rate(seconds / step, "its own steps so far"))
+        return rates
 
     def _trained(self, run: Run) -> tuple[int, float]:
         """The last logged step of an unfinished training and its seconds so far."""
@@ -153,8 +158,8 @@ class Costs:
             return min(1.0, _rows_made(work_folder(self.results, run.stage, run.id), rows) / rows.total)
         return 0.0
 
-    def _took(self, run: Run) -> float | None:
-        """The seconds that a finished run took, where its record tells."""
+    def _seconds_taken(self, run: Run) -> float | None:
+        """The seconds that a finished run took, where its record says."""
         record = self.records.get(run.id) or self.scored.get(run.id, {})
         with suppress(*UNREADABLE):
             return _number(record[run.config.seconds])
@@ -162,14 +167,14 @@ class Costs:
 
     def cost(self, run: Run) -> Cost:
         """What a run takes, or took if it is finished."""
-        done, took = self._share(run), self._took(run)
-        if took is not None:
-            return Cost(run, took, done, "took")
+        share, measured = self._share(run), self._seconds_taken(run)
+        if measured is not None:
+            return Cost(run, measured, share, "took")
         work = self.work(run)
         if work is None or not work.keys() <= self.rates.keys():
-            return Cost(run, None, done, "unknown")
+            return Cost(run, None, share, "unknown")
         seconds = math.fsum(count * self.rates[unit].seconds for unit, count in work.items())
-        return Cost(run, seconds, done, ", ".join(dict.fromkeys(self.rates[unit].basis for unit in work)))
+        return Cost(run, seconds, share, ", ".join(dict.fromkeys(self.rates[unit].basis for unit in work)))
 
     def all(self) -> list[Cost]:
         """Of every run but the data's, which is reading files."""
@@ -177,13 +182,13 @@ class Costs:
 
     def keep(self, unit: Unit, rate: Rate):
         """Keep a measured rate, for later and for the workflow's messages."""
-        kept = {**self._kept(), unit: rate}
-        rows = [[unit.text, rate.seconds, rate.basis] for unit, rate in kept.items()]
+        rates = {**self._kept_rates(), unit: rate}
+        rows = [[unit.text, rate.seconds, rate.basis] for unit, rate in rates.items()]
         write_json(self.results / KEPT, {"machine": self.machine, "units": rows})
         self.rates[unit] = rate
 
     def unknown(self) -> list[Unit]:
-        """Units of unfinished runs whose seconds nothing tells yet."""
+        """Units of unfinished runs whose seconds nothing shows yet."""
         needed = [unit for cost in self.all() if cost.done < 1 for unit in self.work(cost.run) or ()]
         return [unit for unit in dict.fromkeys(needed) if unit not in self.rates]
 
@@ -227,7 +232,7 @@ def report(costs: list[Cost]) -> str:
         for cost in costs
     ]
     stages = {cost.run.stage: [c for c in costs if c.run.stage == cost.run.stage] for cost in costs} | {"all": costs}
-    sums = [
+    totals = [
         {
             "stage": stage,
             "runs": len(part),
@@ -238,18 +243,18 @@ def report(costs: list[Cost]) -> str:
         }
         for stage, part in stages.items()
     ]
-    return "\n\n".join(pd.DataFrame(rows).to_string(index=False) for rows in (runs, sums))
+    return "\n\n".join(pd.DataFrame(rows).to_string(index=False) for rows in (runs, totals))
 
 
 def time_left(plan: Plan, results: Path) -> str:
     """How much of the preset is left, in one line, by what is there and without measuring anything."""
     costs = Costs(plan, results).all()
-    left = [cost for cost in costs if cost.done < 1]
-    unknown = sum(cost.seconds is None for cost in left)
-    done, work = len(costs) - len(left), duration(sum(cost.left for cost in left))
-    text = f"{done} of {len(costs)} runs done"
-    if unknown < len(left) or not left:
-        text += f", about {work} of work left"
+    unfinished = [cost for cost in costs if cost.done < 1]
+    unknown = sum(cost.seconds is None for cost in unfinished)
+    finished, remaining = len(costs) - len(unfinished), duration(sum(cost.left for cost in unfinished))
+    text = f"{finished} of {len(costs)} runs done"
+    if unknown < len(unfinished) or not unfinished:
+        text += f", about {remaining} of work left"
     return text + (f", {unknown} runs of unknown time: see `surrodiff plan`" if unknown else "")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from surrodiff.config.samplers import Ancestral
 from surrodiff.data import pixels, sources
-from surrodiff.diffusion.bound import variational_bound
+from surrodiff.diffusion.likelihood import variational_bound
 from surrodiff.errors import UserError
 from surrodiff.kinds.registry import kind_of
 from surrodiff.kinds.weights import load_evaluation
@@ -25,10 +25,10 @@ TERMS = "terms.csv"
 
 
 def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]] | None:
-    """Bound the likelihood of held-out images, or go on where it was interrupted.
+    """Bound the likelihood of held-out images, or resume where it was interrupted.
 
-    Writes `terms.csv`, the mean of each term over the images. At most `sampling_batch` images at once (`auto`: see
-    acceleration); it does not change them.
+    Writes `terms.csv`: by t, the mean of each term over the images (at t = 0 the prior's) and of a learned variance's
+    v. At most `sampling_batch` images at once (`auto`: see acceleration); it does not change them.
     """
     config, total, device = run.config, run.config.num_images, job.device
     _, made, _ = load_run(job.results, "models", config.model.run)
@@ -43,16 +43,19 @@ def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict,
     order = noise.permutation(config.seed, Stream.BOUND, 0, len(held_out))[:total]
     images = pixels.resize_uint8(held_out[order], made.model.image_size)
     network, _ = load_evaluation(job.results, config.model, config.precision, device)
-    sampler = Ancestral(kind="ancestral", variance=config.variance, clip_x0=config.clip_x0)
+    how = {"variance": config.variance, "clip_x0": config.clip_x0, "timesteps": config.timesteps}
+    sampler = Ancestral(kind="ancestral", **how)
     reverse = process(network, made, sampler, config.seed, device)
     batch = acceleration.images_at_once(job.execution.sampling_batch, reverse.probe, device)
-    T = reverse.schedule.T
-    parts = PartFiles(folder.path, "terms", total, np.float64, (T + 1,))
+    timesteps = reverse.schedule.timesteps
+    learns = config.variance == "learned"
+    # Of each image the terms of the bound, then the mean v at each timestep where it is learned.
+    parts = PartFiles(folder.path, "terms", total, np.float64, (len(timesteps) * (1 + learns) + 1,))
     start, (_, own) = total - len(parts.missing), parts.batches(batch)
     began = time.monotonic()
     progress = devices.Progress(f"likelihood {run.id}", total, "images", start)
     # Assumes equal progress on all ranks.
-    scale = (total - start) / max(1, sum(map(len, own))) / T
+    scale = (total - start) / max(1, sum(map(len, own))) / len(timesteps)
 
     def advance(count: int):
         progress.advance(count * scale)
@@ -61,20 +64,23 @@ def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict,
         for numbers in own:
             rows = torch.from_numpy(numbers)
             x_0 = pixels.to_float(images[rows].to(device))
-            terms = variational_bound(reverse, x_0, order[rows].to(device), advance)
+            terms, learned = variational_bound(reverse, x_0, order[rows].to(device), advance)
             if not terms.isfinite().all():
                 raise UserError(
                     f"{folder.path}: bounds of images {numbers[0]} to {numbers[-1]} are not finite; the model may have "
                     "diverged (see its losses.csv), or write likelihood.precision: float32"
                 )
             folder.check()
-            parts.add(numbers, terms.cpu().numpy())
+            parts.add(numbers, (torch.cat([terms, learned], 1) if learns else terms).cpu().numpy())
     progress.close()
-    terms = parts.collected()
-    if terms is None:
+    collected = parts.collected()
+    if collected is None:
         return None
+    terms, learned = np.split(collected, [len(timesteps) + 1], 1)
     bounds, means = terms.sum(1), terms.mean(0).tolist()
-    write_text(folder.path / TERMS, "t,bits_per_dim\n" + "".join(f"{t},{bits}\n" for t, bits in enumerate(means)))
+    v = learned.mean(0).tolist() if learns else [""] * len(timesteps)
+    lines = zip((0, *timesteps), means, ("", *v), strict=True)
+    write_text(folder.path / TERMS, "t,bits_per_dim,v\n" + "".join(f"{t},{bits},{v_t}\n" for t, bits, v_t in lines))
     record = {
         "bits_per_dim": float(bounds.mean()),
         "bits_per_dim_error": float(bounds.std(ddof=1) / math.sqrt(total)),
@@ -83,7 +89,8 @@ def make(run: Run[LikelihoodConfig], folder: RunFolder, job: Job) -> tuple[dict,
         "decoder": means[1],
         "num_images": total,
         "image_size": made.model.image_size,
-        "T": T,
+        "T": reverse.schedule.T,
+        "timesteps": len(timesteps),
         "data": data_record["source"],
         "evaluated_now": total - start,
         "seconds": time.monotonic() - began,

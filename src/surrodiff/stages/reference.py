@@ -24,14 +24,14 @@ def _check_counts(protocol: ReferenceConfig, splits: dict[str, torch.Tensor]):
     if fewest < LEAST_COUNT:
         raise UserError(f"data: {fewest} held-out images are too few to score with; have at least {LEAST_COUNT}")
     for key, least in (("is_splits", 0), ("kid_subset_size", 0), ("neighbours", 1)):
-        asked = getattr(protocol, key)
-        if asked + least > fewest:
-            raise UserError(f"scoring.{key}: {asked} is too many for {fewest} held-out images; lower it")
+        value = getattr(protocol, key)
+        if value + least > fewest:
+            raise UserError(f"scoring.{key}: {value} is too many for {fewest} held-out images; lower it")
 
 
 def make(run: Run[ReferenceConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]]:
     """Features of the training and the held-out split, shared by all scores, and the calibration: how the scores see
-    real images, damaged ones, and a split that lacks classes."""
+    real images, corrupted ones, and a split that lacks classes."""
     began = time.monotonic()
     protocol = run.config
     arrays, data_record = sources.load(job.results, protocol.data)
@@ -48,22 +48,24 @@ def make(run: Run[ReferenceConfig], folder: RunFolder, job: Job) -> tuple[dict, 
         what = f"{what} of {protocol.data}, shuffled"
         return measure(network, images, protocol, job.device, batch, what)
 
-    whole = {split: measured(images, split) for split, images in splits.items()}
-    real = {split: Real(found.moments.statistics(), found.kept) for split, found in whole.items()}
+    measurements = {split: measured(images, split) for split, images in splits.items()}
+    real = {
+        split: Real(measurement.moments.statistics(), measurement.kept) for split, measurement in measurements.items()
+    }
     train, held_out = splits["train"], splits["held_out"]
     rows = [
-        _row("train", None, None, whole["train"], real, protocol, "held_out"),
-        _row("held_out", None, None, whole["held_out"], real, protocol, "train"),
+        _row("train", None, None, measurements["train"], real, protocol, "held_out"),
+        _row("held_out", None, None, measurements["held_out"], real, protocol, "train"),
     ]
     if len(train) > len(held_out):
-        part = measured(train[: len(held_out)], "a part of train")
-        rows.insert(1, _row("part of train", None, None, part, real, protocol, "held_out"))
+        part_of_train = measured(train[: len(held_out)], "a part of train")
+        rows.insert(1, _row("part of train", None, None, part_of_train, real, protocol, "held_out"))
     for kind, amount, images in corruptions.copies(held_out, labels["held_out"]):
         if len(images) < max(LEAST_COUNT, protocol.is_splits):
             distributed.print_rank0(f"reference: {kind} {amount} leaves {len(images)} images, too few to score")
             continue
-        found = measured(images, f"held_out, {kind} {amount}")
-        rows.append(_row("held_out", kind, amount, found, real, protocol, "train"))
+        measurement = measured(images, f"held_out, {kind} {amount}")
+        rows.append(_row("held_out", kind, amount, measurement, real, protocol, "train"))
     statistics = {f"{split}_{name}": value for split in SPLITS for name, value in _tensors(real[split]).items()}
     if distributed.rank() == 0:
         tensors.save(folder.path / STATISTICS, statistics)
@@ -71,7 +73,7 @@ def make(run: Run[ReferenceConfig], folder: RunFolder, job: Job) -> tuple[dict, 
         "features": network.name,
         "features_sha256": network.checksum,
         "features_precision": protocol.features.precision,
-        "feature_dimensions": whole["train"].kept.shape[1],
+        "feature_dimensions": measurements["train"].kept.shape[1],
         "data": data_record["source"],
         "train_images": len(train),
         "held_out_images": len(held_out),
@@ -88,9 +90,9 @@ def _row(
 ) -> dict:
     """A line of the calibration: a set of real images, scored against the given split."""
     is_mean, is_std = measured.inception_score
-    own = {"images": images, "corruption": kind, "amount": amount, "num_images": measured.moments.count}
-    found = against(measured, real[split], protocol) | uncertainty(measured, real[split])
-    return own | {"is_mean": is_mean, "is_std": is_std, split: found}
+    description = {"images": images, "corruption": kind, "amount": amount, "num_images": measured.moments.count}
+    distances = against(measured, real[split], protocol) | uncertainty(measured, real[split])
+    return description | {"is_mean": is_mean, "is_std": is_std, split: distances}
 
 
 def _tensors(real: Real) -> dict[str, torch.Tensor]:

@@ -25,7 +25,7 @@ MODULES = {
 
 
 def find(run: Run, results: Path) -> dict | None:
-    """The record of a run that is made, which it tells the workflow; None of another. Needs no torch."""
+    """The record of a run that is made, and mark it done for the workflow; None of another. Needs no torch."""
     if not is_made(results, run):
         return None
     with open_run(results, run) as folder:
@@ -35,7 +35,7 @@ def find(run: Run, results: Path) -> dict | None:
 
 
 def make(run: Run, job: Job) -> dict | None:
-    """Make a run, go on with it, or find it made; returns its record, None on other processes than the first if the run
+    """Make a run, resume it, or find it made; returns its record, None on other processes than the first if the run
     was made now.
 
     Raises UserError if a run that this one reads is not complete, or for anything else that the user can mend.
@@ -45,8 +45,8 @@ def make(run: Run, job: Job) -> dict | None:
     with open_run(job.results, run) as folder:
         if folder.record is None:
             stage = import_module(f"surrodiff.stages.{MODULES[run.stage]}")
-            made = stage.make(run, folder, job)
-            if made is not None:
-                folder.finish(*made)
+            result = stage.make(run, folder, job)
+            if result is not None:
+                folder.finish(*result)
         folder.mark_done()
         return folder.record

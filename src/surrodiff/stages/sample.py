@@ -66,7 +66,7 @@ def _evaluations(config: SampleConfig, results: Path) -> int:
 
 
 def make(run: Run[SampleConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]] | None:
-    """Make the samples of a run, or go on where it was interrupted: `samples.npy`, uint8 (N, C, S, S), and `grid.png`.
+    """Make the samples of a run, or resume where it was interrupted: `samples.npy`, uint8 (N, C, S, S), and `grid.png`.
 
     At most `sampling_batch` images at once (`auto`: see acceleration), by compiled code if asked for; beyond rounding,
     neither changes them.

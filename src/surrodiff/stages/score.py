@@ -23,16 +23,16 @@ def make(run: Run[ScoreConfig], folder: RunFolder, job: Job) -> tuple[dict, list
     began = time.monotonic()
     results, sample_id = job.results, run.config.sample
     path, protocol, reference = load_run(results, "references", run.config.reference)
-    saved, _ = tensors.load(verified(path, reference, STATISTICS))
+    arrays, _ = tensors.load(verified(path, reference, STATISTICS))
     network = features.load(protocol.features, results, job.device)
-    images, sampled = sample.load(results, sample_id)
+    images, sample_record = sample.load(results, sample_id)
     batch = features.images_at_once(job.execution.sampling_batch)
     measured = measure(network, torch.from_numpy(images), protocol, job.device, batch, sample_id)
     _, config, _ = load_run(results, "samples", sample_id)
     scores = {}
     for split in SPLITS:
-        statistics = Statistics(saved[f"{split}_mean"], saved[f"{split}_covariance"], reference[f"{split}_images"])
-        real = Real(statistics, saved[f"{split}_kept"])
+        statistics = Statistics(arrays[f"{split}_mean"], arrays[f"{split}_covariance"], reference[f"{split}_images"])
+        real = Real(statistics, arrays[f"{split}_kept"])
         scores[split] = against(measured, real, protocol)
         if split == "train":
             scores[split] |= uncertainty(measured, real)
@@ -48,10 +48,10 @@ def make(run: Run[ScoreConfig], folder: RunFolder, job: Job) -> tuple[dict, list
         "features_sha256": network.checksum,
         "sample": config.json_value(),
         "models": _models(results, config),
-        "evaluations_per_sample": sampled["evaluations_per_sample"],
-        "sample_seconds": sampled["sample_seconds"],
+        "evaluations_per_sample": sample_record["evaluations_per_sample"],
+        "sample_seconds": sample_record["sample_seconds"],
         "score_seconds": time.monotonic() - began,
-        "sampled_by": sampled["provenance"],
+        "sampled_by": sample_record["provenance"],
         "provenance": provenance.describe(job.device, protocol.features.precision),
     }
     return record, []
@@ -59,10 +59,10 @@ def make(run: Run[ScoreConfig], folder: RunFolder, job: Job) -> tuple[dict, list
 
 def _models(results: Path, config: SampleConfig) -> list[dict]:
     """Every model that took part in a sample: after which step, its whole configuration, and what trained it."""
-    made = []
+    models = []
     for part in (config.model, config.surrogate):
         if part:
             _, model, record = load_run(results, "models", part.run)
-            own = {"run": part.run, "step": part.step, "config": model.json_value()}
-            made.append({**own, "train_seconds": record["train_seconds"], "provenance": record["provenance"]})
-    return made
+            entry = {"run": part.run, "step": part.step, "config": model.json_value()}
+            models.append({**entry, "train_seconds": record["train_seconds"], "provenance": record["provenance"]})
+    return models

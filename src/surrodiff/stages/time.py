@@ -104,8 +104,8 @@ def measure(config: TimingConfig, device: torch.device, execution: Execution) ->
     progress.close()
     measured: dict = {name: {"parameters": parameters[name]} for name in contestants}
     for (name, what), values in times.items():
-        middle = statistics.median(values)
-        measured[name] |= {what: middle, f"{what}_spread": (max(values) - min(values)) / middle}
+        median = statistics.median(values)
+        measured[name] |= {what: median, f"{what}_spread": (max(values) - min(values)) / median}
     measured.setdefault("baseline", measured["model"])
     # Of each round's ratio: what slows a whole round down does not touch it.
     ratios = {
@@ -143,24 +143,24 @@ def _unit_step(unit: Unit, batch: int, device: torch.device, execution: Executio
 def unit_seconds(unit: Unit, device: torch.device, execution: Execution) -> Rate:
     """Seconds of a unit of work, by a few steps of a whole batch or, see LONG, one of a few images."""
     if isinstance(unit, TrainStep):
-        whole = unit.model.training.batch_size
+        full_batch = unit.model.training.batch_size
     elif execution.sampling_batch == "auto":
-        whole = acceleration.CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        full_batch = acceleration.CPU_BATCH if device.type == "cpu" else GPU_BATCH
     else:
-        whole = execution.sampling_batch
+        full_batch = execution.sampling_batch
 
     def seconds(batch: int, times: int) -> float:
         step = _unit_step(unit, batch, device, execution)
         # The least: the first step warms up, and other work on the machine can only add.
         return min(seconds_of(step, 1, device) for _ in range(times))
 
-    few, basis = min(FEW, whole), "measured"
+    few, basis = min(FEW, full_batch), "measured"
     # Not on a GPU: few images do not keep it busy, and say nothing of a whole batch.
-    if device.type == "cpu" and (found := seconds(few, 2)) > LONG:
-        found, basis = found * whole / few, f"measured on {few} of {whole} images"
+    if device.type == "cpu" and (batch_seconds := seconds(few, 2)) > LONG:
+        batch_seconds, basis = batch_seconds * full_batch / few, f"measured on {few} of {full_batch} images"
     else:
-        found = seconds(whole, WARM_UP + 1)
-    return Rate(found if isinstance(unit, TrainStep) else found / whole, basis)
+        batch_seconds = seconds(full_batch, WARM_UP + 1)
+    return Rate(batch_seconds if isinstance(unit, TrainStep) else batch_seconds / full_batch, basis)
 
 
 def measure_unknown(costs: Costs, device: torch.device, execution: Execution):
@@ -181,6 +181,6 @@ def make(run: Run[TimingConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
     measured = measure(config, device, job.execution)
     large = is_large(config.model)
     step, evaluation = config.units(config.model)
-    asked = {"train": step.model.training.precision, "sampling": evaluation.precision}
-    precision = {what: acceleration.resolve_precision(value, device, large) for what, value in asked.items()}
+    settings = {"train": step.model.training.precision, "sampling": evaluation.precision}
+    precision = {what: acceleration.resolve_precision(value, device, large) for what, value in settings.items()}
     return {**measured, "precision": precision, "provenance": provenance.describe(device, str(precision))}, []

@@ -24,7 +24,7 @@ LOG_ROWS = "log.rows"  # the log's rows among a checkpoint's tensors
 
 
 def make(run: Run[ModelConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]] | None:
-    """Train the model of a run, or go on from its checkpoint; the first process does it alone where the model asks for
+    """Train the model of a run, or resume from its checkpoint; the first process does it alone where the model asks for
     that (see config.models).
 
     Raises UserError if the loss is not finite (the last checkpoint stays), if the checkpoint is damaged or of another
@@ -37,52 +37,52 @@ def make(run: Run[ModelConfig], folder: RunFolder, job: Job) -> tuple[dict, list
 
 
 def _fit(run: Run[ModelConfig], folder: RunFolder, job: Job) -> tuple[dict, list[str]]:
-    config, first, execution, device = run.config, distributed.rank() == 0, job.execution, job.device
-    together = config.model.by_all
+    config, is_first, execution, device = run.config, distributed.rank() == 0, job.execution, job.device
+    by_all = config.model.by_all
     arrays, _ = sources.load(job.results, config.data)
     make_trainer = kind_of(config.model).trainer
     trainer = make_trainer(config, arrays["train_images"], arrays["train_labels"], device, execution)
-    if together and trainer.training.batch_size < distributed.world():
+    if by_all and trainer.training.batch_size < distributed.world():
         raise UserError(
             f"training.batch_size: {trainer.training.batch_size} images are too few for {distributed.world()} processes"
         )
     steps = trainer.training.steps
     snapshot_every = trainer.training.snapshot_every
     snapshots = range(snapshot_every, steps + 1, snapshot_every)
-    start, elapsed, log = _resume(trainer, folder.path, run, first)
-    if first:
+    start, elapsed, log = _resume(trainer, folder.path, run, is_first)
+    if is_first:
         _check_snapshots(folder.path, run, [step for step in snapshots if step <= start])
     progress = devices.Progress(f"train {run.id}", steps, "steps", start)
     began = time.monotonic() - elapsed
-    saved, watched = start, torch.zeros((), device=device)
+    checkpoint_step, metric_sum = start, torch.zeros((), device=device)
     for step in range(start + 1, steps + 1):
         metrics = trainer.step(step)
         # A sum keeps any NaN or infinity until it is looked at, so that no step has to wait for the device.
-        watched += sum(metrics.values())
+        metric_sum += sum(metrics.values())
         # All processes stop after the same step.
-        stop = distributed.any_of(stopping.asked()) if together else stopping.asked()
+        stop = distributed.any_of(stopping.asked()) if by_all else stopping.asked()
         snapshot_due = step in snapshots
         checkpoint_due = stop or snapshot_due or step == steps or step % execution.checkpoint_every == 0
         log_due = step == steps or step % execution.log_every == 0
         note = ""
         if checkpoint_due or log_due:
-            _check_finite(watched, step, saved, folder.path)
+            _check_finite(metric_sum, step, checkpoint_step, folder.path)
             folder.check()
         if log_due:
             row = {name: float(value) for name, value in {**metrics, **trainer.log(step)}.items()}
-            if first:
+            if is_first:
                 log.add({"step": step, **row, "seconds": round(time.monotonic() - began, 3)})
             note = f"loss {row['loss']:.4g}"
-        if first and snapshot_due:
+        if is_first and snapshot_due:
             tensors.save(folder.path / snapshot_name(step), trainer.result.state_dict(), run=run.id, step=str(step))
         if checkpoint_due:
-            if first:
+            if is_first:
                 _save_checkpoint(trainer, folder.path, run, step, time.monotonic() - began, log)
-            saved = step
+            checkpoint_step = step
         progress.advance(1, note)
         if stop and step < steps:
-            kept = f"the checkpoint of step {step} of {steps} of {run.id} is written; the same command resumes there"
-            raise Stopped(stop, kept)
+            message = f"the checkpoint of step {step} of {steps} of {run.id} is written; the same command resumes there"
+            raise Stopped(stop, message)
     progress.close()
     record = {
         "step": steps,
@@ -91,7 +91,7 @@ def _fit(run: Run[ModelConfig], folder: RunFolder, job: Job) -> tuple[dict, list
         "provenance": provenance.describe(device, trainer.precision),
         **trainer.record(arrays),
     }
-    if first:
+    if is_first:
         _check_snapshots(folder.path, run, snapshots)
     return record, [*map(snapshot_name, snapshots), CHECKPOINT, LOSSES]
 
@@ -105,12 +105,12 @@ def _check_snapshots(path: Path, run: Run, steps):
             raise UserError(f"{file}: is not of step {step} of {run.id}; restore it, or delete {path} to train anew")
 
 
-def _check_finite(watched: torch.Tensor, step: int, saved: int, path: Path):
-    if not math.isfinite(watched.item()):
-        kept = f"the checkpoint of step {saved} stays" if saved else "there is no checkpoint yet"
+def _check_finite(metric_sum: torch.Tensor, step: int, checkpoint_step: int, path: Path):
+    if not math.isfinite(metric_sum.item()):
+        kept = f"the checkpoint of step {checkpoint_step} stays" if checkpoint_step else "there is no checkpoint yet"
         raise UserError(
-            f"{path}: the loss or its gradient stopped being finite between steps {saved} and {step}; {kept}. "
-            "Lower training.learning_rate, or write precision: float32"
+            f"{path}: the loss or its gradient stopped being finite between steps {checkpoint_step} and {step}; "
+            f"{kept}. Lower training.learning_rate, or write precision: float32"
         )
 
 
@@ -122,12 +122,12 @@ def _save_checkpoint(trainer, path: Path, run: Run, step: int, elapsed: float, l
     tensors.save(path / CHECKPOINT, {**trainer.state(), LOG_ROWS: rows}, **metadata)
 
 
-def _resume(trainer, path: Path, run: Run, first: bool) -> tuple[int, float, LossLog | None]:
+def _resume(trainer, path: Path, run: Run, is_first: bool) -> tuple[int, float, LossLog | None]:
     """Put the checkpoint's state into the trainer; returns its step and the seconds trained so far, or zeros, and the
     log as it was then, which only the first process has."""
     checkpoint, losses = path / CHECKPOINT, path / LOSSES
     if not checkpoint.exists():
-        return 0, 0.0, LossLog(losses, [], []) if first else None
+        return 0, 0.0, LossLog(losses, [], []) if is_first else None
     state, metadata = tensors.load(checkpoint)
     if metadata.get("run") != run.id:
         raise UserError(f"{checkpoint}: is of {metadata.get('run')}, not of {run.id}; move it away to start anew")
@@ -144,8 +144,8 @@ def _resume(trainer, path: Path, run: Run, first: bool) -> tuple[int, float, Los
     trainer.precision = metadata.get("precision", trainer.precision)
     distributed.print_rank0(f"train {run.id}: resuming from step {step}")
     log = None
-    if first and rows is None:  # an earlier version's, whose log is in the file alone
+    if is_first and rows is None:  # an earlier version's, whose log is in the file alone
         log = LossLog(losses, *parse(losses, until=step))
-    elif first:
+    elif is_first:
         log = LossLog(losses, metadata.get("log_columns", "").split(","), rows.tolist())
     return step, elapsed, log

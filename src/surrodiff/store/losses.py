@@ -29,11 +29,11 @@ class LossLog:
 
     def add(self, row: dict[str, float]):
         """Write a row through, so that a killed training leaves what it saw; the first column is the step."""
-        first = not self.rows
+        is_first = not self.rows
         self.columns = list(row)
         self.rows.append([float(value) for value in row.values()])
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(self._line(self.columns) * first + self._line(self.rows[-1]))
+            file.write(self._line(self.columns) * is_first + self._line(self.rows[-1]))
 
 
 def parse(path: Path, until: float = math.inf) -> tuple[list[str], list[list[float]]]:
@@ -51,8 +51,8 @@ def parse(path: Path, until: float = math.inf) -> tuple[list[str], list[list[flo
             if float(step) > until:
                 break
             rows.append([float(step), *map(float, rest.split(","))])
-            whole = len(rows[-1]) == len(columns) and all(map(math.isfinite, rows[-1]))
-            if not whole or (len(rows) > 1 and rows[-1][0] <= rows[-2][0]):
+            is_complete = len(rows[-1]) == len(columns) and all(map(math.isfinite, rows[-1]))
+            if not is_complete or (len(rows) > 1 and rows[-1][0] <= rows[-2][0]):
                 raise ValueError
     except FileNotFoundError:
         raise UserError(f"{path}: missing; restore it, or delete {path.parent} to make the run anew") from None

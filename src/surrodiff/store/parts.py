@@ -29,11 +29,11 @@ class PartFiles:
     def __init__(self, folder: Path, name: str, total: int, dtype, shape: tuple[int, ...]):
         self.folder, self.name, self.total = folder, name, total
         self.dtype = np.dtype([("checksum", f"V{CHECKSUM_BYTES}"), ("index", np.int64), ("row", dtype, shape)])
-        self.own = folder / f"{name}-{distributed.rank()}.part"
-        with open(self.own, "ab") as file:
+        self.file = folder / f"{name}-{distributed.rank()}.part"
+        with open(self.file, "ab") as file:
             file.truncate(file.tell() // self.dtype.itemsize * self.dtype.itemsize)
         numbers = self._read()["index"] if distributed.rank() == 0 else ()
-        # As the first process sees it, before any goes on: all split the same rows.
+        # As the first process sees it, before any continues: all split the same rows.
         self.missing = distributed.broadcast(np.setdiff1d(np.arange(total), numbers))
 
     def _files(self) -> list[Path]:
@@ -41,14 +41,14 @@ class PartFiles:
 
     def _read(self) -> np.ndarray:
         """The rows that are there and whole, each number once."""
-        made = np.concatenate([np.empty(0, self.dtype), *(np.fromfile(file, self.dtype) for file in self._files())])
-        whole = [
+        entries = np.concatenate([np.empty(0, self.dtype), *(np.fromfile(file, self.dtype) for file in self._files())])
+        is_whole = [
             0 <= entry["index"] < self.total
             and entry["checksum"].tobytes() == _checksum(int(entry["index"]), entry["row"])
-            for entry in made
+            for entry in entries
         ]
-        made = made[np.array(whole, bool)]
-        return made[np.unique(made["index"], return_index=True)[1]]
+        entries = entries[np.array(is_whole, bool)]
+        return entries[np.unique(entries["index"], return_index=True)[1]]
 
     def batches(self, most: int) -> tuple[int, list[np.ndarray]]:
         """The numbers of missing rows that this process is to make, int64, in batches of at most `most`; and how many
@@ -58,19 +58,19 @@ class PartFiles:
         """
         count = -(-len(self.missing) // min(distributed.all_gather(most)))
         size = -(-len(self.missing) // max(1, count))
-        firsts = range(0, len(self.missing), max(1, size))
-        parts = [self.missing[first : first + size] for first in firsts]
+        starts = range(0, len(self.missing), max(1, size))
+        parts = [self.missing[start : start + size] for start in starts]
         return size, parts[distributed.rank() :: distributed.world()]
 
     def add(self, numbers: np.ndarray, rows: np.ndarray):
         """Keep rows that are made: when this returns, they are on the disk."""
-        made = np.empty(len(numbers), self.dtype)
-        made["index"], made["row"] = numbers, rows
-        made["checksum"] = [
-            np.void(_checksum(int(number), row)) for number, row in zip(numbers, made["row"], strict=True)
+        entries = np.empty(len(numbers), self.dtype)
+        entries["index"], entries["row"] = numbers, rows
+        entries["checksum"] = [
+            np.void(_checksum(int(number), row)) for number, row in zip(numbers, entries["row"], strict=True)
         ]
-        with open(self.own, "ab") as file:
-            file.write(made.tobytes())
+        with open(self.file, "ab") as file:
+            file.write(entries.tobytes())
             file.flush()
             os.fsync(file.fileno())
 
@@ -80,8 +80,8 @@ class PartFiles:
         try:
             yield
         except Stopped as stop:
-            kept = len(self._read())
-            raise Stopped(stop.number, f"{kept} of {self.total} {unit} are kept; the same command resumes") from None
+            count = len(self._read())
+            raise Stopped(stop.number, f"{count} of {self.total} {unit} are kept; the same command resumes") from None
 
     def collected(self) -> np.ndarray | None:
         """All rows (total, *shape), once all processes have made theirs; None on all processes but the first.
@@ -91,12 +91,12 @@ class PartFiles:
         distributed.all_gather(None)
         if distributed.rank() > 0:
             return None
-        made = self._read()
-        if len(made) < self.total:
+        entries = self._read()
+        if len(entries) < self.total:
             raise UserError(
-                f"{self.folder}: {self.total - len(made)} rows of {self.name} were damaged on the disk; run the same "
-                "command again to make them anew"
+                f"{self.folder}: {self.total - len(entries)} rows of {self.name} were damaged on the disk; run the "
+                "same command again to make them anew"
             )
-        array = np.empty((self.total, *made["row"].shape[1:]), made["row"].dtype)
-        array[made["index"]] = made["row"]
+        array = np.empty((self.total, *entries["row"].shape[1:]), entries["row"].dtype)
+        array[entries["index"]] = entries["row"]
         return array

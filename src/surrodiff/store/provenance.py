@@ -34,22 +34,22 @@ def revision() -> str:
             return __version__
         head = git("rev-parse", "--short=12", "HEAD")
         # Of the package alone: the tables that git holds, too, change whenever they are made.
-        unchanged = git("diff", "--quiet", "HEAD", "--", ".")
+        difference = git("diff", "--quiet", "HEAD", "--", ".")
     except (OSError, subprocess.TimeoutExpired):
         return __version__
     if head.returncode:  # nothing is committed yet
         return __version__
-    return head.stdout.decode("ascii").strip() + ("-dirty" if unchanged.returncode else "")
+    return head.stdout.decode("ascii").strip() + ("-dirty" if difference.returncode else "")
 
 
 def _versions() -> dict[str, str]:
-    found = {"surrodiff": __version__, "python": platform.python_version()}
+    versions = {"surrodiff": __version__, "python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy", "scikit-learn", "torch-fidelity", "timm"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def describe(device: torch.device, precision: str) -> dict:

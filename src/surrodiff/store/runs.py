@@ -2,7 +2,7 @@
 
 A run is made in `results/<preset>/work/<stage>/<run id>/`: `config.json` (written first), the artefacts, and
 `record.json` (written last: what was made, by what, with a SHA-256 of each file). Then all of it appears at once in
-`results/<preset>/<stage>/<run id>/`, where it is read, and where `done.json`, the workflow's marker, tells of it.
+`results/<preset>/<stage>/<run id>/`, where it is read, and where the workflow's marker, `done.json`, lies.
 
 DVC tracks the second folder, and its checkouts delete what is not recorded there; the workflow deletes markers. The
 work folder belongs to neither: what is unfinished lies only there, and what is finished stays there too, as hard links,
@@ -127,8 +127,8 @@ def _remedy(path: Path) -> str:
     if path.parent.parent.name == "work":
         return f"restore it, or delete {path} to make the run anew"
     work = work_folder(path.parent.parent, path.parent.name, path.name)
-    again = f"the run comes back from {work}" if (work / RECORD).exists() else "the run is made anew"
-    return f"restore it (`dvc checkout`), or delete {path} and run the workflow again: {again}"
+    outcome = f"the run comes back from {work}" if (work / RECORD).exists() else "the run is made anew"
+    return f"restore it (`dvc checkout`), or delete {path} and run the workflow again: {outcome}"
 
 
 class RunFolder:
@@ -145,12 +145,12 @@ class RunFolder:
         """Raise UserError if the folder was taken away or replaced while this job writes into it."""
         if self._lock is None:
             return
-        held = os.fstat(self._lock.fileno()).st_ino
+        locked_inode = os.fstat(self._lock.fileno()).st_ino
         try:
-            own = os.stat(self.path / LOCK).st_ino == held and (self.path / CONFIG).exists()
+            is_ours = os.stat(self.path / LOCK).st_ino == locked_inode and (self.path / CONFIG).exists()
         except FileNotFoundError:
-            own = False
-        if not own:
+            is_ours = False
+        if not is_ours:
             raise UserError(
                 f"{self.path}: its files were deleted or replaced while this job was writing them, so it ends here; "
                 "run the same command again: it resumes from the last checkpoint that is left, or begins anew"
@@ -168,10 +168,10 @@ class RunFolder:
         for name in files:
             if not (self.path / name).exists():
                 raise UserError(f"{self.path / name}: was deleted while the run was made; {_remedy(self.path)}")
-        sums = {
+        checksums = {
             name: {"sha256": sha256(self.path / name), "bytes": (self.path / name).stat().st_size} for name in files
         }
-        record = {"run": self.path.name, "files": sums, **record}
+        record = {"run": self.path.name, "files": checksums, **record}
         write_json(self.path / RECORD, record | {"digest": _digest(record)})
         _publish(self.path, self._final, record)
         self.record = record
@@ -199,20 +199,20 @@ def give_name(source: Path, target: Path):
 def _publish(work: Path, final: Path, record: dict):
     """Let a finished run appear as a whole in `final`, and keep it in `work` where DVC's checkouts could delete it."""
     files = [CONFIG, RECORD, *record["files"]]
-    for left in work.iterdir():  # checkpoints of parts, and what a killed writer left
-        if left.name not in (*files, LOCK) and left.is_file():
-            left.unlink()
-    whole = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    shutil.rmtree(whole, ignore_errors=True)
+    for leftover in work.iterdir():  # checkpoints of parts, and what a killed writer left
+        if leftover.name not in (*files, LOCK) and leftover.is_file():
+            leftover.unlink()
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        whole.mkdir(parents=True)
+        temporary.mkdir(parents=True)
         for name in files:
-            give_name(work / name, whole / name)
+            give_name(work / name, temporary / name)
         if not (final / RECORD).exists():  # a checkout may have brought it meanwhile
             shutil.rmtree(final, ignore_errors=True)  # made by Snakemake for its marker, or emptied by a checkout
-            os.replace(whole, final)
+            os.replace(temporary, final)
     finally:
-        shutil.rmtree(whole, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     if final.parent.name == "samples":  # not in DVC: whoever deletes them, because they are large, means it
         for name in files:
             (work / name).unlink()
@@ -234,17 +234,17 @@ def _check_config(path: Path, run: Run):
 def _locked(work: Path):
     """Hold the lock of a work folder; wait for another holder for as long as that makes progress."""
     path = work / LOCK
-    told, last_beat, changed = None, None, time.monotonic()
+    reported, last_beat, last_change = None, None, time.monotonic()
     while (lock := try_lock(path)) is None:
         time.sleep(POLL_SECONDS)  # at first also for a holder that has just got the lock to write who it is
         holder = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
-        if holder != told:
-            told = holder
+        if holder != reported:
+            reported = holder
             print(f"{work}: waiting for {holder}, which is making it", file=sys.stderr, flush=True)
         beat = path.stat().st_mtime_ns
         if beat != last_beat:
-            last_beat, changed = beat, time.monotonic()
-        if time.monotonic() - changed > STALLED_SECONDS:
+            last_beat, last_change = beat, time.monotonic()
+        if time.monotonic() - last_change > STALLED_SECONDS:
             raise UserError(
                 f"{work}: {holder} holds it and has made no progress for {STALLED_SECONDS / 60:.0f} minutes; end that "
                 "process, then run this again: it resumes where that one stopped"
@@ -276,7 +276,7 @@ def open_run(results: Path, run: Run):
         yield RunFolder(work, final, distributed.broadcast())
         return
     if (final / RECORD).exists():
-        yield RunFolder(work, final, distributed.broadcast(_complete(final, run)))
+        yield RunFolder(work, final, distributed.broadcast(_checked_record(final, run)))
         return
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(final.parent, os.W_OK):  # found out now, and not when the work is done
@@ -284,15 +284,15 @@ def open_run(results: Path, run: Run):
     work.mkdir(parents=True, exist_ok=True)
     with _locked(work) as lock:
         if (final / RECORD).exists():  # the other job has finished it
-            yield RunFolder(work, final, distributed.broadcast(_complete(final, run)))
+            yield RunFolder(work, final, distributed.broadcast(_checked_record(final, run)))
             return
-        for left in work.glob(".*.tmp"):  # by a writer that was killed
-            left.unlink()
+        for leftover in work.glob(".*.tmp"):  # by a writer that was killed
+            leftover.unlink()
         if not (work / RECORD).exists():
             _adopt(final, work)
         record = None
         if (work / RECORD).exists():
-            record = _complete(work, run)
+            record = _checked_record(work, run)
             for name in record["files"]:
                 verified(work, record, name)
             _publish(work, final, record)
@@ -303,7 +303,7 @@ def open_run(results: Path, run: Run):
         yield RunFolder(work, final, distributed.broadcast(record), lock)
 
 
-def _complete(path: Path, run: Run) -> dict:
+def _checked_record(path: Path, run: Run) -> dict:
     """The record of a run's folder, which must be of its configuration."""
     _check_config(path / CONFIG, run)
     return read_record(path)
@@ -312,9 +312,9 @@ def _complete(path: Path, run: Run) -> dict:
 def read_record(path: Path) -> dict:
     """The record of the complete run in a folder; raises UserError if it is missing, damaged or another run's."""
     record = read_json(path / RECORD)
-    found = isinstance(record, dict) and record.get("run") == path.name and isinstance(record.get("files"), dict)
-    digest = record.pop("digest", None) if found else None  # earlier versions wrote none
-    if not found or digest not in (None, _digest(record)):
+    is_record = isinstance(record, dict) and record.get("run") == path.name and isinstance(record.get("files"), dict)
+    digest = record.pop("digest", None) if is_record else None  # earlier versions wrote none
+    if not is_record or digest not in (None, _digest(record)):
         raise UserError(f"{path / RECORD}: altered (not the record of {path.name} as written); {_remedy(path)}")
     return record
 

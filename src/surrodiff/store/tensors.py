@@ -37,7 +37,7 @@ def _digest_of_values(tensors: dict[str, torch.Tensor]) -> str:
 
 def save(path: Path, tensors: dict[str, torch.Tensor], **metadata: str):
     """Write tensors and text metadata to `path` (see runs.replacing)."""
-    # clone: copies on the CPU that share no storage with what goes on being trained
+    # clone: the copies on the CPU share no storage with tensors that training goes on changing
     tensors = {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
     # One entry: the order of several in the header is random, and equal contents should make equal files.
     header = {"surrodiff": canonical({**metadata, "sha256": _digest(tensors, metadata)})}
@@ -64,9 +64,9 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     except (ValueError, TypeError, RecursionError):
         metadata = {}
     if "sha256" in metadata:
-        whole = metadata.pop("sha256") == _digest(tensors, metadata)
+        matches = metadata.pop("sha256") == _digest(tensors, metadata)
     else:
-        whole = metadata.pop("digest", None) == _digest_of_values(tensors)
-    if not whole:
+        matches = metadata.pop("digest", None) == _digest_of_values(tensors)
+    if not matches:
         raise UserError(f"{path}: altered (its contents do not match their checksum); restore it or move it away")
     return tensors, metadata

@@ -9,7 +9,8 @@ from surrodiff import networks
 from surrodiff.config.memory import is_large
 from surrodiff.config.models import Autoencoder
 from surrodiff.config.presets import Execution
-from surrodiff.kinds.batches import Batches, load_optimiser_state, optimiser_state, prefixed, without_prefix
+from surrodiff.kinds.adam import Adam
+from surrodiff.kinds.batches import Batches, prefixed, without_prefix
 from surrodiff.networks.acceleration import Evaluation, resolve_precision
 from surrodiff.networks.autoencoder import Decoder, Encoder
 from surrodiff.planning.runs import ModelConfig, SampleConfig
@@ -74,13 +75,13 @@ class AutoencoderTrainer:
         self.encoder = Encoder(model.image_size, config.channels, model.z_dim).to(device).train()
         self.decoder = build(model, config.channels).to(device).train()
         weights = [*self.encoder.parameters(), *self.decoder.parameters()]
-        self.optimiser = torch.optim.Adam(weights, self.training.learning_rate)
+        self.optimiser = Adam(weights, self.training.learning_rate)
         self.precision = resolve_precision(self.training.precision, device, is_large(model))
 
     def step(self, step: int) -> dict[str, torch.Tensor]:
         """Training step number `step` = 1, 2, ...; returns the loss on the device."""
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         with autocast(self.device, self.precision):
             mean = self.encoder(x_0)
             index = torch.arange(len(x_0), device=self.device)
@@ -97,13 +98,13 @@ class AutoencoderTrainer:
         return {
             **prefixed("encoder", self.encoder.state_dict()),
             **prefixed("decoder", self.decoder.state_dict()),
-            **optimiser_state(self.optimiser, "adam"),
+            **prefixed("adam", self.optimiser.state()),
         }
 
     def load_state(self, tensors: dict[str, torch.Tensor]):
         self.encoder.load_state_dict(without_prefix("encoder", tensors))
         self.decoder.load_state_dict(without_prefix("decoder", tensors))
-        load_optimiser_state(self.optimiser, "adam", tensors)
+        self.optimiser.load_state(without_prefix("adam", tensors))
 
     def record(self, arrays: dict[str, torch.Tensor]) -> dict:
         """What else a record says of it: nothing."""

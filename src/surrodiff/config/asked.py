@@ -1,0 +1,161 @@
+"""What studies ask of presets and of each other, and is not there."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from surrodiff.config import studies
+from surrodiff.config.models import DDPM
+from surrodiff.config.presets import Preset
+from surrodiff.config.studies import OTHERS, Line, Study
+from surrodiff.config.whole import Params
+
+
+def mistakes(params: Params) -> Iterator[tuple[str, str]]:
+    """What the studies ask for and is not there: the study's name, and the key with what is wrong."""
+    missing = [*_missing_studies(params)]
+    yield from missing
+    if missing:
+        return
+    wrong_studies = set()
+    for name, text in _unfit_rows(params):
+        wrong_studies.add(name)
+        yield name, text
+    if not wrong_studies:
+        yield from dict.fromkeys(_unfit_figures(params))
+    figures: dict[str, str] = {}
+    for name, study in params.studies.items():
+        for number, figure in enumerate(study.figures):
+            if figure.name in figures:
+                other = figures[figure.name]
+                yield name, f"figures.{number}.name: {figure.name} is drawn by {other}, too; give one another name"
+            figures[figure.name] = name
+        name_counts = Counter(line.name for row in study.rows for line in row.lines() if line.name)
+        if repeated := [row_name for row_name, count in name_counts.items() if count > 1]:
+            yield (
+                name,
+                f"rows: two rows are called the same in claims; give one of them a `name` ({', '.join(repeated)})",
+            )
+        if not wrong_studies & {name, *(row.study for row in study.rows)}:  # whose names mean nothing
+            names = {line.name: line for line in params.lines(study) if line.name}
+            yield from ((name, text) for text in _unnamed(study, names))
+
+
+def _missing_studies(params: Params) -> Iterator[tuple[str, str]]:
+    for name, study in params.studies.items():
+        for number, row in enumerate(study.rows):
+            other = params.studies.get(row.study)
+            if row.study and other is None:
+                known = ", ".join(params.studies)
+                yield name, f"rows.{number}.study: there is no study {row.study!r}; there are {known}"
+            elif row.study and any(part.study for part in other.rows):
+                yield name, f"rows.{number}.study: {row.study!r} has rows from other studies itself; name those instead"
+
+
+def _unfit_rows(params: Params) -> Iterator[tuple[str, str]]:
+    """Rows that a preset cannot make, each with the first preset that cannot; those that a study has from another are
+    wrong there, unless what it asks of them is more."""
+    reported = set()
+    for preset_name, preset in params.presets.items():
+        preset_studies = params.made(preset).items()
+        for name, study in sorted(preset_studies, key=lambda item: any(row.study for row in item[1].rows)):
+            for number, row in enumerate(study.rows):
+                for line in params.lines_of(row):
+                    key, text = next(_unfit(line, preset, f"presets.{preset_name}", study.needs()), (None, ""))
+                    mistake = (row.study or name, key, key and getattr(line, key))
+                    if key and mistake not in reported:
+                        yield name, f"rows.{number}.{'study' if row.study else key}: {text}"
+                    reported.add(mistake)
+
+
+def _unfit_figures(params: Params) -> Iterator[tuple[str, str]]:
+    """Figures of terms of which no row has any: they are of bounds over all timesteps, and v of a learned variance."""
+    for preset in params.presets.values():
+        for name, study in params.made(preset).items():
+            lines = [line for line in params.lines(study) if studies.as_share(line.evaluations or 1) == 1]
+            whole = [model for line in lines if isinstance(model := preset.models.get(line.model), DDPM)]
+            learned = [model for model in whole if model.network.learned_variance]
+            for number, figure in enumerate(study.figures):
+                if figure.kind == "terms" and not (learned if figure.of == "v" else whole):
+                    what = "a bound over all timesteps" + " and a learned variance" * (figure.of == "v")
+                    yield name, f"figures.{number}.of: no row has {what}; add one, or remove the figure"
+
+
+def _unnamed(study: Study, names: dict[str, Line]) -> Iterator[str]:
+    """Claims and figures about rows that a study does not have."""
+    known = {*names, "Default"}
+    for number, claim in enumerate(study.claims):
+        for index, (_, left, _, right) in enumerate(claim.comparisons):
+            for row in (left, right):
+                if isinstance(row, str) and row not in known and (row != OTHERS or row is left):
+                    row_names = ", ".join(sorted(known))
+                    yield f"claims.{number}.comparisons.{index}: no row is called {row!r}; there are {row_names}"
+    for number, figure in enumerate(study.figures):
+        line = names.get(getattr(figure, "row", None))
+        if figure.kind == "pairs" and (line is None or not line.surrogate or not studies.as_share(line.t_mid)):
+            surrogate_rows = [
+                name for name, candidate in names.items() if candidate.surrogate and studies.as_share(candidate.t_mid)
+            ]
+            yield (
+                f"figures.{number}.row: must be a row with a surrogate and t_mid beyond 0, got {figure.row!r}; there "
+                f"are {', '.join(surrogate_rows) or 'none'}"
+            )
+
+
+def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[tuple[str, str]]:
+    """What a row asks of a preset and is not there."""
+    for key in ("surrogate", "model"):
+        name = getattr(line, key)
+        if name is not None and name not in preset.models:
+            known = ", ".join(preset.models)
+            yield key, f"{where}.models has no {name!r}; there are {known}; a new one is an entry under `models`"
+            return
+    if line.subject is None:
+        return
+    if line.sampler not in preset.samplers:
+        yield "sampler", f"{where}.samplers has no {line.sampler!r}; there are {', '.join(preset.samplers)}"
+        return
+    yield from _unfit_sampler(line, preset, where)
+    model = preset.models[line.model]
+    if line.surrogate:
+        surrogate = preset.models[line.surrogate]
+        if not isinstance(model, DDPM):
+            yield "model", f"{line.model} is no diffusion model, which takes over from a surrogate"
+        elif isinstance(surrogate, DDPM) and not surrogate.diffusion.noises_like(model.diffusion):
+            yield "surrogate", f"{where}.models.{line.surrogate}.diffusion: must be that of {line.model}"
+    if "likelihood" in needs and (line.surrogate or not isinstance(model, DDPM)):
+        yield "surrogate" if line.surrogate else "model", "only a diffusion model by itself has a bound"
+    if "score" in needs and model.image_size != preset.data.image_size:
+        yield (
+            "model",
+            (
+                f"{line.model} makes images of {model.image_size} pixels, and {where}.data.image_size is "
+                f"{preset.data.image_size}; write it as `surrogate`, with t_mid: 0 for it alone"
+            ),
+        )
+
+
+def _unfit_sampler(line: Line, preset: Preset, where: str) -> Iterator[tuple[str, str]]:
+    """What a row's sampler asks of the diffusions that it draws from and these have not."""
+    sampler, place = preset.samplers[line.sampler], f"{where}.samplers.{line.sampler}"
+    names = [name for name in (line.surrogate, line.model) if name and isinstance(preset.models[name], DDPM)]
+    if line.surrogate and not studies.as_share(line.t_mid):
+        names = names[: isinstance(preset.models[line.surrogate], DDPM)]
+    if line.evaluations is not None and not names:
+        yield "evaluations", f"{line.subject} is no diffusion model, and draws an image in one evaluation; remove it"
+    wheres = {"timesteps": isinstance(sampler.timesteps, list), "t_start": sampler.t_start is not None}
+    for key, says_where in wheres.items() if line.evaluations is not None else ():
+        if says_where:
+            yield "evaluations", f"{place}.{key} says which ones are taken; remove one of them"
+    for name in names:
+        model = preset.models[name]
+        try:
+            if line.evaluations is None:  # which say how many, whatever the sampler does
+                sampler.grid(model.diffusion)
+        except ValueError as error:
+            yield "sampler", f"{place}.{error} ({name}); lower it"
+        if getattr(sampler, "variance", None) == "learned" and not model.network.learned_variance:
+            yield (
+                "sampler",
+                f"{place}.variance: learned, and {name} learns none; write fixed_large or fixed_small, or give the "
+                "model network.learned_variance: true",
+            )
