@@ -49,8 +49,8 @@ def test_an_interrupted_experiment_resumes(longer, options):
     command = ("dvc", "exp", "run", *options, "--set-param", "presets.test.timing.rounds=1")
     process = start(longer, *command)
     training_process(process, longer)
-    for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-        child.kill()
+    for victim in [process, *psutil.Process(process.pid).children(recursive=True)]:  # at once: DVC cannot clean up
+        victim.kill()
     process.communicate()
     (work,) = (path for path in longer.work.glob("models/DeepRes1-*") if not (path / "record.json").exists())
     assert (work / "checkpoint.safetensors").exists()

@@ -148,40 +148,36 @@ class DDIM(Respaced):
     clip_x0: bool
 
 
-class DPMSolver(Respaced):
+class Solver(Respaced):
+    """A solver of the probability-flow equation, which draws no noise."""
+
+    draws_noise = False
+
+    clip_x0: bool
+
+
+class DPMSolver(Solver):
     """DPM-Solver++ (2M) of Lu et al. (2022): two steps' predictions of x_0, at the first and the last step one."""
 
-    draws_noise = False
-
     kind: Literal["dpm_solver"]
-    clip_x0: bool
 
 
-class UniPC(Respaced):
+class UniPC(Solver):
     """UniPC of order 2 (Zhao et al., 2023): DPM-Solver++ (2M), each of whose steps the next evaluation corrects."""
 
-    draws_noise = False
-
     kind: Literal["unipc"]
-    clip_x0: bool
 
 
-class Euler(Respaced):
-    """Euler's method on the probability-flow equation in sigma (Karras et al., 2022)."""
-
-    draws_noise = False
+class Euler(Solver):
+    """Euler's method in sigma (Karras et al., 2022)."""
 
     kind: Literal["euler"]
-    clip_x0: bool
 
 
-class Heun(Respaced):
+class Heun(Solver):
     """Heun's method likewise: two evaluations a step, the last one Euler's."""
 
-    draws_noise = False
-
     kind: Literal["heun"]
-    clip_x0: bool
 
     def evaluations(self, diffusion: Diffusion, t_start: int, t_stop: int = 0) -> int:
         """As Respaced.evaluations."""

@@ -34,7 +34,7 @@ def no_progress(count: int):
     """Count nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReverseProcess:
     """A trained diffusion: its network, its schedule and how its steps are taken, here as in Algorithm 2.
 
@@ -51,8 +51,8 @@ class ReverseProcess:
     compiled: Callable[[Callable], Callable] = lambda function: function
 
     def __post_init__(self):
-        object.__setattr__(self, "prediction", PREDICTIONS[self.schedule.prediction](self.schedule))
-        object.__setattr__(self, "_take", self.compiled(self._step))
+        self.prediction = PREDICTIONS[self.schedule.prediction](self.schedule)
+        self._take = self.compiled(self._step)
 
     def prior(self, index: torch.Tensor) -> torch.Tensor:
         """x_T ~ N(0, I), (B, *shape): the same for every sampler."""

@@ -58,7 +58,8 @@ def _pages_tables(table: pd.DataFrame, recipe: Recipe, values: Values) -> list[s
         for c in table
         if c.startswith(names.kernel) or c.endswith(("_infinity", "_held_out")) or c in ("precision", "recall")
     ]
-    subjects = [c for c in ("corruption", "amount", "seed", "against", "train_steps", "t_mid", "sampler") if c in table]
+    telling = ("corruption", "amount", "seed", "against", "train_steps", "t_mid", "sampler", "evaluations")
+    subjects = [c for c in telling if c in table]
     subjects = [c for c in subjects if c != "train_steps" or "steps" in columns]
     main_table = table.drop(columns=[*more_columns, *({"train_steps"} & set(table) - set(subjects))])
     if not more_columns:  # only quoted

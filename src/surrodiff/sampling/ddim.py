@@ -11,7 +11,7 @@ from surrodiff.diffusion.schedule import Schedule
 from surrodiff.runtime import noise
 
 
-@dataclass(frozen=True)
+@dataclass
 class DDIMProcess(ReverseProcess):
     """x_{previous} = signal x_0 + sqrt(noise^2 - added^2) eps + added z; added: eta times the posterior's deviation."""
 
@@ -21,9 +21,9 @@ class DDIMProcess(ReverseProcess):
         schedule = self.schedule
         added = self.eta * schedule.posterior_variance.sqrt()
         added[0] = 0
-        object.__setattr__(self, "added", added)
+        self.added = added
         kept = (schedule.noise[schedule.previous] ** 2 - added**2).clamp(min=0).sqrt()
-        object.__setattr__(self, "kept", kept)
+        self.kept = kept
         super().__post_init__()
 
     def _step(self, x_t: torch.Tensor, t: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

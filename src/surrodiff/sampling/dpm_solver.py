@@ -11,7 +11,7 @@ from surrodiff.diffusion.reverse import Advance, ReverseProcess, no_progress
 from surrodiff.diffusion.schedule import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass
 class DPMSolverProcess(ReverseProcess):
     """A step is exact for a prediction of x_0 that is linear in the half log SNR, as the last two evaluations say. The
     first step has one of these, and the last one, whose log SNR is infinite, uses one: they are DDIM's with eta 0."""
@@ -24,10 +24,10 @@ class DPMSolverProcess(ReverseProcess):
         # 1 / (2 r), r being the step before over this one, both in half log SNR.
         extrapolated = torch.zeros_like(log_ratio)
         extrapolated[at] = (log_ratio[after] - log_ratio[at]) / (log_ratio[at] - log_ratio[before]) / 2
-        object.__setattr__(self, "extrapolated", extrapolated)
+        self.extrapolated = extrapolated
         of_x_t = schedule.noise[schedule.previous] / schedule.noise
-        object.__setattr__(self, "of_x_t", of_x_t)
-        object.__setattr__(self, "of_x_0", schedule.signal[schedule.previous] - schedule.signal * of_x_t)
+        self.of_x_t = of_x_t
+        self.of_x_0 = schedule.signal[schedule.previous] - schedule.signal * of_x_t
         super().__post_init__()
 
     def _step(

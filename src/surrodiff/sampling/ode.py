@@ -11,7 +11,7 @@ from surrodiff.diffusion.reverse import Advance, ReverseProcess, no_progress
 from surrodiff.diffusion.schedule import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass
 class EquationProcess(ReverseProcess):
     """corrects: Heun's method, which takes the mean of the slopes at both ends of a step, but for the last step, at
     whose end sigma is 0. Euler's method takes that at its beginning, which is DDIM with eta 0, and written as such:
@@ -23,9 +23,9 @@ class EquationProcess(ReverseProcess):
         schedule = self.schedule
         sigma = schedule.noise / schedule.signal
         signal, noise = schedule.signal[schedule.previous], schedule.noise[schedule.previous]
-        object.__setattr__(self, "of_x_0", signal)
-        object.__setattr__(self, "of_eps", noise)
-        object.__setattr__(self, "of_slope", signal * (sigma[schedule.previous] - sigma))
+        self.of_x_0 = signal
+        self.of_eps = noise
+        self.of_slope = signal * (sigma[schedule.previous] - sigma)
         super().__post_init__()
 
     def _step(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from surrodiff.diffusion.reverse import Advance, ReverseProcess, no_progress
 from surrodiff.diffusion.schedule import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass
 class MultistepProcess(ReverseProcess):
     """eps' = (3 eps - eps_before) / 2 in the place of eps; at the first step, which has none before it, eps itself."""
 
