@@ -35,7 +35,7 @@ MOST_SUBSETS = 10_000
 MOST_SEEDS = 1_000
 MOST_THREADS = 4_096
 MOST_GPUS = 1_024  # of one job
-DIGITS, CIFAR10 = 1_797, (50_000, 10_000)
+DIGITS, CIFAR10, MNIST = 1_797, (50_000, 10_000), (60_000, 10_000)
 LEAST_IMAGES = 4  # of a split, to be scored
 MOST_RUNS = 10_000  # sets of samples of one preset; the paper's tables have 26
 
@@ -71,14 +71,14 @@ _OF_FOLDERS = {"padding", "fingerprint"}  # keys that only image folders have
 
 
 class Data(Block):
-    """Where the images come from. `path` is the archive's folder (cifar10) or the folder of images (image_folder);
-    `held_out` is the part kept for calibration where the source has no held-out split of its own.
+    """Where the images come from. `path` is the folder of the archive (cifar10) or files (mnist), or of images
+    (image_folder); `held_out` is the part kept for calibration where the source has no held-out split of its own.
 
     Of image folders alone: `padding` says how those that are not square are fitted, and `fingerprint` what the folder
     held when the runs were planned (see data.identity); it is None until then.
     """
 
-    source: Literal["digits", "cifar10", "image_folder"]
+    source: Literal["digits", "cifar10", "mnist", "image_folder"]
     path: str | None
     image_size: Side
     channels: Literal[1, 3]
@@ -97,6 +97,8 @@ class Data(Block):
             raise ValueError(f"path: source {self.source} needs a folder")
         if self.source == "digits" and self.channels != 1:
             raise ValueError("channels: digits are greyscale; write 1")
+        if self.source == "mnist" and self.channels != 1:
+            raise ValueError("channels: MNIST is greyscale; write 1")
         if self.source == "cifar10" and self.channels != 3:
             raise ValueError("channels: CIFAR-10 is in colour; write 3")
         if self.path is not None:
@@ -117,6 +119,8 @@ class Data(Block):
         """How many images there are to train on and held out; None for a folder, whose images nobody has counted."""
         if self.source == "cifar10":
             return CIFAR10
+        if self.source == "mnist":
+            return MNIST
         if self.source == "digits":
             held_out = math.ceil(self.held_out * DIGITS)
             return DIGITS - held_out, held_out
