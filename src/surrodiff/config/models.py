@@ -14,6 +14,7 @@ from surrodiff.config.fields import (
     Distinct,
     FractionOrZero,
     Grown,
+    Name,
     Natural,
     Precision,
     Rate,
@@ -27,6 +28,8 @@ from surrodiff.config.fields import (
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
+_STAGES = 8  # of falling rates
+_PARTS = (3**_STAGES - 1) // 2
 
 
 class Network(Grown):
@@ -92,6 +95,22 @@ class AdversarialTraining(SampledTraining):
     discriminator_steps: Repetitions
 
 
+class VAETraining(Training):
+    """Adam on -L_k. rates: `falling` are those of Burda et al. (2016): in stage i = 0, ..., 7, which has 3^i of 3,280
+    parts of the steps, learning_rate times 10^(-i/7)."""
+
+    rates: Literal["constant", "falling"]
+
+    def rate(self, step: int) -> float:
+        """The learning rate of training step number `step` = 1, 2, ..."""
+        warm = self.learning_rate * min(1.0, step / max(1, self.warmup_steps))
+        if self.rates == "constant":
+            return warm
+        parts = _PARTS * (step - 1) / self.steps
+        stage = sum(parts >= (3**i - 1) / 2 for i in range(1, _STAGES))
+        return warm * 10 ** (-stage / (_STAGES - 1))
+
+
 class DDPM(Block):
     """A diffusion model. by_all: all processes of a job train it together; the others' steps depend on a batch as a
     whole, so that the first process trains them alone."""
@@ -139,12 +158,25 @@ class DDPM(Block):
         return self
 
 
-class Generator(Block):
+class Generator(Grown):
     """A cheap model, such as Surrogate Diffusion begins with: one evaluation of its network is a batch of images of the
     data's size. Its subclasses are kinds of models, each with its `kind`, `image_size` and `training`, and with `timed`
-    and `evaluated` as of DDPM."""
+    and `evaluated` as of DDPM.
 
+    data: the name among the preset's `datasets` of the images that it is trained on; None: the preset's `data`.
+    has_likelihood: its network gives log p(x) or bounds on it.
+    """
+
+    later = ("data",)
     by_all: ClassVar[bool] = False
+    has_likelihood: ClassVar[bool] = False
+
+    data: Name | None = None
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        """By how many samples of an image its likelihood is bounded, in rising order, given the number of the tightest
+        bound."""
+        return (samples,)
 
     def sampling_precision(self, asked: str) -> str:
         """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
@@ -201,6 +233,60 @@ class SNGAN(Generator):
         return self
 
 
+class VAE(Generator):
+    """A variational or importance weighted autoencoder (section 2.4): in training k codes inside the logarithm
+    (`importance_samples`; 1 is the VAE) and so many such bounds averaged (`repetitions`). width: units of a layer, or
+    channels of the first."""
+
+    has_likelihood = True
+
+    kind: Literal["vae"]
+    image_size: Side
+    layers: Literal["convolutional", "connected"]
+    decoder: Literal["gaussian", "bernoulli"]
+    z_dim: Width
+    width: Width
+    importance_samples: Repetitions
+    repetitions: Repetitions
+    training: VAETraining
+
+    def timed(self) -> "VAE":
+        """As DDPM.timed."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision, "rates": "constant"}
+        return self.model_copy(update={"data": None, "training": VAETraining(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "VAE":
+        """As DDPM.evaluated."""
+        own = {"batch_size": 1, "precision": self.training.precision, "rates": "constant"}
+        training = VAETraining(**_TRAINING, **_ADAM, **own)
+        fixed = {"importance_samples": 1, "repetitions": 1, "training": training}
+        return self.model_copy(update={"data": None, **fixed})
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        return tuple(sorted({1, min(self.importance_samples, samples), samples}))
+
+    def multiply_accumulates(self) -> int:
+        if self.layers == "connected":
+            return self.width * (self.z_dim + self.width + self.image_size**2)
+        return 9 * self.width**2 * self.image_size**2
+
+    def training_bytes(self, channels: int) -> int:
+        codes, image = self.importance_samples * self.repetitions, channels * self.image_size**2
+        connected = self.layers == "connected"
+        each = 3 * image + (4 * self.width if connected else 2 * self.width * self.image_size**2)
+        weights = 2 * self.width * (self.width + image) if connected else 18 * self.width**2
+        return 20 * weights + 4 * self.training.batch_size * codes * each
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.layers == "convolutional" and (self.image_size < 4 or self.image_size % 2):
+            raise ValueError(
+                f"image_size: convolutional layers need an even one from 4, got {self.image_size}; or write layers: "
+                "connected"
+            )
+        return self
+
+
 class ClassifierTraining(Block):
     """Adam on the cross-entropy."""
 
@@ -238,7 +324,7 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Sampled = DDPM | SNGAN  # every kind of model that draws samples
+Sampled = DDPM | SNGAN | VAE  # every kind of model that draws samples
 Model = Sampled | Classifier
 OneSampled = Annotated[Sampled, Field(discriminator="kind")]
 OneModel = Annotated[Model, Field(discriminator="kind")]
