@@ -22,14 +22,14 @@ from surrodiff.config.fields import (
     Revision,
     Side,
     Steps,
+    Text,
     Width,
 )
 
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
-_STAGES = 8  # of falling rates
-_PARTS = (3**_STAGES - 1) // 2
+Setting = bool | int | float | str  # of a generator of the user's own
 
 
 class Network(Grown):
@@ -96,19 +96,9 @@ class AdversarialTraining(SampledTraining):
 
 
 class VAETraining(Training):
-    """Adam on -L_k. rates: `falling` are those of Burda et al. (2016): in stage i = 0, ..., 7, which has 3^i of 3,280
-    parts of the steps, learning_rate times 10^(-i/7)."""
+    """Adam on -L_k. rates: `falling` are those of Burda et al. (2016), see kinds.vae."""
 
     rates: Literal["constant", "falling"]
-
-    def rate(self, step: int) -> float:
-        """The learning rate of training step number `step` = 1, 2, ..."""
-        warm = self.learning_rate * min(1.0, step / max(1, self.warmup_steps))
-        if self.rates == "constant":
-            return warm
-        parts = _PARTS * (step - 1) / self.steps
-        stage = sum(parts >= (3**i - 1) / 2 for i in range(1, _STAGES))
-        return warm * 10 ** (-stage / (_STAGES - 1))
 
 
 class DDPM(Block):
@@ -253,14 +243,13 @@ class VAE(Generator):
     def timed(self) -> "VAE":
         """As DDPM.timed."""
         own = {"batch_size": self.training.batch_size, "precision": self.training.precision, "rates": "constant"}
-        return self.model_copy(update={"data": None, "training": VAETraining(**_TRAINING, **_ADAM, **own)})
+        return self.model_copy(update={"training": VAETraining(**_TRAINING, **_ADAM, **own)})
 
     def evaluated(self) -> "VAE":
         """As DDPM.evaluated."""
         own = {"batch_size": 1, "precision": self.training.precision, "rates": "constant"}
         training = VAETraining(**_TRAINING, **_ADAM, **own)
-        fixed = {"importance_samples": 1, "repetitions": 1, "training": training}
-        return self.model_copy(update={"data": None, **fixed})
+        return self.model_copy(update={"importance_samples": 1, "repetitions": 1, "training": training})
 
     def bound_sizes(self, samples: int) -> tuple[int, ...]:
         return tuple(sorted({1, min(self.importance_samples, samples), samples}))
@@ -285,6 +274,37 @@ class VAE(Generator):
                 "connected"
             )
         return self
+
+
+class Own(Generator):
+    """A generator that a file of the user's describes, in a class `Generator` (see kinds.own).
+
+    file: its path; settings: what its class is made with besides size and channels; sha256: of the file when
+    the runs were planned (see data.identity), None until then.
+    """
+
+    kind: Literal["own"]
+    image_size: Side
+    file: Text
+    settings: dict[Name, Setting | list[Setting]] = Field(default={})
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    training: Training
+
+    def timed(self) -> "Own":
+        """As DDPM.timed."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
+        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "Own":
+        """As DDPM.evaluated."""
+        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision=self.training.precision)
+        return self.model_copy(update={"training": training})
+
+    def multiply_accumulates(self) -> int:
+        return 0  # nobody has counted
+
+    def training_bytes(self, channels: int) -> int:
+        return 4 * channels * self.image_size**2 * self.training.batch_size
 
 
 class ClassifierTraining(Block):
@@ -324,7 +344,7 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Sampled = DDPM | SNGAN | VAE  # every kind of model that draws samples
+Sampled = DDPM | SNGAN | VAE | Own  # every kind of model that draws samples
 Model = Sampled | Classifier
 OneSampled = Annotated[Sampled, Field(discriminator="kind")]
 OneModel = Annotated[Model, Field(discriminator="kind")]
