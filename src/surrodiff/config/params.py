@@ -32,7 +32,7 @@ def _places(keys: list[str], raw: Any) -> Iterator[list[str]]:
     """Where what a complete preset has at the given keys may be written, the place that counts first."""
     _, preset, *rest = keys
     key_paths = [rest]
-    if rest[:1] == ["models"]:
+    if rest[:1] == ["models"] and len(rest) > 1:
         key_paths += [["models", name, *rest[2:]] for name in _bases_of(rest[1], preset, raw)]
     for key_path in key_paths:
         yield ["presets", preset, *key_path]
