@@ -33,13 +33,17 @@ class _Bounds(ABC):
     """What is computed of each image, and what a record says of all of them.
 
     name: of the part files; width: how many numbers an image has; steps: how many evaluations that is, for the
-    progress; precision: of the network.
+    progress.
     """
 
     name: str
     width: int
     steps: int
-    precision: str
+
+    @property
+    @abstractmethod
+    def precision(self) -> str:
+        """That of the network."""
 
     @abstractmethod
     def images_at_once(self, setting: int | str) -> int:
@@ -70,7 +74,10 @@ class _OfDiffusion(_Bounds):
         self.learns = config.variance == "learned"
         # The terms of the bound, then the mean v at each timestep where it is learned.
         self.steps, self.width = len(self.timesteps), len(self.timesteps) * (1 + self.learns) + 1
-        self.precision = self.reverse.denoiser.precision
+
+    @property
+    def precision(self) -> str:
+        return self.reverse.denoiser.precision
 
     def images_at_once(self, setting: int | str) -> int:
         return acceleration.images_at_once(setting, self.reverse.probe, self.device)
