@@ -241,7 +241,11 @@ def refusal(raw: dict) -> str:
         ),
         ("models.VAE50.repetitions", 0, "models.VAE50.repetitions: "),
         ("models.VAE1.rates", "falling", "models.VAE1.rates: unknown key"),
-        ("models.VAE1.training.rates", "rising", "models.VAE1.training.rates: must be 'constant' or 'falling', got 'rising'"),
+        (
+            "models.VAE1.training.rates",
+            "rising",
+            "models.VAE1.training.rates: must be 'constant' or 'falling', got 'rising'",
+        ),
         ("models.VAE5.like", "VAE2", "models.VAE5.like: must name a model that is not like another itself, got 'VAE2'"),
         ("models.VAE5.like", "IWAE5", "models.VAE5.like: must name a model that is not like another itself"),
         ("models.VAE5.like", ["VAE1"], "models.VAE5.like: must name a model that is not like another itself"),
