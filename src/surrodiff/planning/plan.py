@@ -11,7 +11,7 @@ from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.models import DDPM, Classifier, Generator, Model
 from surrodiff.config.presets import Preset
 from surrodiff.config.samplers import Sampler
-from surrodiff.config.studies import Figure, Line, Pairs, Study
+from surrodiff.config.studies import Figure, Line, Pairs, Study, Sweep
 from surrodiff.config.whole import Params
 from surrodiff.planning.runs import (
     Config,
@@ -19,6 +19,7 @@ from surrodiff.planning.runs import (
     LikelihoodConfig,
     ModelConfig,
     ReferenceConfig,
+    RefinementConfig,
     Run,
     SampleConfig,
     ScoreConfig,
@@ -48,6 +49,7 @@ class Seeded:
     sample: str | None = None
     score: str | None = None
     likelihood: str | None = None
+    refinement: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of a study. pairs: the rows that a figure of pairs shows side by side, the surrogate and the refined."""
+    """A figure of a study. shown: the rows whose samples it shows, the surrogate alone and then what is made of it."""
 
     figure: Figure
     table: str
-    pairs: tuple[Row, Row] | None = None
+    shown: tuple[Row, ...] = ()
 
 
 @dataclass
@@ -241,14 +243,26 @@ class _Builder:
         return self.plan.add(_named(line.model, unfinished, count and f"of_{count}", seed=seed), config)
 
     def _seeded(self, line: Line, seed: int, sampling_seed: int, needs: set[str]) -> Seeded:
-        sample = score = likelihood = None
-        if "score" in needs:
-            drawn = self._sample(line, seed, sampling_seed)
-            sample = self.plan.add(drawn.name, drawn.config)
-            score = self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
+        sample = score = likelihood = refinement = None
+        if {"score", "refinement"} & needs:  # the job of a score makes the samples, too
+            sample, score = self._scored(line, seed, sampling_seed)
         if "likelihood" in needs:
             likelihood = self.likelihood(line, seed)
-        return Seeded(seed, self.model(line.subject, seed), sample, score, likelihood)
+        if "refinement" in needs and line.is_refined:
+            refinement = self._refinement(line, sample, seed, sampling_seed)
+        return Seeded(seed, self.model(line.subject, seed), sample, score, likelihood, refinement)
+
+    def _scored(self, line: Line, seed: int, sampling_seed: int) -> tuple[str, str]:
+        """The ids of a row's samples and of their score."""
+        drawn = self._sample(line, seed, sampling_seed)
+        sample = self.plan.add(drawn.name, drawn.config)
+        return sample, self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
+
+    def _refinement(self, line: Line, refined: str, seed: int, sampling_seed: int) -> str:
+        alone, _ = self._scored(_alone(line), seed, sampling_seed)
+        made_from = {"reference": self.plan.reference, "data": self.plan.data}
+        config = RefinementConfig(surrogate=alone, refined=refined, **made_from)
+        return self.plan.add(self.plan.runs[refined].name, config)
 
     def _timings(self, line: Line, counts: list[int]) -> tuple[tuple[str, int], ...]:
         names = [line.surrogate, line.model] if line.surrogate else [line.model]
@@ -259,7 +273,7 @@ class _Builder:
         if line.subject is None:
             return Row(line)
         subject, last = self.preset.models[line.subject], self.preset.models[line.model]
-        sampling = self.preset.seeds.sampling if "score" in needs else [0]
+        sampling = self.preset.seeds.sampling if {"score", "refinement"} & needs else [0]
         runs = tuple(self._seeded(line, seed, own, needs) for seed in seeds for own in sampling)
         drawn = self._sample(line, seeds[0], 0).config
         counts = [count for _, count in drawn.evaluations(self.plan.runs)]
@@ -291,6 +305,25 @@ class _Builder:
         return whole and line.surrogate is None and line.sampler == "ancestral"
 
 
+def _alone(line: Line) -> Line:
+    """The row of a refined row's surrogate alone, its samples drawn likewise."""
+    return replace(line, t_mid=0)
+
+
+def _shown(builder: _Builder, figure: Figure, rows: list[Row]) -> tuple[Row, ...]:
+    """The rows whose samples a figure shows."""
+    match figure:
+        case Pairs():
+            refined = [next(row for row in rows if row.line.name == figure.row)]
+        case Sweep():
+            of_surrogate = [row for row in rows if row.line.is_refined and row.line.surrogate == figure.surrogate]
+            refined = sorted(of_surrogate, key=lambda row: row.t_mid)
+        case _:
+            return ()
+    first = refined[0]
+    return (builder.row(_alone(first.line), {"score"}, first.seeds[:1]), *refined)
+
+
 def build(params: Params) -> Plan:
     """Resolve the selected preset and its studies into runs, tables and figures (see Plan)."""
     preset = params.selected
@@ -303,12 +336,7 @@ def build(params: Params) -> Plan:
         rows = [row for line in params.lines(study) for row in builder.rows(line, needs)]
         plan.tables[name] = Table(study, tuple(rows))
         for figure in study.figures:
-            pairs = None
-            if isinstance(figure, Pairs):
-                refined = next(row for row in rows if row.line.name == figure.row)
-                (alone,) = studies.Row(surrogate=refined.line.surrogate, t_mid=0).lines()
-                pairs = (builder.row(alone, {"score"}, refined.seeds[:1]), refined)
-            plan.figures[figure.name] = Drawing(figure, name, pairs)
+            plan.figures[figure.name] = Drawing(figure, name, _shown(builder, figure, rows))
     # What a paper prints of Default holds wherever Default is compared with.
     same = (row for table in plan.tables.values() for row in table.rows if row.line.paper and not row.line.seeds)
     if found := next((row for row in same if builder.is_default(row.line)), None):

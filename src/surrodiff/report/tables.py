@@ -77,6 +77,8 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
     paragraphs = []
     if "likelihood" in study.columns and rows:
         paragraphs.append(_of_bounds(rows, results, values, trained))
+    if "refinement" in study.columns and (refined := [row for row in rows if row.line.is_refined]):
+        paragraphs.append(_of_refinements(refined, results, values, trained))
     if recipe.reference:
         paragraphs.append(_of_scores(recipe, rows, results, values, trained))
     if any(row.line.images for row in recipe.table.rows):
@@ -122,6 +124,22 @@ def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> 
         f"{bound.num_images} held-out images, {trained}; the parts sum to it. Variance of a "
         f"reverse step: {variances}. `±` is a 95 % interval {covers}. Bounds "
         "of other image sizes or data do not compare."
+    )
+
+
+def _of_refinements(rows: list[Row], results: Path, values: Values, trained: str) -> str:
+    record = values.refinements(rows[0])[0]
+    counts = {len(row.seeds) for row in rows}
+    alone = "over images, of the one training alone"
+    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
+    return (
+        f"Preset `{results.name}`, data `{record.data}`, {trained}. {record.num_samples} samples of a surrogate alone "
+        f"beside those that the diffusion refined from the same ones, and {record.train_images} training images, in "
+        f"pixels and in `{record.feature_network}` features. `moved`: the root mean square difference of an image's "
+        "pixels in [-1, 1]; `_relative`, `_in_features`: in units of the mean distance of two images of different "
+        f"numbers. `_kept`: the share whose nearest training image stays the same; `_within`: whose surrogate's nearest "
+        f"is among the {record.neighbours} nearest of what became of it; `_by_chance`: these shares for images of "
+        f"different numbers. `±` is a 95 % interval {covers}."
     )
 
 
