@@ -8,7 +8,7 @@ from records import fill
 
 from surrodiff.config.params import parse
 from surrodiff.planning import recipes
-from surrodiff.report import figures
+from surrodiff.report import figures, pictures
 from surrodiff.store.runs import open_run
 
 SETUPS = ["Default", "ImportanceSampling", "ImportanceSamplingPlus2", "IWDiff", "IWDiffImportanceSampling"]
@@ -146,7 +146,7 @@ def test_pairs_are_drawn_large_and_in_order(tmp_path, plan, shape):
         with open_run(tmp_path, run) as folder:
             np.save(folder.path / "samples.npy", images)
             folder.finish({}, ["samples.npy"])
-    figure = figures.pairs(recipe, tmp_path)
+    figure = pictures.pairs(recipe, tmp_path)
     (drawn,) = figure.axes[0].images
     picture = np.asarray(drawn.get_array())
     picture = picture if picture.ndim == 2 else picture[:, :, 0]
@@ -163,7 +163,7 @@ def test_pairs_are_drawn_large_and_in_order(tmp_path, plan, shape):
 
 def test_strokes_stay_where_they_were_when_enlarged():
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8), dtype=np.uint8)
-    large = figures._enlarged(image)
+    large = pictures._enlarged(image)
     assert large.shape == (1, 96, 96)
     coarse = large.reshape(1, 8, 12, 8, 12).mean((2, 4))
     assert np.corrcoef(coarse.flatten(), image.flatten())[0, 1] > 0.95

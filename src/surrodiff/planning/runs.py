@@ -262,8 +262,8 @@ class LikelihoodConfig(Config, Grown):
 
 
 class RefinementConfig(Config):
-    """What the diffusion changes in a surrogate's samples: the samples of the surrogate alone beside the refined ones of
-    the same seeds and numbers. data: the training images, among which both look for their nearest; reference: whose
+    """What the diffusion changes in a surrogate's samples: those of the surrogate alone beside the refined ones of the
+    same seeds and numbers. data: the training images, among which both look for their nearest; reference: whose
     features both have."""
 
     stage = "refinements"

@@ -41,8 +41,10 @@ _HIGH = ("samples_per_second",)  # of these more is better, of the others less
 
 def scatter(recipe: Recipe, results: Path, excluded: frozenset[str] = frozenset()) -> Figure:
     """The distance against each of the figure's columns, ours with 95 % intervals beside the paper's; if asked for, a
-    dotted line is the least-squares line through the standard blocks, and a dashed one the Pareto front. excluded: labels of rows that are
-    drawn hollow and are on no front."""
+    dotted line is the least-squares line through the standard blocks, and a dashed one the Pareto front.
+
+    excluded: labels of rows that are drawn hollow and are on no front.
+    """
     records = Records(results)
     values, rows = Values(recipe, records), frame(recipe, records, "scores", "t_mid", "sampler")
     distance, wanted = values.names.distance, recipe.drawing.figure
@@ -278,7 +280,7 @@ DRAW = {"scatter": scatter, "curves": curves, "pairs": pictures.pairs, "sweep": 
 def write(recipe: Recipe, results: Path):
     """Draw a recipe's figure as PNG and SVG, and write the recipe itself, into `results`/figures.
 
-    In the SVG the points of a scatter show what they are under the mouse. Raises UserError before anything is written if
+    In the SVG the points of a scatter say under the mouse what they are. Raises UserError before anything is written if
     a run that the recipe names is not complete.
     """
     require_sources(recipe, results)

@@ -58,7 +58,7 @@ def _column_label(row: Row, rows: list[Row]) -> str:
     return f"t_mid = {row.t_mid}" + f"\n{row.line.sampler}" * (len(samplers) > 1)
 
 
-def sweep(recipe: Recipe, results: Path, count: int = 10) -> Figure:
+def sweep(recipe: Recipe, results: Path, count: int = 8) -> Figure:
     """A row of images for each sample: the surrogate's, then what the diffusion makes of it from each t_mid on."""
     images = _shown(recipe, results, count)
     alone, *refined = recipe.drawing.shown

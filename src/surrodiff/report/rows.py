@@ -19,7 +19,6 @@ from surrodiff.scoring.uncertainty import (
 )
 from surrodiff.store.losses import training_losses
 
-
 # By metric of a refinement: in pixels or in features, which change, with its error of that name.
 REFINEMENTS = {
     "moved": ("pixels", "distance"),
@@ -162,8 +161,8 @@ class Values:
         return Estimate(by_seed, spread)
 
     def interval(self, metric: str, row: Row) -> float | None:
-        """Half of the 95 % interval of a row's value. Of a row about one training of several, and of what is OVER_IMAGES
-        and one training alone has, it is that over samples or images."""
+        """Half of the 95 % interval of a row's value. Of a row about one training of several, and of what one training
+        alone has OVER_IMAGES, it is that over samples or images."""
         estimate = self.estimate(metric, row)
         if metric == "distance" and row.line.seeds:
             (measurement,) = estimate.by_seed.values()

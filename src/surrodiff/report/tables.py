@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from surrodiff.config.studies import Study
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report import claims
@@ -79,7 +80,8 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
         paragraphs.append(_of_bounds(rows, results, values, trained))
     if "refinement" in study.columns and (refined := [row for row in rows if row.line.is_refined]):
         paragraphs.append(_of_refinements(refined, results, values, trained))
-    if recipe.reference:
+    shows_scores = recipe.reference and _shows_scores(study)
+    if shows_scores:
         paragraphs.append(_of_scores(recipe, rows, results, values, trained))
     if any(row.line.images for row in recipe.table.rows):
         paragraphs.append(
@@ -88,7 +90,7 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
             "against. `amount`: of noise its standard deviation of 255, of blur its standard deviation in pixels, of "
             "classes their number."
         )
-    elif recipe.reference:
+    elif shows_scores:
         paragraphs.append(_intervals(recipe, rows, values))
     if not paragraphs:
         paragraphs.append(f"Preset `{results.name}`; {trained}.")
@@ -103,6 +105,12 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
             f"steps; ratios are to Default, measured in turn within the same job. Measured on: {'; '.join(machines)}."
         )
     return paragraphs
+
+
+def _shows_scores(study: Study) -> bool:
+    """Whether its columns or claims are about scores; its figures may need the samples alone."""
+    metrics = (comparison[0] for claim in study.claims for comparison in claim.comparisons)
+    return bool({"scores", "distance", "score"} & {*study.columns, *metrics})
 
 
 def _incomparable(recipe: Recipe, values: Values) -> str:
@@ -137,9 +145,9 @@ def _of_refinements(rows: list[Row], results: Path, values: Values, trained: str
         f"beside those that the diffusion refined from the same ones, and {record.train_images} training images, in "
         f"pixels and in `{record.feature_network}` features. `moved`: the root mean square difference of an image's "
         "pixels in [-1, 1]; `_relative`, `_in_features`: in units of the mean distance of two images of different "
-        f"numbers. `_kept`: the share whose nearest training image stays the same; `_within`: whose surrogate's nearest "
-        f"is among the {record.neighbours} nearest of what became of it; `_by_chance`: these shares for images of "
-        f"different numbers. `±` is a 95 % interval {covers}."
+        "numbers. `_kept`: the share whose nearest training image stays the same; `_within`: that of which the "
+        f"surrogate's nearest is among the {record.neighbours} nearest of what became of it; `_by_chance`: these "
+        f"shares for images of different numbers. `±` is a 95 % interval {covers}."
     )
 
 

@@ -1,7 +1,7 @@
 """What refinement does to an image: how far it moves it, and whether its nearest training image stays the same.
 
-Sample i of the surrogate, x~_0, belongs to refined sample i, x_0. What chance gives is what the same two sets show where
-x~_0 of one number is paired with x_0 of another.
+Sample i of the surrogate, x~_0, belongs to refined sample i, x_0. What chance gives is what the same two sets show
+where x~_0 of one number is paired with x_0 of another.
 """
 
 import math
@@ -59,7 +59,9 @@ def _shared(surrogate: torch.Tensor, refined: torch.Tensor, total: int) -> tuple
     """The share of images whose x~_0's training image (N,) is among those of its x_0 (N, k), of `total`; the share that
     chance gives; and the standard errors of the share and of what it has above chance.
 
-    Chance is the mean over all pairs of different numbers, exactly.
+    Chance is the mean over all pairs of different numbers, exactly. The share's error is Agresti and Coull's (1998), as
+    if two more images had kept theirs and two had not: it does not vanish where all do or none. The other is that of
+    each image's part, the delta method's, and no smaller.
     """
     count = len(refined)
     kept = (refined == surrogate[:, None]).any(1).double()
@@ -68,7 +70,9 @@ def _shared(surrogate: torch.Tensor, refined: torch.Tensor, total: int) -> tuple
     # Of each image, in how many pairs with others its x~_0, or its x_0, shares a training image by chance.
     as_surrogate = (of_refined[surrogate] - kept) / (count - 1)
     as_refined = (of_surrogate[refined].sum(1) - kept) / (count - 1)
-    return float(kept.mean()), float(as_surrogate.mean()), _error(kept), _error(kept - as_surrogate - as_refined)
+    share, chance, more = float(kept.mean()), float(as_surrogate.mean()), count + 4
+    error = math.sqrt((share * count + 2) * ((1 - share) * count + 2) / more) / more
+    return share, chance, error, max(error, _error(kept - as_surrogate - as_refined))
 
 
 def neighbours(surrogate: torch.Tensor, refined: torch.Tensor, training: torch.Tensor) -> dict[str, float]:

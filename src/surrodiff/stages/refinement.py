@@ -19,7 +19,7 @@ def make(run: Run[RefinementConfig], folder: RunFolder, job: Job) -> tuple[dict,
     """Compare both sets of samples in pixels, where a distance is the root mean square difference in [-1, 1], and in
     features (see scoring.refinement). Of several processes the first does all but the features."""
     began, config, results = time.monotonic(), run.config, job.results
-    _, protocol, reference = load_run(results, "references", config.reference)
+    _, protocol, _ = load_run(results, "references", config.reference)
     network = features.load(protocol.features, results, job.device)
     batch = features.images_at_once(job.execution.sampling_batch)
     arrays, data_record = sources.load(results, config.data)
