@@ -209,7 +209,7 @@ def test_the_surrogate_alone_is_drawn_as_in_the_refined_row(raw):
 
 @pytest.fixture
 def table(raw, tmp_path):
-    """The frame, the page and the verdicts of a study of SNGAN's refinement, from records; t_mid of 0 among its rows."""
+    """The plan, frame, page and verdicts of a study of SNGAN refined, from records; t_mid of 0 among its rows."""
     comparisons = [
         ["moved", "SNGAN@0.25", "<", "SNGAN@0.5"],
         ["moved_relative", "SNGAN@0.25", "<", 1],

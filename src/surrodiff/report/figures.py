@@ -74,14 +74,17 @@ def scatter(recipe: Recipe, results: Path, excluded: frozenset[str] = frozenset(
     axes = figure.subplots(len(wanted.x), 1 + beside, squeeze=False)
     for x, (left, *right) in zip(wanted.x, axes, strict=True):
         ours = _OURS.get(x, x)
-        _scatter(left, rows, _Axes(x, ours, distance, labels.get(x, x), distance, "t_mid"), wanted, excluded)
+        drawn = _Axes(x, ours, distance, labels.get(x, x), distance, "t_mid")
+        _scatter(left, rows, drawn, wanted, excluded)
         found = rows.dropna(subset=[ours, distance])
         intervals = found[f"{distance}_interval"]
         left.errorbar(found[ours], found[distance], intervals, fmt="none", ecolor="gray", zorder=0)
+        _front(left, rows, drawn, wanted, excluded)
         for axis in right:
             if rows[papers[x]].notna().any():
                 quoted = _Axes(x, papers[x], papers["fid"], _LABELS.get(x, x), "FID", "paper_t_mid")
                 _scatter(axis, rows, quoted, wanted, excluded)
+                _front(axis, rows, quoted, wanted, excluded)
             else:
                 axis.axis("off")
     score = values.scores(recipe.default)[0]
@@ -115,9 +118,9 @@ class _Axes:
 
     def described(self, row: pd.Series) -> str:
         """A row's point in words."""
-        parts = [f"t_mid {row[self.t_mid]}"] if pd.notna(row.get(self.t_mid)) else []
+        parts = [f"t_mid {row[self.t_mid]:g}"] if pd.notna(row.get(self.t_mid)) else []
         if self.t_mid == "t_mid":  # of our own
-            parts += [row["sampler"]] * pd.notna(row["sampler"]) + [f"{row['evaluations']} evaluations"]
+            parts += [row["sampler"]] * pd.notna(row["sampler"]) + [f"{row['evaluations']:g} evaluations"]
         interval = row.get(f"{self.y}_interval")
         spread = "" if pd.isna(interval) else f" ± {interval:.2g}"
         parts += [f"{self.x_label} {row[self.x]:.4g}", f"{self.y_label} {row[self.y]:.4g}{spread}"]
@@ -131,7 +134,7 @@ class _Axes:
 
 
 def _said(what: str, number) -> str:
-    return "" if pd.isna(number) or not number else f", {what} {number}"
+    return "" if pd.isna(number) or not number else f", {what} {number:g}"
 
 
 def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, excluded: frozenset[str]):
@@ -159,11 +162,14 @@ def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, excluded: f
     axis.margins(0.12)
     axis.set_xlabel(axes.x_label)
     axis.set_ylabel(axes.y_label)
-    if wanted.front:
-        own = rows[~rows.iloc[:, 0].isin(excluded)]
-        on_front = own.iloc[points.front(own[x], own[y], high=axes.wanted in _HIGH)]
-        if len(on_front):
-            points.draw_front(axis, on_front[x], on_front[y], axes.names(on_front))
+
+
+def _front(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, excluded: frozenset[str]):
+    """Draw the Pareto front of the rows that are not excluded, if it is asked for."""
+    rows = rows[~rows.iloc[:, 0].isin(excluded)]
+    on_front = rows.iloc[points.front(rows[axes.x], rows[axes.y], high=axes.wanted in _HIGH)]
+    if wanted.front and len(on_front):
+        points.draw_front(axis, on_front[axes.x], on_front[axes.y], axes.names(on_front))
 
 
 def curves(recipe: Recipe, results: Path) -> Figure:

@@ -1,7 +1,7 @@
 """The points of a scatter figure: which of them are on the Pareto front, what they are called, and what they say under
 the mouse."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.dom import minidom
 
@@ -12,9 +12,9 @@ from matplotlib.collections import PathCollection
 
 # Begins the id of what says something under the mouse. Matplotlib writes ids into an SVG, and no titles.
 _TITLED = "point: "
-# Where a label stands beside its point, in points of 1/72 inch: the first free place counts.
+# Where a label may stand beside its point, in points of 1/72 inch.
 _DIRECTIONS = ((1, -1), (1, 1), (-1, -1), (-1, 1), (0, -1), (0, 1), (1, 0), (-1, 0))
-_PLACES = [(x * distance, y * distance) for distance in (7, 14, 24, 38) for x, y in _DIRECTIONS]
+_PLACES = [(x * distance, y * distance) for distance in (7, 14, 24) for x, y in _DIRECTIONS]
 
 
 def title(text: str) -> str:
@@ -51,32 +51,43 @@ def front(x: Sequence[float], y: Sequence[float], high: bool) -> list[int]:
 
 
 def draw_front(axis: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]):
-    """Draw a front's points (N,) joined by a dashed line, each with its name beside it; where the names have room, and
-    where there is none, they cover as little as can be.
+    """Draw a front's points (N,) joined by a dashed line, each with its name beside it: near, and where it covers as
+    little of points, lines and other names as can be.
 
-    To be called when the axes have their limits and all points: names keep clear of these and of each other.
+    To be called when all else is drawn.
     """
     axis.plot(x, y, "--", color="gray", linewidth=1, zorder=0.5, label="Pareto front")
+    axis.autoscale_view()  # else matplotlib sets the limits later, and what is in the way now is elsewhere
     renderer, scale = FigureCanvasAgg(axis.figure).get_renderer(), axis.figure.dpi / 72
-    offsets = [
-        np.ma.filled(artist.get_offsets(), np.nan) for artist in axis.collections if isinstance(artist, PathCollection)
-    ]
-    centres = axis.transData.transform(np.concatenate(offsets))
-    taken = [_box(*centre, 4.5 * scale) for centre in centres if np.isfinite(centre).all()]
     frame = axis.get_window_extent(renderer).extents
-    for point in zip(x, y, names, strict=True):
-        text = axis.annotate(point[2], point[:2], (0, 0), textcoords="offset points", fontsize=7, va="center")
+    taken = [*_boxes(axis, scale)]
+    for name, point in zip(names, zip(x, y, strict=True), strict=True):
+        text = axis.annotate(name, point, (0, 0), textcoords="offset points", fontsize=7, va="center")
         options = []
         for place in _PLACES:
-            text.set_ha({1: "left", 0: "center", -1: "right"}[int(np.sign(place[0]))])
-            text.set_position(place)
+            text.set(position=place, ha=_alignment(place))
             box = text.get_window_extent(renderer).extents
             covered = sum(_overlap(box, other) for other in taken)
-            options.append((covered + 10 * (_area(box) - _overlap(box, frame)), place, text.get_ha(), box))
-        _, place, alignment, box = min(options, key=lambda option: option[0])
-        text.set_position(place)
-        text.set_ha(alignment)
+            cut = _area(box) - _overlap(box, frame)
+            options.append((covered + 10 * cut + 4 * max(map(abs, place)), place, box))
+        _, place, box = min(options, key=lambda option: option[0])
+        text.set(position=place, ha=_alignment(place))
         taken.append(box)
+
+
+def _alignment(place: tuple[int, int]) -> str:
+    return {1: "left", 0: "center", -1: "right"}[int(np.sign(place[0]))]
+
+
+def _boxes(axis: Axes, scale: float) -> Iterator[tuple[float, float, float, float]]:
+    """Boxes in pixels around the points, and along the lines, that an axis has."""
+    for artist in axis.collections:
+        if isinstance(artist, PathCollection):
+            offsets = np.ma.filled(artist.get_offsets(), np.nan)
+            yield from (_box(*centre, 4.5 * scale) for centre in axis.transData.transform(offsets))
+    for line in axis.lines:
+        path = line.get_transform().transform_path(line.get_path())
+        yield from (_box(*centre, 1.5 * scale) for centre in path.interpolated(40).vertices)
 
 
 def _box(x: float, y: float, half: float) -> tuple[float, float, float, float]:
@@ -84,7 +95,8 @@ def _box(x: float, y: float, half: float) -> tuple[float, float, float, float]:
 
 
 def _area(box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    width, height = box[2] - box[0], box[3] - box[1]
+    return width * height if width > 0 and height > 0 else 0.0
 
 
 def _overlap(a, b) -> float:
