@@ -57,10 +57,12 @@ def test_names_cover_neither_points_nor_each_other_where_there_is_room():
 
 @pytest.fixture
 def drawn(raw, tmp_path):
-    """The figure of a study with a front, as a function of the labels that are excluded; from records at `paper`."""
+    """The recipe of a figure with a front, and a folder with records at `paper`; the best rows are an oracle's."""
     figure = {"kind": "scatter", "name": "front", "x": ["samples_per_second"], "front": True, "log": True}
     study = raw["studies"]["table_4_5"]
     rows = [row | {"label": f"{row['label']} <&>"} for row in study["rows"]]
+    paper = {"samples_per_second": [1000, 2000], "fid": [0.5, 0.25]}
+    rows.append({"label": "copies", "surrogate": "TrainingHalf", "t_mid": [0, 0.5], "paper": paper})
     own = {
         "title": "Own",
         "group": "own",
@@ -82,7 +84,7 @@ def test_every_point_says_what_it_is_under_the_mouse(drawn):
     before = svg.read_bytes()
     root = ElementTree.fromstring(before)
     groups = [group for group in root.iter(f"{SVG}g") if (group.get("id") or "").startswith("point")]
-    assert [group.get("id") for group in groups] == [f"point_{number}" for number in range(18)]
+    assert [group.get("id") for group in groups] == [f"point_{number}" for number in range(20)]
     titles = [group.find(f"{SVG}title").text for group in groups]
     assert all(group[0].tag == f"{SVG}title" for group in groups)
     assert titles[5].startswith("SNGAN-ResNet-32 <&>: t_mid 250, ancestral, 251 evaluations, sampling speed, samples/s")
@@ -92,7 +94,7 @@ def test_every_point_says_what_it_is_under_the_mouse(drawn):
     assert svg.read_bytes() == before
 
 
-def test_the_papers_front_stands_beside_ours_and_what_is_excluded_is_on_none(drawn):
+def test_the_papers_front_stands_beside_ours(drawn):
     recipe, folder = drawn
     _, papers = figures.scatter(recipe, folder).axes
     front = papers.lines[-1]
@@ -100,12 +102,18 @@ def test_the_papers_front_stands_beside_ours_and_what_is_excluded_is_on_none(dra
     assert [text.get_text() for text in papers.texts] == [
         f"SNGAN-ResNet-32 <&>{more}" for more in (", t_mid 500", ", t_mid 250", "")
     ]
-    excluded = frozenset({"SNGAN-ResNet-32 <&>"})
-    ours, papers = figures.scatter(recipe, folder, excluded).axes
-    assert papers.lines[-1].get_xydata().tolist() == [[1.0, 4.93], [1.17, 5.08], [1.38, 6.5], [1.84, 9.75], [2.53, 145]]
-    hollow = [point.get_facecolor().size == 0 for point in papers.collections]
-    assert hollow == [False] * 4 + [True] * 4 + [False]
-    assert len(ours.lines) == 1
+
+
+def test_an_oracle_is_hollow_and_on_no_front(drawn):
+    recipe, folder = drawn
+    axes = figures.scatter(recipe, folder).axes
+    assert [row.t_mid for row in recipe.table.rows if row.oracle] == [0, 500]
+    for axis in axes:
+        hollow = [artist for artist in axis.collections[: len(recipe.table.rows)] if not artist.get_facecolor().size]
+        assert len(hollow) == 2
+        assert all(artist.get_edgecolor().size for artist in hollow)
+    assert axes[1].collections[9].get_offsets().tolist() == [[1000, 0.5]]
+    assert 1000 not in axes[1].lines[-1].get_xdata()
 
 
 def test_a_figure_without_a_front_has_none(raw, tmp_path):

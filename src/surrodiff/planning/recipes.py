@@ -87,8 +87,8 @@ def _only(row: Row, needs: set[str]) -> Row:
     """A row without the runs that are not needed."""
     kinds = {"sample": "score", "score": "score", "likelihood": "likelihood", "refinement": "refinement"}
     less = {field: None for field, need in kinds.items() if need not in needs}
-    timings = row.timings if "timing" in needs else ()
-    return replace(row, timings=timings, runs=tuple(replace(run, **less) for run in row.runs))
+    timings, trainings = (row.timings, row.trainings) if "timing" in needs else ((), ())
+    return replace(row, timings=timings, trainings=trainings, runs=tuple(replace(run, **less) for run in row.runs))
 
 
 def _compared_with(plan: Plan, studies: list[Study], needs: set[str]) -> Row | None:

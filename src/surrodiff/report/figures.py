@@ -33,21 +33,21 @@ _LABELS = {
     "parameters_m": "parameters, millions (of 2^20)",
     "samples_per_second": "sampling speed, samples/s",
     "train_hours": "train time, hours",
+    "total_hours": "all trainings and samples, hours",
     "train_steps": "training steps",
     "evaluations": "network evaluations for one image",
 }
 _HIGH = ("samples_per_second",)  # of these more is better, of the others less
 
 
-def scatter(recipe: Recipe, results: Path, excluded: frozenset[str] = frozenset()) -> Figure:
+def scatter(recipe: Recipe, results: Path) -> Figure:
     """The distance against each of the figure's columns, ours with 95 % intervals beside the paper's; if asked for, a
-    dotted line is the least-squares line through the standard blocks, and a dashed one the Pareto front.
-
-    excluded: labels of rows that are drawn hollow and are on no front.
-    """
+    dotted line is the least-squares line through the standard blocks, and a dashed one the Pareto front. Oracles are
+    hollow and on no front."""
     records = Records(results)
     values, rows = Values(recipe, records), frame(recipe, records, "scores", "t_mid", "sampler")
     distance, wanted = values.names.distance, recipe.drawing.figure
+    oracles = {row.label for row in recipe.table.rows if row.oracle}
     papers = {
         name: f"paper_{name}_mean" if f"paper_{name}_mean" in rows else f"paper_{name}" for name in (*wanted.x, "fid")
     }
@@ -75,20 +75,20 @@ def scatter(recipe: Recipe, results: Path, excluded: frozenset[str] = frozenset(
     for x, (left, *right) in zip(wanted.x, axes, strict=True):
         ours = _OURS.get(x, x)
         drawn = _Axes(x, ours, distance, labels.get(x, x), distance, "t_mid")
-        _scatter(left, rows, drawn, wanted, excluded)
+        _scatter(left, rows, drawn, wanted, oracles)
         found = rows.dropna(subset=[ours, distance])
         intervals = found[f"{distance}_interval"]
         left.errorbar(found[ours], found[distance], intervals, fmt="none", ecolor="gray", zorder=0)
-        _front(left, rows, drawn, wanted, excluded)
+        _front(left, rows, drawn, wanted, oracles)
         for axis in right:
             if rows[papers[x]].notna().any():
                 quoted = _Axes(x, papers[x], papers["fid"], _LABELS.get(x, x), "FID", "paper_t_mid")
-                _scatter(axis, rows, quoted, wanted, excluded)
-                _front(axis, rows, quoted, wanted, excluded)
+                _scatter(axis, rows, quoted, wanted, oracles)
+                _front(axis, rows, quoted, wanted, oracles)
             else:
                 axis.axis("off")
     score = values.scores(recipe.default)[0]
-    steps = sorted({row.of_steps for row in recipe.table.rows if row.runs})
+    steps = sorted({row.of_steps for row in recipe.table.rows if row.of_steps})
     axes[0, 0].set_title(
         f"ours, preset {results.name}: {score.data}, {', '.join(map(str, steps))} training steps,\n"
         f"{score.features} features of {score.num_samples} samples; bars: 95 % intervals",
@@ -137,7 +137,7 @@ def _said(what: str, number) -> str:
     return "" if pd.isna(number) or not number else f", {what} {number:g}"
 
 
-def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, excluded: frozenset[str]):
+def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, oracles: set[str]):
     x, y = axes.x, axes.y
     block = rows.get("block", pd.Series("standard", rows.index))
     colors: dict[str, str] = {}  # rows of one label, a sweep, have one and are one entry of the legend
@@ -145,7 +145,7 @@ def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, excluded: f
         marker, label = "o" if block[number] == "standard" else "s", row.iloc[0]
         own = None if label in colors else label
         color = colors.setdefault(label, f"C{len(colors) % 10}")
-        fill = {"facecolors": "none", "edgecolors": color} if label in excluded else {"color": color}
+        fill = {"facecolors": "none", "edgecolors": color} if label in oracles else {"color": color}
         point = axis.scatter(row[x], row[y], s=60, marker=marker, label=own, **fill)
         if row[[x, y]].notna().all():
             point.set_gid(points.title(axes.described(row)))
@@ -164,9 +164,9 @@ def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, excluded: f
     axis.set_ylabel(axes.y_label)
 
 
-def _front(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, excluded: frozenset[str]):
-    """Draw the Pareto front of the rows that are not excluded, if it is asked for."""
-    rows = rows[~rows.iloc[:, 0].isin(excluded)]
+def _front(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, oracles: set[str]):
+    """Draw the Pareto front of the rows that are no oracles, if it is asked for."""
+    rows = rows[~rows.iloc[:, 0].isin(oracles)]
     on_front = rows.iloc[points.front(rows[axes.x], rows[axes.y], high=axes.wanted in _HIGH)]
     if wanted.front and len(on_front):
         points.draw_front(axis, on_front[axes.x], on_front[axes.y], axes.names(on_front))
@@ -187,7 +187,7 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     level, roughness = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     settled = {level: [], roughness: []}
     # One training of each diffusion model is drawn: the first seed's.
-    first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs}
+    first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs and row.runs[0].model}
     logs = [(row, training_losses(results, run)) for run, row in reversed(first.items())]
     logs = [log for log in logs if "loss_uniform_t" in log[1]]
     if not logs:

@@ -44,7 +44,7 @@ def pairs(recipe: Recipe, results: Path, count: int = 24, columns: int = 6) -> F
     figure, axis = _picture(together, columns, 0.5)
     size, (_, refined) = images[0].shape[-1], recipe.drawing.shown
     axis.set_title(
-        f"Pairs: {refined.line.label}'s sample on the left, refined from t_mid = {refined.t_mid} (T = {refined.T}) on "
+        f"Pairs: {refined.label}'s sample on the left, refined from t_mid = {refined.t_mid} (T = {refined.T}) on "
         "the right\n"
         f"preset {results.name}; {size}x{size} pixels, enlarged bicubically",
         fontsize=9,
@@ -54,8 +54,8 @@ def pairs(recipe: Recipe, results: Path, count: int = 24, columns: int = 6) -> F
 
 def _column_label(row: Row, rows: list[Row]) -> str:
     """What tells a row's column from the others: t_mid, and the sampler where there are several."""
-    samplers = {other.line.sampler for other in rows}
-    return f"t_mid = {row.t_mid}" + f"\n{row.line.sampler}" * (len(samplers) > 1)
+    samplers = {other.sampler for other in rows}
+    return f"t_mid = {row.t_mid}" + f"\n{row.sampler}" * (len(samplers) > 1)
 
 
 def sweep(recipe: Recipe, results: Path, count: int = 8) -> Figure:
@@ -71,7 +71,7 @@ def sweep(recipe: Recipe, results: Path, count: int = 8) -> Figure:
         axis.text((number + 0.5) * side, -0.03 * side, label, ha="center", va="bottom", fontsize=8)
     size = images[0].shape[-1]
     figure.suptitle(
-        f"{alone.line.label}'s samples, refined from t_mid down (T = {refined[0].T})\n"
+        f"{alone.label}'s samples, refined from t_mid down (T = {refined[0].T})\n"
         f"preset {results.name}; {size}x{size} pixels, enlarged bicubically",
         fontsize=9,
     )
