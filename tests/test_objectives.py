@@ -47,7 +47,7 @@ def images(step: int = 0, batch: int = BATCH) -> torch.Tensor:
 def gradient(made: ObjectiveGradient, step: int = 1, micro_batch: int | None = None):
     """The gradient of one step as one vector, and the step's loss."""
     network = Network()
-    loss = made.accumulate(network, images(), step, micro_batch)
+    loss = made.accumulate(network, images(), step, micro_batch)["loss"]
     return flat(network), loss
 
 
@@ -287,7 +287,7 @@ def test_the_logged_loss_does_not_depend_on_the_objective():
     before = importance.sampler.history.clone()
     for made in (objective(), objective(noises=2, weights="uniform"), importance):
         for micro_batch in (None, 1, 3, 100):
-            loss = made.uniform_loss(network, x_0, 9, micro_batch)
+            loss = made.uniform_loss(network, x_0, 9, micro_batch)["loss_uniform_t"]
             assert not loss.requires_grad
             assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert torch.equal(importance.sampler.history, before)

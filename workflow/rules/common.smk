@@ -122,11 +122,11 @@ def shown(score):
     return (sample.surrogate or sample.model).run
 
 
-SCORES_OF, LIKELIHOODS_OF = collections.defaultdict(list), collections.defaultdict(list)
+SCORES_OF, MEASURES_OF = collections.defaultdict(list), collections.defaultdict(list)
 for _run in PLAN.of_stage("scores"):
     SCORES_OF[shown(_run)].append(_run)
-for _run in PLAN.of_stage("likelihoods"):
-    LIKELIHOODS_OF[PLAN.runs[_run].config.model.run].append(_run)
+for _run in PLAN.of_stage("likelihoods") + PLAN.of_stage("diagnoses"):
+    MEASURES_OF[PLAN.runs[_run].config.model.run].append(_run)
 
 
 def made_before(model, run=None):
@@ -141,7 +141,7 @@ def made_by(score):
     together = EXECUTION.one_job_per_model and SCORES_OF[model][0] == score
     scores = SCORES_OF[model] if together else [score]
     runs = [run for own in scores for run in (PLAN.runs[own].config.sample, own)]
-    return runs + (LIKELIHOODS_OF[model] if together else [])
+    return runs + (MEASURES_OF[model] if together else [])
 
 
 def read_by(score, stage):

@@ -62,6 +62,7 @@ use rule table as figure with:
         scores=made_from("scores", *FIGURE),
         samples=made_from("samples", *FIGURE),
         likelihoods=made_from("likelihoods", *FIGURE),
+        diagnoses=made_from("diagnoses", *FIGURE),
         timings=made_from("timings", *FIGURE),
         changed=made_from("changed", *FIGURE),
     output:
@@ -97,6 +98,7 @@ use rule table as summary with:
         models=made_from("models", *SUMMARY),
         references=made_from("references", *SUMMARY),
         scores=made_from("scores", *SUMMARY),
+        likelihoods=made_from("likelihoods", *SUMMARY),
         timings=made_from("timings", *SUMMARY),
         changed=made_from("changed", *SUMMARY),
     output:

@@ -14,6 +14,7 @@ rule scores:
     input:
         all_of("scores"),
         all_of("likelihoods"),
+        all_of("diagnoses"),
         all_of("timings"),
 
 

@@ -142,17 +142,17 @@ class DiffusionTrainer:
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
         self.optimiser.lr = self.training.learning_rate * min(1.0, step / max(1, self.training.warmup_steps))
         self.optimiser.zero_grad()
-        loss = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
+        losses = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
         distributed.sum_gradients(self.weights)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.training.grad_clip)
         self.optimiser.step()
         self.update_ema(self.ema_weights, self.weights, None)
-        return {"loss": loss, "grad_norm": norm}
+        return {**losses, "grad_norm": norm}
 
     def log(self, step: int) -> dict[str, torch.Tensor]:
-        """The loss at uniform t on the step's batch, without weights (Figure 4.3)."""
+        """The loss at uniform t on the step's batch, without weights (Figure 4.3), and of each quartile of t."""
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        return {"loss_uniform_t": self.objective.uniform_loss(self.denoise, x_0, step, self.micro_batch)}
+        return self.objective.uniform_loss(self.denoise, x_0, step, self.micro_batch)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {

@@ -16,6 +16,7 @@ from surrodiff.config.whole import Params
 from surrodiff.planning.runs import (
     Config,
     DataConfig,
+    DiagnosisConfig,
     LikelihoodConfig,
     ModelConfig,
     ReferenceConfig,
@@ -40,7 +41,7 @@ WEIGHTS_SHA256 = {
 class Seeded:
     """The runs of a row for one training and one sampling seed, by their ids; None where the row needs none.
 
-    seed: the training's; model: the run of the model that the row is about.
+    seed: the training's; model: the run of the model that the row is about. diagnosis: of the first seed alone.
     """
 
     seed: int
@@ -48,6 +49,7 @@ class Seeded:
     sample: str | None = None
     score: str | None = None
     likelihood: str | None = None
+    diagnosis: str | None = None
 
 
 @dataclass(frozen=True)
@@ -240,15 +242,26 @@ class _Builder:
         )
         return self.plan.add(_named(line.model, unfinished, count and f"of_{count}", seed=seed), config)
 
+    def diagnosis(self, line: Line, seed: int) -> str:
+        step, model = self._step(line), self.preset.models[line.model]
+        settings = self.preset.diagnosis.model_dump()
+        settings["timesteps"] = min(settings["timesteps"], model.diffusion.T)
+        trained = Trained(run=self.model(line.model, seed), step=step)
+        return self.plan.add(
+            _named(line.model, step, seed=seed), DiagnosisConfig(**settings, model=trained, data=self.plan.data)
+        )
+
     def _seeded(self, line: Line, seed: int, sampling_seed: int, needs: set[str]) -> Seeded:
-        sample = score = likelihood = None
+        sample = score = likelihood = diagnosis = None
         if "score" in needs:
             drawn = self._sample(line, seed, sampling_seed)
             sample = self.plan.add(drawn.name, drawn.config)
             score = self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
         if "likelihood" in needs:
             likelihood = self.likelihood(line, seed)
-        return Seeded(seed, self.model(line.subject, seed), sample, score, likelihood)
+        if "diagnosis" in needs and not line.surrogate and isinstance(self.preset.models[line.model], DDPM):
+            diagnosis = self.diagnosis(line, seed)
+        return Seeded(seed, self.model(line.subject, seed), sample, score, likelihood, diagnosis)
 
     def _timings(self, line: Line, counts: list[int]) -> tuple[tuple[str, int], ...]:
         names = [line.surrogate, line.model] if line.surrogate else [line.model]
@@ -260,7 +273,11 @@ class _Builder:
             return Row(line)
         subject, last = self.preset.models[line.subject], self.preset.models[line.model]
         sampling = self.preset.seeds.sampling if "score" in needs else [0]
-        runs = tuple(self._seeded(line, seed, own, needs) for seed in seeds for own in sampling)
+        pairs = [(seed, own) for seed in seeds for own in sampling]
+        runs = tuple(
+            self._seeded(line, *pair, needs if number == 0 else needs - {"diagnosis"})
+            for number, pair in enumerate(pairs)
+        )
         drawn = self._sample(line, seeds[0], 0).config
         counts = [count for _, count in drawn.evaluations(self.plan.runs)]
         return Row(
@@ -275,14 +292,14 @@ class _Builder:
             runs=runs,
         )
 
-    def rows(self, line: Line, needs: set[str]) -> list[Row]:
-        """The rows of a line: one, or one for each seed of the calibration. Default's last has the calibration's seeds
-        as well: every other row is compared with their mean."""
-        seeds = self.preset.seeds
+    def rows(self, line: Line, needs: set[str], training: list[int]) -> list[Row]:
+        """The rows of a line: one over the training seeds, or one for each seed of the calibration. Default's last has
+        the calibration's seeds as well: every other row is compared with their mean."""
+        calibration = self.preset.seeds.calibration
         if line.seeds == "calibration":
-            return [self.row(line, needs, [seed]) for seed in seeds.calibration]
-        more = seeds.calibration if self.is_default(line) and "score" in needs else []
-        return [self.row(line, needs, list(dict.fromkeys([*seeds.training, *more])))]
+            return [self.row(line, needs, [seed]) for seed in calibration]
+        more = calibration if self.is_default(line) and "score" in needs else []
+        return [self.row(line, needs, list(dict.fromkeys([*training, *more])))]
 
     def is_default(self, line: Line) -> bool:
         """Whether a row shows Default's samples after its last step."""
@@ -297,10 +314,11 @@ def build(params: Params) -> Plan:
     builder = _Builder(preset)
     plan = builder.plan
     if any(study.compares() for study in params.made(preset).values()):
-        (plan.default,) = builder.rows(DEFAULT, {"score", "timing"})
+        (plan.default,) = builder.rows(DEFAULT, {"score", "timing"}, preset.seeds.training)
     for name, study in params.made(preset).items():
         needs = study.needs()
-        rows = [row for line in params.lines(study) for row in builder.rows(line, needs)]
+        training = preset.seeds.of_study(name)
+        rows = [row for line in params.lines(study) for row in builder.rows(line, needs, training)]
         plan.tables[name] = Table(study, tuple(rows))
         for figure in study.figures:
             pairs = None

@@ -20,6 +20,7 @@ MODULES = {
     "samples": "sample",
     "scores": "score",
     "likelihoods": "likelihood",
+    "diagnoses": "diagnosis",
     "timings": "time",
 }
 
