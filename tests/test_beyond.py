@@ -160,8 +160,8 @@ def test_diagnoses_are_of_the_first_training_alone_and_in_no_recipe_of_a_table(r
         "groups": ["beyond"],
     }
     planned = plan.build(params.parse(raw))
-    seeds = {planned.runs[planned.runs[run].config.model.run].config.seed for run in planned.of_stage("diagnoses")}
-    assert seeds == {4}
+    models = [planned.runs[planned.runs[run].config.model.run] for run in planned.of_stage("diagnoses")]
+    assert {model.config.seed for model in models} == {4}
     stages = {stage for stage, _ in recipes.figure(planned, "figure_5_6_loss").sources()}
     assert stages == {"models", "diagnoses"}
     for recipe in (recipes.table(planned, "table_5_6"), recipes.figure(planned, "figure_5_6"), recipes.claims(planned)):
