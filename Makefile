@@ -8,7 +8,7 @@ TARGETS = tables beyond test test-long test-lowest lint lock clean-env
 tables: .venv/complete
 	$(BIN)/python -m snakemake --cores all $(if $(PRESET),--config preset=$(PRESET))
 
-# What goes beyond the paper's tables: twelve more models.
+# What goes beyond the paper's tables.
 beyond: .venv/complete
 	$(BIN)/python -m snakemake --cores all --config groups=beyond $(if $(PRESET),preset=$(PRESET)) -- tables
 

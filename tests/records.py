@@ -108,6 +108,7 @@ def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str,
                 "num_images": 8,
                 "data": "digits",
             },
+            "diagnoses": {"data": "digits", "num_images": 4, "repetitions": 2},
             "timings": {
                 "model": timed,
                 "baseline": {},
@@ -123,6 +124,10 @@ def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str,
             if run.stage == "likelihoods":
                 T = plan.runs[run.config.model.run].config.model.diffusion.T
                 texts["terms.csv"] = terms(run.config.timesteps or T, run.config.variance == "learned")
+            if run.stage == "diagnoses":
+                texts["timesteps.csv"] = "t,effective_sample_size,loss,gradient_variance,gradient_square\n" + "".join(
+                    f"{t},{1 / t},{2 / t},{3 * t},{t - 2}\n" for t in range(1, run.config.timesteps + 1)
+                )
             for file, text in texts.items():
                 (folder.path / file).write_text(text)
             folder.finish(record, list(texts))

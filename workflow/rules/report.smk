@@ -55,6 +55,7 @@ use rule table as figure with:
         samples=made_from("samples", *FIGURE),
         refinements=made_from("refinements", *FIGURE),
         likelihoods=made_from("likelihoods", *FIGURE),
+        diagnoses=made_from("diagnoses", *FIGURE),
         timings=made_from("timings", *FIGURE),
         changed=made_from("changed", *FIGURE),
     output:
@@ -92,6 +93,7 @@ use rule table as summary with:
         references=made_from("references", *SUMMARY),
         scores=made_from("scores", *SUMMARY),
         refinements=made_from("refinements", *SUMMARY),
+        likelihoods=made_from("likelihoods", *SUMMARY),
         timings=made_from("timings", *SUMMARY),
         changed=made_from("changed", *SUMMARY),
     output:

@@ -15,6 +15,7 @@ rule scores:
         all_of("scores"),
         all_of("refinements"),
         all_of("likelihoods"),
+        all_of("diagnoses"),
         all_of("timings"),
 
 

@@ -69,13 +69,22 @@ def _unfit_rows(params: Params) -> Iterator[tuple[str, str]]:
 
 
 def _unfit_figures(params: Params) -> Iterator[tuple[str, str]]:
-    """Figures of terms of which no row has any: they are of bounds over all timesteps, and v of a learned variance."""
+    """Figures of terms of which no row has any: they are of bounds over all timesteps, and v of a learned variance;
+    likewise figures of diagnoses, which are of diffusion models by themselves."""
     for preset in params.presets.values():
         for name, study in params.made(preset).items():
             lines = [line for line in params.lines(study) if studies.as_share(line.evaluations or 1) == 1]
             whole = [model for line in lines if isinstance(model := preset.models.get(line.model), DDPM)]
             learned = [model for model in whole if model.network.learned_variance]
+            alone = [line for line in params.lines(study) if not line.surrogate and line.model in preset.models]
+            diffuses = any(isinstance(preset.models[line.model], DDPM) for line in alone)
             for number, figure in enumerate(study.figures):
+                if figure.kind == "diagnoses" and not diffuses:
+                    yield (
+                        name,
+                        f"figures.{number}.kind: diagnoses are of diffusion models by themselves, and no row is about "
+                        "one; add one, or remove the figure",
+                    )
                 if figure.kind == "terms" and not (learned if figure.of == "v" else whole):
                     what = "a bound over all timesteps" + " and a learned variance" * (figure.of == "v")
                     yield name, f"figures.{number}.of: no row has {what}; add one, or remove the figure"

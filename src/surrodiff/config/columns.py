@@ -14,6 +14,7 @@ GROUPS = {
     "T": Group("T"),
     "schedule": Group("schedule"),
     "objective": Group("prediction", "loss", "weighting", "timesteps"),
+    "noises": Group("noises", "weights", "reduction"),
     "network": Group("block", "channel_multipliers", "num_res_blocks", "base_channels"),
     "parameters": Group("parameters", "parameters_m"),
     "image_size": Group("image_size"),
@@ -23,6 +24,7 @@ GROUPS = {
     "cost": Group("all_train_hours", "total_hours", needs="timing"),
     "train_hours": Group("train_hours", needs="timing"),
     "train_time": Group("train_time_ratio", needs="timing"),
+    "train_evaluations": Group("train_evaluations"),
     "loss_variance": Group("loss_variance"),
     "scores": Group("is", "fid", needs="score"),
     "images": Group(needs="score"),
@@ -53,6 +55,7 @@ AXES = {
     "train_hours": "train_hours",
     "total_hours": "cost",
     "train_steps": "steps",
+    "train_evaluations": "train_evaluations",
     "t_mid": "t_mid",
     "evaluations": "sampler",
 }

@@ -24,7 +24,7 @@ from surrodiff.errors import UserError, printable
 
 MOST_ROWS = 1_000  # of one study
 OTHERS = "others"  # in a claim: all other rows that have the paper's number
-KINDS = ("pairs", "sweep", "curves", "scatter", "terms")
+KINDS = ("pairs", "sweep", "curves", "scatter", "terms", "diagnoses")
 RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
 SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "evaluations", "handover")
 
@@ -278,8 +278,17 @@ class Terms(Block):
     of: Literal["bits_per_dim", "v"]
 
 
-Figure = Annotated[Pairs | Sweep | Curves | Scatter | Terms, Field(discriminator="kind")]
-_NEEDED = {"curves": "", "terms": "likelihood"}  # by figures, where they do not need scores
+class Diagnoses(Block):
+    """By timestep, of the rows' objectives: the effective sample size of the weights of their noises, the variance of
+    their gradients, or their mean losses."""
+
+    kind: Literal["diagnoses"]
+    name: Name
+    of: Literal["effective_sample_size", "gradient_variance", "loss"]
+
+
+Figure = Annotated[Pairs | Sweep | Curves | Scatter | Terms | Diagnoses, Field(discriminator="kind")]
+_NEEDED = {"curves": "", "terms": "likelihood", "diagnoses": "diagnosis"}  # by figures, where they do not need scores
 
 
 class Study(Block):
@@ -297,7 +306,8 @@ class Study(Block):
     figures: list[Figure] = Field(default=[])
 
     def needs(self) -> set[str]:
-        """The kinds of runs that columns and claims need of every row: score, timing, likelihood, refinement."""
+        """The kinds of runs that columns, claims and figures need of the rows: score, timing, likelihood, refinement,
+        diagnosis."""
         metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
         figures = [_NEEDED.get(figure.kind, "score") for figure in self.figures]
         return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}

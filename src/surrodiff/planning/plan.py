@@ -18,6 +18,7 @@ from surrodiff.planning.runs import (
     Begun,
     Config,
     DataConfig,
+    DiagnosisConfig,
     Given,
     LikelihoodConfig,
     ModelConfig,
@@ -44,7 +45,8 @@ WEIGHTS_SHA256 = {
 class Seeded:
     """The runs of a row for one training and one sampling seed, by their ids; None where the row needs none.
 
-    seed: the training's; model: the run of the model that the row is about, None of images that none made.
+    seed: the training's; model: the run of the model that the row is about, None of images that none made. diagnosis:
+    of the first seed alone.
     """
 
     seed: int
@@ -53,6 +55,7 @@ class Seeded:
     score: str | None = None
     likelihood: str | None = None
     refinement: str | None = None
+    diagnosis: str | None = None
 
 
 @dataclass(frozen=True)
@@ -300,16 +303,27 @@ class _Builder:
         )
         return self.plan.add(_named(line.model, unfinished, count and f"of_{count}", seed=seed), config)
 
+    def diagnosis(self, line: Line, seed: int) -> str:
+        step, model = self._step(line), self.preset.models[line.model]
+        settings = self.preset.diagnosis.model_dump()
+        settings["timesteps"] = min(settings["timesteps"], model.diffusion.T)
+        trained = Trained(run=self.model(line.model, seed), step=step)
+        return self.plan.add(
+            _named(line.model, step, seed=seed), DiagnosisConfig(**settings, model=trained, data=self.plan.data)
+        )
+
     def _seeded(self, line: Line, seed: int, sampling_seed: int, needs: set[str]) -> Seeded:
-        sample = score = likelihood = refinement = None
+        sample = score = likelihood = refinement = diagnosis = None
         if {"score", "refinement"} & needs:  # the job of a score makes the samples, too
             sample, score = self._scored(self._sample(line, seed, sampling_seed))
         if "likelihood" in needs:
             likelihood = self.likelihood(line, seed)
         if "refinement" in needs and line.is_refined:
             refinement = self._refinement(line, sample, seed, sampling_seed)
+        if "diagnosis" in needs and not line.surrogate and isinstance(self.preset.models[line.model], DDPM):
+            diagnosis = self.diagnosis(line, seed)
         subject = self._subject(line)
-        return Seeded(seed, subject and self.model(subject, seed), sample, score, likelihood, refinement)
+        return Seeded(seed, subject and self.model(subject, seed), sample, score, likelihood, refinement, diagnosis)
 
     def _refinement(self, line: Line, refined: str, seed: int, sampling_seed: int) -> str:
         alone, _ = self._scored(self._sample(_alone(line), seed, sampling_seed))
@@ -340,7 +354,11 @@ class _Builder:
         subject, last = name and self.preset.models[name], self.preset.models[line.model]
         surrogate = self.preset.surrogates.get(line.surrogate)
         sampling = self.preset.seeds.sampling if {"score", "refinement"} & needs else [0]
-        runs = tuple(self._seeded(line, seed, own, needs) for seed in seeds for own in sampling)
+        pairs = [(seed, own) for seed in seeds for own in sampling]
+        runs = tuple(
+            self._seeded(line, *pair, needs if number == 0 else needs - {"diagnosis"})
+            for number, pair in enumerate(pairs)
+        )
         evaluations = self._evaluations(line, seeds[0])
         timings = tuple((self.timing(model), count) for model, count in evaluations) if "timing" in needs else ()
         last_step = subject and subject.training.steps
@@ -361,14 +379,14 @@ class _Builder:
             runs=runs,
         )
 
-    def rows(self, line: Line, needs: set[str]) -> list[Row]:
-        """The rows of a line: one, or one for each seed of the calibration. Default's last has the calibration's seeds
-        as well: every other row is compared with their mean."""
-        seeds = self.preset.seeds
+    def rows(self, line: Line, needs: set[str], training: list[int]) -> list[Row]:
+        """The rows of a line: one over the training seeds, or one for each seed of the calibration. Default's last has
+        the calibration's seeds as well: every other row is compared with their mean."""
+        calibration = self.preset.seeds.calibration
         if line.seeds == "calibration":
-            return [self.row(line, needs, [seed]) for seed in seeds.calibration]
-        more = seeds.calibration if self.is_default(line) and "score" in needs else []
-        return [self.row(line, needs, list(dict.fromkeys([*seeds.training, *more])))]
+            return [self.row(line, needs, [seed]) for seed in calibration]
+        more = calibration if self.is_default(line) and "score" in needs else []
+        return [self.row(line, needs, list(dict.fromkeys([*training, *more])))]
 
     def is_default(self, line: Line) -> bool:
         """Whether a row shows Default's samples after its last step."""
@@ -402,10 +420,11 @@ def build(params: Params) -> Plan:
     builder = _Builder(preset)
     plan = builder.plan
     if any(study.compares() for study in params.made(preset).values()):
-        (plan.default,) = builder.rows(DEFAULT, {"score", "timing"})
+        (plan.default,) = builder.rows(DEFAULT, {"score", "timing"}, preset.seeds.training)
     for name, study in params.made(preset).items():
         needs = study.needs()
-        rows = [row for line in params.lines(study) for row in builder.rows(line, needs)]
+        training = preset.seeds.of_study(name)
+        rows = [row for line in params.lines(study) for row in builder.rows(line, needs, training)]
         plan.tables[name] = Table(study, tuple(rows))
         for figure in study.figures:
             plan.figures[figure.name] = Drawing(figure, name, _shown(builder, figure, rows))

@@ -52,8 +52,8 @@ class Recipe:
             yield from (("timings", timing) for timing, _ in row.timings)
             for run in row.runs:
                 found = (
-                    *(("models", run.model), ("scores", run.score)),
-                    *(("likelihoods", run.likelihood), ("refinements", run.refinement)),
+                    *(("models", run.model), ("scores", run.score), ("likelihoods", run.likelihood)),
+                    *(("refinements", run.refinement), ("diagnoses", run.diagnosis)),
                 )
                 yield from ((stage, run_id) for stage, run_id in found if run_id)
 
@@ -85,7 +85,8 @@ def _checksum(path: Path) -> str:
 
 def _only(row: Row, needs: set[str]) -> Row:
     """A row without the runs that are not needed."""
-    kinds = {"sample": "score", "score": "score", "likelihood": "likelihood", "refinement": "refinement"}
+    kinds = {"sample": "score", "score": "score"}
+    kinds |= {need: need for need in ("likelihood", "refinement", "diagnosis")}
     less = {field: None for field, need in kinds.items() if need not in needs}
     timings, trainings = (row.timings, row.trainings) if "timing" in needs else ((), ())
     return replace(row, timings=timings, trainings=trainings, runs=tuple(replace(run, **less) for run in row.runs))
@@ -102,7 +103,11 @@ def _compared_with(plan: Plan, studies: list[Study], needs: set[str]) -> Row | N
 
 
 def _recipe(plan: Plan, output: str, tables: dict[str, Table], *more: str, drawing: Drawing | None = None) -> Recipe:
-    needs = {need for table in tables.values() for need in table.study.needs()}
+    # Diagnoses are in figures of their own alone.
+    needs = {need for table in tables.values() for need in table.study.needs()} - {"diagnosis"}
+    tables = {
+        name: replace(table, rows=tuple(_only(row, needs) for row in table.rows)) for name, table in tables.items()
+    }
     studies = [table.study for table in tables.values()]
     default, reference = _compared_with(plan, studies, needs), plan.reference if "score" in needs else None
     return Recipe(output, (*TABLE_CODE, *more), tables, default, reference, drawing)
@@ -115,12 +120,13 @@ def table(plan: Plan, name: str) -> Recipe:
 
 def figure(plan: Plan, name: str) -> Recipe:
     """What a figure is made from."""
-    drawing, code = plan.figures[name], ("report/figures.py", "report/pictures.py", "report/points.py")
+    drawing = plan.figures[name]
+    code = tuple(f"report/{module}.py" for module in ("figures", "by_timestep", "pictures", "points"))
     whole = plan.tables[drawing.table]
     if drawing.figure.kind == "scatter":
         return _recipe(plan, name, {drawing.table: whole}, *code, drawing=drawing)
-    # The others show models, their bounds or images, whatever else the table has of them.
-    needs = {"likelihood"} if drawing.figure.kind == "terms" else set()
+    # The others show models, their bounds, diagnoses or images, whatever else the table has of them.
+    needs = {"terms": {"likelihood"}, "diagnoses": {"diagnosis"}}.get(drawing.figure.kind, set())
     rows = tuple(_only(replace(row, runs=row.runs[:1]), needs) for row in whole.rows)
     if drawing.shown:
         rows, drawing = (), replace(drawing, shown=tuple(_only(row, {"score"}) for row in drawing.shown))

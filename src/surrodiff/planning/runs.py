@@ -7,6 +7,7 @@ each stage, in the order of the work; the module of the same name in `stages` ma
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+# What a diagnosis has of a timestep (see diffusion.diagnosis).
+DIAGNOSED = ("effective_sample_size", "loss", "gradient_variance", "gradient_square")
 Runs = Mapping[str, "Run[Any]"]  # by id; at least those that a configuration names, and what those name
 
 
@@ -332,6 +335,36 @@ class RefinementConfig(Config):
         return Counter({runs[self.reference].config.image_score(runs): images})
 
 
+class DiagnosisConfig(Config):
+    """How the gradient of a trained DDPM's objective varies over noises (see presets.Diagnosis). timesteps: how many of
+    the diffusion's, evenly spaced."""
+
+    stage = "diagnoses"
+
+    num_images: int
+    repetitions: int
+    timesteps: int
+    seed: Seed
+    revision: Revision
+    model: Trained
+    data: str
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("data", self.data), ("models", self.model.run)]
+
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
+        trained = runs[self.model.run].config
+        images = self.num_images * self.repetitions * self.timesteps
+        unit = TrainStep(model=trained.model.timed(), channels=trained.channels)
+        return Counter({unit: math.ceil(images / trained.model.training.batch_size)})
+
+    def rows(self, runs: Runs) -> Rows:
+        return Rows("timesteps", 8 * len(DIAGNOSED), self.timesteps)
+
+    def share_made(self, record: dict) -> float:
+        return record["diagnosed_now"] / self.timesteps
+
+
 class TimingConfig(Config):
     """Speeds of a model beside Default's (`baseline`), both as `timed` gives them."""
 
@@ -376,7 +409,7 @@ CONFIGS = {
     config.stage: config
     for config in (
         *(DataConfig, ModelConfig, ReferenceConfig, SampleConfig),
-        *(ScoreConfig, RefinementConfig, LikelihoodConfig, TimingConfig),
+        *(ScoreConfig, RefinementConfig, LikelihoodConfig, DiagnosisConfig, TimingConfig),
     )
 }
 

@@ -16,7 +16,18 @@ from surrodiff.report.rows import REFINEMENTS, Names, Values, over_samples
 from surrodiff.store.runs import load_run
 
 Cells = dict[str, Any]
-_COUNTS = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels", "image_size", "parameters", "evaluations")
+_COUNTS = (
+    "train_steps",
+    "train_evaluations",
+    "noises",
+    "t_mid",
+    "T",
+    "num_res_blocks",
+    "base_channels",
+    "image_size",
+    "parameters",
+    "evaluations",
+)
 _WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), "num_samples", "num_images", "seeds", "seed")
 # Behind which of our columns a paper's number stands, where that has another name.
 _BESIDE = {"parameters_m": "parameters_m_by_paper"}
@@ -54,6 +65,28 @@ def _objective(row: Row, values: Values) -> Cells:
     weighting = None if objective.loss == "vlb" else objective.weighting
     own = {"loss": objective.loss, "weighting": weighting, "timesteps": objective.timesteps}
     return {"prediction": model.diffusion.prediction, **own}
+
+
+def _noises(row: Row, values: Values) -> Cells:
+    """k, and how the k noises are weighted, where that means something."""
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return dict.fromkeys(("noises", "weights", "reduction"))
+    objective = model.objective
+    several = objective.noises > 1
+    weights = objective.weights if several else None
+    reduction = objective.reduction if several and weights != "uniform" else None
+    return {"noises": objective.noises, "weights": weights, "reduction": reduction}
+
+
+def _train_evaluations(row: Row, values: Values) -> Cells:
+    """How often training has evaluated the network on an image up to the row's step, of importance sampling's extra
+    batches of timesteps as well."""
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return {"train_evaluations": None}
+    each = model.objective.noises * (1 + model.objective.extra_timestep_batches)
+    return {"train_evaluations": row.step * model.training.batch_size * each}
 
 
 def _network(row: Row, values: Values) -> Cells:
@@ -189,6 +222,7 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "T": _T,
     "schedule": _schedule,
     "objective": _objective,
+    "noises": _noises,
     "network": _network,
     "parameters": _parameters,
     "image_size": _image_size,
@@ -198,6 +232,7 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "cost": _cost,
     "train_hours": _train_hours,
     "train_time": _train_time,
+    "train_evaluations": _train_evaluations,
     "loss_variance": _loss_variance,
     "scores": _scores,
     "images": _images,

@@ -9,18 +9,18 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from surrodiff.config.studies import Scatter
 from surrodiff.errors import UserError
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report import pictures, points
+from surrodiff.report.by_timestep import diagnoses, logarithmic, terms
 from surrodiff.report.columns import frame
 from surrodiff.report.records import Records
 from surrodiff.report.rows import Values
 from surrodiff.report.tables import require_sources
 from surrodiff.store.losses import training_losses
-from surrodiff.store.runs import load_run, replacing, verified, write_text
+from surrodiff.store.runs import load_run, replacing, write_text
 
 # The same numbers give the same file: no dates, no random ids, and margins set by hand: a solved layout can differ.
 _STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
@@ -35,6 +35,7 @@ _LABELS = {
     "train_hours": "train time, hours",
     "total_hours": "all trainings and samples, hours",
     "train_steps": "training steps",
+    "train_evaluations": "network evaluations in training",
     "evaluations": "network evaluations for one image",
 }
 _HIGH = ("samples_per_second",)  # of these more is better, of the others less
@@ -153,7 +154,7 @@ def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, oracles: se
         sweep = sweep.sort_values(x)
         axis.plot(sweep[x], sweep[y], color=colors[label], linewidth=1)
     if wanted.log:
-        _logarithmic(axis)
+        logarithmic(axis)
     standard = rows[block == "standard"].dropna(subset=[x, y])
     if wanted.fit and standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
@@ -225,52 +226,6 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     return figure
 
 
-def _logarithmic(axis):
-    """Make the horizontal axis logarithmic, with numbers written out at 1, 2 and 5."""
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
-_TERMS = {
-    "bits_per_dim": "term of the bound, bits per dimension",
-    "v": "learned variance by its logarithm\n(0: the posterior's, 1: beta)",
-}
-
-
-def terms(recipe: Recipe, results: Path) -> Figure:
-    """Of the rows' likelihoods over all timesteps of a diffusion, what they have by timestep: terms of the bound, of
-    which that of t is KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) and at t = 1 -log p(x_0 | x_1); or the mean v of a
-    learned variance. Both are means over images and pixels, of the first training seed."""
-    column, rows = recipe.drawing.figure.of, {}
-    for row in recipe.table.rows:
-        if row.runs and row.runs[0].likelihood:
-            path, config, record = load_run(results, "likelihoods", row.runs[0].likelihood)
-            table = pd.read_csv(verified(path, record, "terms.csv"))
-            if config.timesteps is None and column in table and table[column].notna().any():
-                rows.setdefault(row.runs[0].likelihood, (row, table[table["t"] > 0], record))
-    figure = Figure(figsize=(9, 5.5))
-    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.24, top=0.9)
-    axis = figure.subplots()
-    for row, table, _ in rows.values():
-        axis.plot(table["t"], table[column], ".-", markersize=3, linewidth=1.2, label=row.line.label)
-    _logarithmic(axis)
-    if column == "bits_per_dim":
-        axis.set_yscale("log")
-    axis.set_xlabel("timestep t")
-    axis.set_ylabel(_TERMS[column])
-    counts = sorted({record["num_images"] for _, _, record in rows.values()})
-    steps = sorted({row.of_steps for row, _, _ in rows.values()})
-    data = next(iter(rows.values()))[2]["data"]
-    axis.set_title(
-        f"Preset {results.name}: {data}, {', '.join(map(str, steps))} training steps, means over "
-        f"{', '.join(map(str, counts))} held-out images"
-    )
-    figure.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
-    return figure
-
-
 def _cut(axis, curves: list[pd.Series], lowest: float | None = None):
     """Limit an axis to the values of `curves`, or from `lowest` to the highest of them, with a margin."""
     values = pd.concat(curves).dropna()
@@ -280,7 +235,10 @@ def _cut(axis, curves: list[pd.Series], lowest: float | None = None):
         axis.set_ylim(bottom - (margin if lowest is None else 0), top + margin)
 
 
-DRAW = {"scatter": scatter, "curves": curves, "pairs": pictures.pairs, "sweep": pictures.sweep, "terms": terms}
+DRAW = {
+    **{"scatter": scatter, "curves": curves, "pairs": pictures.pairs, "sweep": pictures.sweep},
+    **{"terms": terms, "diagnoses": diagnoses},
+}
 
 
 def write(recipe: Recipe, results: Path):

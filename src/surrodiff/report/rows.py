@@ -226,10 +226,10 @@ class Values:
         return Cost(step * steps / 3600, drawn / speed.value / 3600)
 
     def train_time(self, row: Row) -> Ratio | None:
-        """Hours of training a timed row's model, by the ratio of a step to Default's."""
+        """Hours of training a timed row's model up to its step, by the ratio of a step to Default's."""
         if not row.timings:
             return None
         ((default, _),) = self.recipe.default.timings
         ratio, interval = self._of_timing(row.timings[0][0], "train_step")
-        hours = ratio * self.records.timing(default).model.train_step * row.of_steps / 3600
+        hours = ratio * self.records.timing(default).model.train_step * row.step / 3600
         return Ratio(hours, ratio, interval)

@@ -21,6 +21,7 @@ MODULES = {
     "scores": "score",
     "refinements": "refinement",
     "likelihoods": "likelihood",
+    "diagnoses": "diagnosis",
     "timings": "time",
 }
 
