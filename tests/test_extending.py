@@ -248,29 +248,25 @@ def test_a_sampler(copy, using):
 
 
 AUTOENCODER = '''\
-class AutoencoderTraining(SampledTraining):
-    """Adam; `prior_weight` of the codes' squared distance from 0 beside the images' squared error."""
-
-    prior_weight: Rate
-
-
 class Autoencoder(Generator):
-    """A linear variational autoencoder, whose decoder makes the images."""
+    """A linear variational autoencoder; `prior_weight` of the codes' squared distance from 0 beside the images' squared
+    error."""
 
     kind: Literal["autoencoder"]
     image_size: Side
     z_dim: Width
-    training: AutoencoderTraining
+    prior_weight: Rate
+    training: Training
 
     def timed(self) -> "Autoencoder":
         """As DDPM.timed."""
         own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
-        return self.model_copy(update={"training": AutoencoderTraining(**_TRAINING, **own, prior_weight=1.0)})
+        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
 
     def evaluated(self) -> "Autoencoder":
         """As DDPM.evaluated."""
         own = {"batch_size": 1, "precision": self.training.precision}
-        return self.model_copy(update={"training": AutoencoderTraining(**_TRAINING, **own, prior_weight=1.0)})
+        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
 
     def multiply_accumulates(self) -> int:
         return self.z_dim * self.image_size**2
@@ -281,17 +277,6 @@ class Autoencoder(Generator):
 
 
 class ClassifierTraining(Block):'''
-
-ENTRY = """\
-    Autoencoder: Kind(
-        build=autoencoder.build,
-        trainer=autoencoder.AutoencoderTrainer,
-        macs_per_image=autoencoder.macs_per_image,
-        described=autoencoder.described,
-        sampling_step=autoencoder.sampling_step,
-        surrogate=autoencoder.surrogate,
-    ),
-    Classifier: Kind("""
 
 COSTED = (
     MADE
@@ -318,20 +303,21 @@ def test_a_kind_of_surrogate(copy, using):
     copy.edit(
         CODE + "config/models.py",
         ("class ClassifierTraining(Block):", AUTOENCODER),
-        ("Sampled = DDPM | SNGAN ", "Sampled = DDPM | SNGAN | Autoencoder "),
+        ("Sampled = DDPM | SNGAN | Own ", "Sampled = DDPM | SNGAN | Own | Autoencoder "),
     )
     copy.extend("networks/autoencoder.py", "kinds/autoencoder.py")
     copy.edit(
         CODE + "kinds/registry.py",
-        ("import DDPM, SNGAN, Classifier, Model\n", "import DDPM, SNGAN, Autoencoder, Classifier, Model\n"),
-        ("import classifier, ddpm, sngan\n", "import autoencoder, classifier, ddpm, sngan\n"),
-        ("    Classifier: Kind(", ENTRY),
+        ("import DDPM, SNGAN, Classifier, Model, Own\n", "import DDPM, SNGAN, Autoencoder, Classifier, Model, Own\n"),
+        ("import classifier, ddpm, own, sngan\n", "import autoencoder, classifier, ddpm, own, sngan\n"),
+        ("KINDS = {DDPM: ddpm.KIND,", "KINDS = {DDPM: ddpm.KIND, Autoencoder: autoencoder.KIND,"),
     )
     assert_as_listed(copy, "a kind of surrogate")
 
-    training = {"steps": 6, "snapshot_every": 2, "batch_size": 8, "learning_rate": 0.01, "prior_weight": 0.1}
+    training = {"steps": 6, "snapshot_every": 2, "batch_size": 8, "learning_rate": 0.01}
+    training |= {"warmup_steps": 1, "grad_clip": 1.0, "ema_decay": 0.5}
     training |= {"horizontal_flip": False, "precision": "float32", "revision": 1}
-    model = {"kind": "autoencoder", "image_size": 32, "z_dim": 4, "training": training}
+    model = {"kind": "autoencoder", "image_size": 32, "z_dim": 4, "prior_weight": 0.1, "training": training}
     rows = [{"surrogate": "Linear", "t_mid": [0, 0.5]}, {"model": "Linear", "steps": "1/3"}]
     params = using({"rows": rows, "columns": ["speed", "scores"]}, models={"Linear": model})
     for preset in ("demo", "test"):  # as of SNGAN
@@ -343,8 +329,11 @@ def test_a_kind_of_surrogate(copy, using):
         record = found[f"samples/{name}"]
         assert record["evaluations_per_sample"] == decoded + denoised, name
         images = record["num_samples"]
-        assert (record["given"]["Decoder"], record["given"].get("UNet", 0)) == (decoded * images, denoised * images)
-    assert found["models/Linear"]["parameters"] == (4 + 1) * 64
+        assert (record["given"]["LinearAutoencoder"], record["given"].get("UNet", 0)) == (
+            decoded * images,
+            denoised * images,
+        )
+    assert found["models/Linear"]["parameters"] == (4 + 1) * 64 + (64 + 1) * 4
     # 3 rounds, one of which warms up, of a step and of a sample for each of 16 images; and so of Default.
     times = found["timings/Linear"]["to_baseline"]
     assert all(0 < ratio < 1 for ratio in times.values()), times

@@ -36,6 +36,7 @@ def _distinct(values: list) -> list:
 # What becomes a part of paths and of commands.
 Name = Annotated[str, AfterValidator(_named)]
 Distinct = AfterValidator(_distinct)
+Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]

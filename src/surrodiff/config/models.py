@@ -14,6 +14,7 @@ from surrodiff.config.fields import (
     Distinct,
     FractionOrZero,
     Grown,
+    Name,
     Natural,
     Precision,
     Rate,
@@ -21,12 +22,14 @@ from surrodiff.config.fields import (
     Revision,
     Side,
     Steps,
+    Text,
     Width,
 )
 
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
+Setting = bool | int | float | str  # of a generator of the user's own
 
 
 class Network(Grown):
@@ -201,6 +204,37 @@ class SNGAN(Generator):
         return self
 
 
+class Own(Generator):
+    """A generator that a file of the user's describes, in a class `Generator` (see kinds.own).
+
+    file: its path; settings: what its class is made with besides size and channels; sha256: of the file when
+    the runs were planned (see data.identity), None until then.
+    """
+
+    kind: Literal["own"]
+    image_size: Side
+    file: Text
+    settings: dict[Name, Setting | list[Setting]] = Field(default={})
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    training: Training
+
+    def timed(self) -> "Own":
+        """As DDPM.timed."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
+        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "Own":
+        """As DDPM.evaluated."""
+        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision=self.training.precision)
+        return self.model_copy(update={"training": training})
+
+    def multiply_accumulates(self) -> int:
+        return 0  # nobody has counted
+
+    def training_bytes(self, channels: int) -> int:
+        return 4 * channels * self.image_size**2 * self.training.batch_size
+
+
 class ClassifierTraining(Block):
     """Adam on the cross-entropy."""
 
@@ -238,7 +272,7 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Sampled = DDPM | SNGAN  # every kind of model that draws samples
+Sampled = DDPM | SNGAN | Own  # every kind of model that draws samples
 Model = Sampled | Classifier
 OneSampled = Annotated[Sampled, Field(discriminator="kind")]
 OneModel = Annotated[Model, Field(discriminator="kind")]

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from surrodiff.config import documents, refusals
 from surrodiff.config.columns import AXES, GROUPS, METRICS
-from surrodiff.config.fields import Block, Distinct, Name
+from surrodiff.config.fields import Block, Distinct, Name, Text
 from surrodiff.config.models import SampledTraining
 from surrodiff.errors import UserError, printable
 
@@ -85,7 +85,6 @@ def _column(value: Any) -> Any:
 Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
 Compared = Annotated[Any, BeforeValidator(_compared)]
-Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 # Of one of several rows; a configuration that went through Snakemake has null for an empty text.
 Note = Annotated[str, Field(max_length=1_000), BeforeValidator(lambda value: "" if value is None else value)]
 OneOrMore = BeforeValidator(_listed)

@@ -1,4 +1,5 @@
-"""What an image folder is known by: its path, however it is spelt, and a fingerprint of its images.
+"""What an image folder is known by, its path, however it is spelt, and a fingerprint of its images; and a file with a
+generator of the user's own, by its content.
 
 The plan makes run ids of both and touches no file, so both are filled into the parameters before (see `identified`).
 """
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from surrodiff.config.models import Own
+from surrodiff.config.presets import Data
 from surrodiff.config.whole import Params
 from surrodiff.data import image_folders
 from surrodiff.data.listing import Listing
@@ -93,22 +96,43 @@ def _check_dependency(folder: Path, tracked: Path, here: Path):
 
 
 def identified(params: Params, here: Path = Path()) -> Params:
-    """Parameters in which the selected preset's image folder has its normalised path and its fingerprint; one that is
-    there stays, so that jobs use what was planned. Those without an image folder are returned as they are.
+    """Parameters in which the selected preset's image folder has its normalised path and its fingerprint, and its
+    generators of the user's own the SHA-256 of their files; what is there stays, so that jobs use what was planned.
 
-    here: the folder from which relative paths are meant. Raises UserError if the folder is missing, cannot be read, or
-    its splits and classes cannot be determined.
+    here: the folder from which relative paths are meant. Raises UserError if a folder or file is missing, cannot be
+    read, or a folder's splits and classes cannot be determined.
     """
     preset = params.selected
-    if preset.data.source != "image_folder":
+    data = _identified_data(preset.data, here) if preset.data.source == "image_folder" else preset.data
+    models = {
+        name: _identified_file(model, f"presets.{params.preset}.models.{name}", here)
+        for name, model in preset.models.items()
+        if isinstance(model, Own)
+    }
+    if data is preset.data and not models:
         return params
-    path = normalised(preset.data.path, here)
-    known_fingerprint = preset.data.fingerprint
+    selected = preset.model_copy(update={"data": data, "models": preset.models | models})
+    return params.model_copy(update={"presets": {**params.presets, params.preset: selected}})
+
+
+def _identified_data(data: Data, here: Path) -> Data:
+    path, known_fingerprint = normalised(data.path, here), data.fingerprint
     if known_fingerprint is None:
         folder = image_folders.find(Path(path))
         if tracked := _tracked_by(Path(path)):
             _check_dependency(Path(path), tracked[0], here)
         known_fingerprint = fingerprint(folder.listing)
-    data = preset.data.model_copy(update={"path": path, "fingerprint": known_fingerprint})
-    selected = preset.model_copy(update={"data": data})
-    return params.model_copy(update={"presets": {**params.presets, params.preset: selected}})
+    return data.model_copy(update={"path": path, "fingerprint": known_fingerprint})
+
+
+def _identified_file(model: Own, where: str, here: Path) -> Own:
+    if model.sha256 is not None:
+        return model
+    try:
+        code = (here / expanded(model.file)).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{where}.file: {printable(model.file)}: {error.strerror}; write the path of a file that holds a class "
+            "`Generator`"
+        ) from None
+    return model.model_copy(update={"sha256": hashlib.sha256(code).hexdigest()})
