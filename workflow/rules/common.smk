@@ -117,9 +117,8 @@ def needed(stage, of=lambda run: run):
 
 
 def shown(score):
-    """The model that a score is about: of Surrogate Diffusion, the surrogate."""
-    sample = PLAN.runs[PLAN.runs[score].config.sample].config
-    return (sample.surrogate or sample.model).run
+    """The model that a score is about: of Surrogate Diffusion, the surrogate; of images that no model makes, these."""
+    return PLAN.runs[PLAN.runs[score].config.sample].config.subject(PLAN.runs)
 
 
 SCORES_OF, LIKELIHOODS_OF = collections.defaultdict(list), collections.defaultdict(list)
@@ -139,9 +138,21 @@ def made_by(score):
     """The runs that the job of a score makes: with their model's first score, all else of that model."""
     model = shown(score)
     together = EXECUTION.one_job_per_model and SCORES_OF[model][0] == score
-    scores = SCORES_OF[model] if together else [score]
-    runs = [run for own in scores for run in (PLAN.runs[own].config.sample, own)]
-    return runs + (LIKELIHOODS_OF[model] if together else [])
+    runs = []
+    for own in SCORES_OF[model] if together else [score]:
+        sample = PLAN.runs[own].config.sample
+        runs += [*PLAN.runs[sample].config.begins_with(PLAN.runs), sample, own]
+    return list(dict.fromkeys(runs + (LIKELIHOODS_OF[model] if together else [])))
+
+
+def begins_after(score):
+    """The markers of scores whose samples a score's samples begin with, where another job makes them."""
+    begun = PLAN.runs[PLAN.runs[score].config.sample].config.begins_with(PLAN.runs)
+    return [
+        ancient(done("scores", run))
+        for run in PLAN.of_stage("scores")
+        if not EXECUTION.one_job_per_model and PLAN.runs[run].config.sample in begun
+    ]
 
 
 def read_by(score, stage):

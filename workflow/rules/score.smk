@@ -6,6 +6,7 @@ use rule train as score with:
         reference=lambda wc: read_by(wc.run, "references"),
         data=lambda wc: read_by(wc.run, "data"),
         before=lambda wc: made_before(shown(wc.run), wc.run),
+        begun=lambda wc: begins_after(wc.run),
     output:
         f"{RESULTS}/scores/{{run}}/done.json",
     log:
@@ -23,6 +24,8 @@ use rule train as score with:
 use rule train as sample with:
     input:
         models=needed("models"),
+        begun=needed("samples"),
+        data=needed("data"),
     output:
         f"{RESULTS}/samples/{{run}}/done.json",
     log:

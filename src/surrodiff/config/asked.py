@@ -105,8 +105,13 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
     """What a row asks of a preset and is not there."""
     for key in ("surrogate", "model"):
         name = getattr(line, key)
+        if key == "surrogate" and name in preset.surrogates:
+            continue
+        if name in preset.surrogates:
+            yield key, f"{name} is an entry of `surrogates`; write `surrogate: {name}`, with t_mid: 0 for it alone"
+            return
         if name is not None and name not in preset.models:
-            known = ", ".join(preset.models)
+            known = ", ".join([*preset.models, *(preset.surrogates if key == "surrogate" else ())])
             yield key, f"{where}.models has no {name!r}; there are {known}; a new one is an entry under `models`"
             return
     if line.subject is None:
@@ -117,7 +122,7 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
     yield from _unfit_sampler(line, preset, where)
     model = preset.models[line.model]
     if line.surrogate:
-        surrogate = preset.models[line.surrogate]
+        surrogate = preset.models.get(line.surrogate)
         if not isinstance(model, DDPM):
             yield "model", f"{line.model} is no diffusion model, which takes over from a surrogate"
         elif isinstance(surrogate, DDPM) and not surrogate.diffusion.noises_like(model.diffusion):
@@ -137,9 +142,9 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
 def _unfit_sampler(line: Line, preset: Preset, where: str) -> Iterator[tuple[str, str]]:
     """What a row's sampler asks of the diffusions that it draws from and these have not."""
     sampler, place = preset.samplers[line.sampler], f"{where}.samplers.{line.sampler}"
-    names = [name for name in (line.surrogate, line.model) if name and isinstance(preset.models[name], DDPM)]
+    names = [name for name in (line.surrogate, line.model) if isinstance(preset.models.get(name), DDPM)]
     if line.surrogate and not studies.as_share(line.t_mid):
-        names = names[: isinstance(preset.models[line.surrogate], DDPM)]
+        names = names[: isinstance(preset.models.get(line.surrogate), DDPM)]
     if line.evaluations is not None and not names:
         yield "evaluations", f"{line.subject} is no diffusion model, and draws an image in one evaluation; remove it"
     wheres = {"timesteps": isinstance(sampler.timesteps, list), "t_start": sampler.t_start is not None}

@@ -54,6 +54,7 @@ def _of_model(model: Sampled) -> Iterator[str]:
     texts = [*_of_rate(model.training)]
     if isinstance(model, DDPM):
         yield from _of_schedule(model.diffusion)
+    if isinstance(model.training, Training):
         texts += _of_training(model.training)
     yield from (f"training.{text}" for text in texts)
 

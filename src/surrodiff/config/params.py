@@ -13,6 +13,7 @@ from surrodiff.config.models import Sampled
 from surrodiff.config.presets import MOST_RUNS
 from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import Study
+from surrodiff.config.surrogates import Surrogate
 from surrodiff.config.whole import BASE, SHARED, Params
 from surrodiff.errors import UserError, printable
 
@@ -24,7 +25,12 @@ def _words(kinds: Any) -> list[str]:
     return [get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(kinds) or [kinds]]
 
 
-TAGS = (*_words(Sampled), *_words(Sampler), *studies.KINDS)  # which pydantic puts into the places of mistakes
+TAGS = (
+    *_words(Sampled),
+    *_words(Sampler),
+    *_words(Surrogate),
+    *studies.KINDS,
+)  # which pydantic puts into the places of mistakes
 
 
 def _places(keys: list[str], raw: Any) -> Iterator[list[str]]:

@@ -1,7 +1,6 @@
 """A preset: data, models, and what is made of them; typed, with ranges, and checked as a whole."""
 
 import math
-import os
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -24,9 +23,11 @@ from surrodiff.config.fields import (
     Side,
     Steps,
     Width,
+    check_path,
 )
 from surrodiff.config.models import DDPM, Generator, OneSampled
 from surrodiff.config.samplers import OneSampler
+from surrodiff.config.surrogates import FewSteps, OneSurrogate, Upsampled
 
 # As in config.models: far beyond any published use.
 MOST_SAMPLES = 10_000_000
@@ -56,15 +57,6 @@ BatchOrAuto = Annotated[
     _auto_or(f"a whole number from 1 to {MOST_BATCH}", lambda v: type(v) is int and 0 < v <= MOST_BATCH),
 ]
 SwitchOrAuto = Annotated[bool | Literal["auto"], _auto_or("true or false", lambda v: isinstance(v, bool))]
-
-
-def _check_path(path: str):
-    try:
-        encoded = os.fsencode(path)
-    except UnicodeEncodeError:
-        raise ValueError("path: half of a character; write the whole one") from None
-    if b"\0" in encoded:
-        raise ValueError("path: a NUL character, which no path has; remove it")
 
 
 _OF_FOLDERS = {"padding", "fingerprint"}  # keys that only image folders have
@@ -100,7 +92,7 @@ class Data(Block):
         if self.source == "cifar10" and self.channels != 3:
             raise ValueError("channels: CIFAR-10 is in colour; write 3")
         if self.path is not None:
-            _check_path(self.path)
+            check_path(self.path)
         if self.splits and min(self.splits) < LEAST_IMAGES:
             raise ValueError(
                 f"held_out: {self.held_out} leaves {self.splits[0]} images to train on and {self.splits[1]} held out; "
@@ -212,6 +204,7 @@ class Preset(Block):
     data: Data
     models: dict[Name, OneSampled]
     samplers: dict[Name, OneSampler]
+    surrogates: dict[Name, OneSurrogate] = Field(default={})
     seeds: Seeds
     sampling: Sampling
     scoring: Scoring
@@ -239,10 +232,29 @@ class Preset(Block):
             raise ValueError("samplers.ancestral: missing; it draws the rows that name no sampler")
         if self.sampling.num_samples < self.scoring.is_splits:
             raise ValueError(f"scoring.is_splits: more splits than the {self.sampling.num_samples} samples")
+        self._check_surrogates()
         if self.data.splits:
             self._check_counts(*self.data.splits)
         self._check_memory()
         return self
+
+    def _check_surrogates(self):
+        for name, surrogate in self.surrogates.items():
+            where = f"surrogates.{name}"
+            if name in self.models:
+                raise ValueError(f"{where}: a model has this name, too, and rows name both alike; give another one")
+            if isinstance(surrogate, Upsampled) and surrogate.image_size >= self.data.image_size:
+                size = self.data.image_size
+                raise ValueError(f"{where}.image_size: must be less than data.image_size ({size}), to be resized to it")
+            if isinstance(surrogate, FewSteps):
+                model = self.models.get(surrogate.model)
+                if not isinstance(model, DDPM) or model.image_size != self.data.image_size:
+                    raise ValueError(
+                        f"{where}.model: must be a ddpm of `models` with the data's size, got {surrogate.model!r}"
+                    )
+                if surrogate.sampler not in self.samplers:
+                    known = ", ".join(self.samplers)
+                    raise ValueError(f"{where}.sampler: there is no {surrogate.sampler!r}; there are {known}")
 
     def _check_counts(self, train: int, held_out: int):
         """Nothing asks for more images than a split has."""

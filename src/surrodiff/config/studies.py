@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from surrodiff.config import documents, refusals
 from surrodiff.config.columns import AXES, GROUPS, METRICS
-from surrodiff.config.fields import Block, Distinct, Name, Text
+from surrodiff.config.fields import Block, Distinct, Name, Share, Text, as_share
 from surrodiff.config.models import SampledTraining
 from surrodiff.errors import UserError, printable
 
@@ -27,26 +27,6 @@ OTHERS = "others"  # in a claim: all other rows that have the paper's number
 KINDS = ("pairs", "curves", "scatter", "terms")
 RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
 SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "evaluations", "handover")
-
-
-def _share(value: Any) -> Any:
-    """A share as it is written: 1, 0.25 or 1/3."""
-    text = str(value)
-    if (
-        isinstance(value, bool)
-        or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,15}|/[0-9]{1,9})?", text)
-        or not as_share(text) <= 1
-    ):
-        raise PydanticCustomError("share", "must be a share from 0 to 1, such as 0.25 or 1/3")
-    return value
-
-
-def as_share(written: str | int | float) -> Fraction:
-    """The number that a share stands for."""
-    try:
-        return Fraction(str(written))
-    except ZeroDivisionError:
-        return Fraction(2)
 
 
 def _is_plain(value: Any) -> bool:
@@ -82,7 +62,6 @@ def _column(value: Any) -> Any:
     return value
 
 
-Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
 Compared = Annotated[Any, BeforeValidator(_compared)]
 # Of one of several rows; a configuration that went through Snakemake has null for an empty text.

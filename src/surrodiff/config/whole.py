@@ -11,7 +11,8 @@ from surrodiff.config.refusals import shown
 from surrodiff.config.studies import Line, Row, Study
 
 BASE = "paper"  # the preset that is written out
-SHARED = ("models", "samplers")  # blocks of the document that every preset has, and may change
+# Blocks of the document that every preset has, and may change; the last may be absent.
+SHARED = ("models", "samplers", "surrogates")
 
 
 def _complete(raw: dict) -> dict:
@@ -38,7 +39,7 @@ def _complete(raw: dict) -> dict:
             continue
         if BASE not in presets and (missing_keys := Preset.model_fields.keys() - preset.keys() - {*SHARED}):
             raise ValueError(f"presets.{BASE}: missing; {name} has no {min(missing_keys)}, and is a difference from it")
-        for key in SHARED:
+        for key in SHARED[:2]:
             if key not in preset:
                 raise ValueError(f"{key}: missing")
         if isinstance(preset["models"], dict):

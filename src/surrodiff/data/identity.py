@@ -14,9 +14,10 @@ import yaml
 
 from surrodiff.config.models import Own
 from surrodiff.config.presets import Data
+from surrodiff.config.surrogates import Folder
 from surrodiff.config.whole import Params
 from surrodiff.data import image_folders
-from surrodiff.data.listing import Listing
+from surrodiff.data.listing import Listing, list_files
 from surrodiff.errors import UserError, printable
 
 DEPENDENCY = "image_folder"  # of `vars` in dvc.yaml: the folder that DVC's stages depend on
@@ -96,8 +97,8 @@ def _check_dependency(folder: Path, tracked: Path, here: Path):
 
 
 def identified(params: Params, here: Path = Path()) -> Params:
-    """Parameters in which the selected preset's image folder has its normalised path and its fingerprint, and its
-    generators of the user's own the SHA-256 of their files; what is there stays, so that jobs use what was planned.
+    """Parameters in which the selected preset's image folders have their normalised paths and their fingerprints, and
+    its generators of the user's own the SHA-256 of their files; what is there stays, so that jobs use what was planned.
 
     here: the folder from which relative paths are meant. Raises UserError if a folder or file is missing, cannot be
     read, or a folder's splits and classes cannot be determined.
@@ -109,9 +110,15 @@ def identified(params: Params, here: Path = Path()) -> Params:
         for name, model in preset.models.items()
         if isinstance(model, Own)
     }
-    if data is preset.data and not models:
+    surrogates = {
+        name: _identified_folder(surrogate, name, preset.sampling.num_samples, here)
+        for name, surrogate in preset.surrogates.items()
+        if isinstance(surrogate, Folder)
+    }
+    if data is preset.data and not models and not surrogates:
         return params
-    selected = preset.model_copy(update={"data": data, "models": preset.models | models})
+    changed = {"data": data, "models": preset.models | models, "surrogates": preset.surrogates | surrogates}
+    selected = preset.model_copy(update=changed)
     return params.model_copy(update={"presets": {**params.presets, params.preset: selected}})
 
 
@@ -123,6 +130,21 @@ def _identified_data(data: Data, here: Path) -> Data:
             _check_dependency(Path(path), tracked[0], here)
         known_fingerprint = fingerprint(folder.listing)
     return data.model_copy(update={"path": path, "fingerprint": known_fingerprint})
+
+
+def _identified_folder(source: Folder, name: str, count: int, here: Path) -> Folder:
+    path, known_fingerprint = normalised(source.path, here), source.fingerprint
+    if known_fingerprint is None:
+        listing = list_files(Path(path), f"surrogates.{name}.path")
+        if len(listing.files) < count:
+            raise UserError(
+                f"surrogates.{name}.path: {printable(source.path)} has {len(listing.files)} images, and "
+                f"sampling.num_samples is {count}; make more, or lower it"
+            )
+        if tracked := _tracked_by(Path(path)):
+            _check_dependency(Path(path), tracked[0], here)
+        known_fingerprint = fingerprint(listing)
+    return source.model_copy(update={"path": path, "fingerprint": known_fingerprint})
 
 
 def _identified_file(model: Own, where: str, here: Path) -> Own:

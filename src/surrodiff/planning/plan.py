@@ -12,10 +12,13 @@ from surrodiff.config.models import DDPM, Classifier, Generator, Model
 from surrodiff.config.presets import Preset
 from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import Figure, Line, Pairs, Study
+from surrodiff.config.surrogates import FewSteps
 from surrodiff.config.whole import Params
 from surrodiff.planning.runs import (
+    Begun,
     Config,
     DataConfig,
+    Given,
     LikelihoodConfig,
     ModelConfig,
     ReferenceConfig,
@@ -40,11 +43,11 @@ WEIGHTS_SHA256 = {
 class Seeded:
     """The runs of a row for one training and one sampling seed, by their ids; None where the row needs none.
 
-    seed: the training's; model: the run of the model that the row is about.
+    seed: the training's; model: the run of the model that the row is about, None of images that none made.
     """
 
     seed: int
-    model: str
+    model: str | None
     sample: str | None = None
     score: str | None = None
     likelihood: str | None = None
@@ -56,7 +59,10 @@ class Row:
 
     step: of its model's training, after which it is sampled, and of_steps its last; T: of the diffusion that makes its
     images, None of a generator alone; t_mid: the timestep at which that takes over from a surrogate. timings: of each
-    network that makes an image the timing's run and how often it is evaluated, first the row's own model's.
+    network that makes an image the timing's run and how often it is evaluated, first the row's own model's; none where
+    others made the images that it begins with. trainings: of each model the timing's run, and for how many steps it was
+    trained. sampler: by its name, None where no diffusion takes part. oracle: no model makes what it begins with, which
+    is the training images.
     runs: none of a row that only quotes a paper, or of the real images.
     """
 
@@ -68,7 +74,15 @@ class Row:
     image_size: int | None = None
     evaluations: int | None = None
     timings: tuple[tuple[str, int], ...] = ()
+    trainings: tuple[tuple[str, int], ...] = ()
+    sampler: str | None = None
+    oracle: bool = False
     runs: tuple[Seeded, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its first cell."""
+        return self.line.label + " (oracle: training images)" * self.oracle
 
     @property
     def seeds(self) -> list[int]:
@@ -150,6 +164,13 @@ class _Builder:
     def model(self, name: str, seed: int) -> str:
         return self._model(_named(name, seed=seed), self.preset.models[name], seed)
 
+    def _subject(self, line: Line) -> str | None:
+        """The name of the model that a row is about; None where no model made its images."""
+        surrogate = self.preset.surrogates.get(line.surrogate)
+        if surrogate is None:
+            return line.subject
+        return surrogate.model if isinstance(surrogate, FewSteps) else None
+
     def _step(self, line: Line) -> int:
         """The step after which the row's `model` is taken."""
         return studies.snapshot(line.steps, self.preset.models[line.model].training)
@@ -163,6 +184,13 @@ class _Builder:
             return t_mid
         return min(self._sampler(line).grid(self._diffusion(line)), key=lambda t: abs(t - t_mid))
 
+    def _sampler_name(self, line: Line) -> str | None:
+        """What draws a row's samples, by its name in `samplers`; None where no diffusion takes part."""
+        surrogate = self.preset.surrogates.get(line.surrogate)
+        if self._t_mid(line) or isinstance(self.preset.models.get(line.subject), DDPM):
+            return line.sampler
+        return surrogate.sampler if isinstance(surrogate, FewSteps) else None
+
     def _diffusion(self, line: Line) -> Diffusion:
         """Of the row's `model`; of its surrogate, where that is as long."""
         return self.preset.models[line.model].diffusion
@@ -174,16 +202,23 @@ class _Builder:
             return sampler
         diffusion = self._diffusion(line)
         # Of a diffusion at lower resolution as well; a generator leaves all to the one that takes over.
-        begins_at_t_mid = line.surrogate and not isinstance(self.preset.models[line.surrogate], DDPM)
+        begins_at_t_mid = line.surrogate and not isinstance(self.preset.models.get(line.surrogate), DDPM)
         t_start = (begins_at_t_mid and studies.timestep(line.t_mid, diffusion.T)) or diffusion.T
         return sampler.within(diffusion, studies.evaluations(line.evaluations, diffusion.T), t_start)
 
     def _sample(self, line: Line, seed: int, sampling_seed: int) -> Run[SampleConfig]:
         """The samples of a row for one pair of seeds; adds the models that draw them."""
+        if line.surrogate in self.preset.surrogates and not self._t_mid(line):
+            return self._start(line, seed, sampling_seed)
         models, t_mid, step = self.preset.models, self._t_mid(line), self._step(line)
         unfinished = step if step != models[line.model].training.steps else None
-        diffusion, surrogate = None, None
-        if line.surrogate:
+        diffusion, surrogate, begun = None, None, None
+        if line.surrogate in self.preset.surrogates:
+            start = self._scored(self._start(line, seed, sampling_seed))
+            begun = Begun(samples=start, t_mid=t_mid)
+            diffusion = Trained(run=self.model(line.model, seed), step=step)
+            parts = [line.surrogate, f"t{t_mid}", None if line.model == "Default" else line.model, unfinished]
+        elif line.surrogate:
             other = models[line.surrogate]
             handover = (line.handover if t_mid else "x0") if isinstance(other, DDPM) else None
             run = self.model(line.surrogate, seed)
@@ -199,7 +234,7 @@ class _Builder:
         else:
             diffusion = Trained(run=self.model(line.model, seed), step=step)
             parts = [line.model, step]
-        diffuses = diffusion or isinstance(models[line.subject], DDPM)
+        diffuses = diffusion or isinstance(models[line.subject], DDPM)  # of a surrogate alone at t_mid = 0
         sampler = self._sampler(line) if diffuses else None
         if diffuses and (line.sampler != "ancestral" or (line.evaluations is not None and sampler.timesteps)):
             parts.append(line.sampler)
@@ -211,8 +246,32 @@ class _Builder:
             seed=sampling_seed,
             model=diffusion,
             surrogate=surrogate,
+            begun=begun,
         )
         return Run(_named(*parts, seed=seed, sampling_seed=sampling_seed), config)
+
+    def _start(self, line: Line, seed: int, sampling_seed: int) -> Run[SampleConfig]:
+        """The samples with which a surrogate that is no model begins."""
+        surrogate = self.preset.surrogates[line.surrogate]
+        if isinstance(surrogate, FewSteps):
+            own = {key: getattr(surrogate, key) for key in ("model", "sampler", "evaluations")}
+            (few,) = studies.Row(**own).lines()
+            return self._sample(few, seed, sampling_seed)
+        config = SampleConfig(
+            **self.preset.sampling.model_dump() | {"precision": "float32"},
+            sampler=None,
+            seed=sampling_seed,
+            model=None,
+            surrogate=None,
+            given=Given(source=surrogate, data=self.plan.data),
+        )
+        return Run(_named(line.surrogate, sampling_seed=sampling_seed), config)
+
+    def _scored(self, drawn: Run[SampleConfig]) -> str:
+        """Add samples and their score; returns the samples' id."""
+        sample = self.plan.add(drawn.name, drawn.config)
+        self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
+        return sample
 
     def timing(self, name: str) -> str:
         config = TimingConfig(
@@ -244,34 +303,54 @@ class _Builder:
         sample = score = likelihood = None
         if "score" in needs:
             drawn = self._sample(line, seed, sampling_seed)
-            sample = self.plan.add(drawn.name, drawn.config)
+            sample = self._scored(drawn)
             score = self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
         if "likelihood" in needs:
             likelihood = self.likelihood(line, seed)
-        return Seeded(seed, self.model(line.subject, seed), sample, score, likelihood)
+        subject = self._subject(line)
+        return Seeded(seed, subject and self.model(subject, seed), sample, score, likelihood)
 
-    def _timings(self, line: Line, counts: list[int]) -> tuple[tuple[str, int], ...]:
-        names = [line.surrogate, line.model] if line.surrogate else [line.model]
-        return tuple((self.timing(name), count) for name, count in zip(names, counts, strict=False))
+    def _evaluations(self, line: Line, seed: int) -> list[tuple[str, int]]:
+        """The models that make an image of a row, by name, the surrogate first, and how often each is evaluated."""
+        surrogate = self.preset.surrogates.get(line.surrogate)
+        counts = [count for _, count in self._sample(line, seed, 0).config.evaluations(self.plan.runs)]
+        if surrogate is None:
+            names = [line.surrogate, line.model] if line.surrogate else [line.model]
+            return list(zip(names, counts, strict=False))
+        few = isinstance(surrogate, FewSteps)
+        own = [(surrogate.model, self._sampled(self._start(line, seed, 0)))] if few else []
+        return [*own, *((line.model, count) for count in counts if self._t_mid(line))]
+
+    def _sampled(self, drawn: Run[SampleConfig]) -> int:
+        """How often networks are evaluated for one of such samples."""
+        return sum(count for _, count in drawn.config.evaluations(self.plan.runs))
 
     def row(self, line: Line, needs: set[str], seeds: list[int]) -> Row:
         """A line's row for the given training seeds; needs: the kinds of runs (see studies.Study.needs)."""
         if line.subject is None:
             return Row(line)
-        subject, last = self.preset.models[line.subject], self.preset.models[line.model]
+        name = self._subject(line)
+        subject, last = name and self.preset.models[name], self.preset.models[line.model]
+        surrogate = self.preset.surrogates.get(line.surrogate)
         sampling = self.preset.seeds.sampling if "score" in needs else [0]
         runs = tuple(self._seeded(line, seed, own, needs) for seed in seeds for own in sampling)
-        drawn = self._sample(line, seeds[0], 0).config
-        counts = [count for _, count in drawn.evaluations(self.plan.runs)]
+        evaluations = self._evaluations(line, seeds[0])
+        timings = tuple((self.timing(model), count) for model, count in evaluations) if "timing" in needs else ()
+        last_step = subject and subject.training.steps
+        steps = {model: self.preset.models[model].training.steps for model, _ in evaluations}
+        steps |= {line.model: self._step(line)} if line.model in steps else {}
         return Row(
             line=line,
-            step=subject.training.steps if line.surrogate else self._step(line),
-            of_steps=subject.training.steps,
+            step=last_step if line.surrogate else self._step(line),
+            of_steps=last_step,
             T=last.diffusion.T if isinstance(last, DDPM) else None,
             t_mid=self._t_mid(line),
-            image_size=subject.image_size,
-            evaluations=sum(counts),
-            timings=self._timings(line, counts) if "timing" in needs else (),
+            image_size=subject.image_size if subject else self.preset.data.image_size,
+            evaluations=sum(count for _, count in evaluations),
+            timings=timings if subject else (),
+            trainings=tuple((self.timing(model), count) for model, count in steps.items()) if timings else (),
+            sampler=self._sampler_name(line),
+            oracle=surrogate is not None and surrogate.oracle,
             runs=runs,
         )
 

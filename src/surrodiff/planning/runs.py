@@ -17,6 +17,7 @@ from surrodiff.config.fields import Block, Grown, Precision, Revision, Seed, Ste
 from surrodiff.config.models import DDPM, OneModel, OneSampled, Sampled
 from surrodiff.config.presets import Data
 from surrodiff.config.samplers import OneSampler
+from surrodiff.config.surrogates import OneGiven
 from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep, Unit
 
 
@@ -152,12 +153,30 @@ class Surrogate(Trained):
     handover: Literal["x0", "x_t"] | None
 
 
-class SampleConfig(Config):
+class Given(Block):
+    """Images that no network makes, fitted to those of a data run."""
+
+    source: OneGiven
+    data: str
+
+
+class Begun(Block):
+    """The samples of another run as those of the surrogate, which are noised to t_mid."""
+
+    samples: str
+    t_mid: int
+
+
+class SampleConfig(Config, Grown):
     """Samples of a diffusion, of a surrogate alone (t_mid = 0; `model` is None), or of both. A generator counts as a
-    surrogate. sampler: None where no diffusion takes part."""
+    surrogate. sampler: None where no diffusion takes part.
+
+    given: the samples are images from elsewhere. begun: `model` begins with another run's samples.
+    """
 
     stage = "samples"
     seconds = "sample_seconds"
+    later = ("given", "begun")
 
     num_samples: int
     sampler: OneSampler | None
@@ -166,18 +185,41 @@ class SampleConfig(Config):
     revision: Revision
     model: Trained | None
     surrogate: Surrogate | None
+    given: Given | None = None
+    begun: Begun | None = None
 
     def needs(self) -> list[tuple[str, str]]:
-        return [("models", part.run) for part in (self.model, self.surrogate) if part]
+        return [
+            *(("models", part.run) for part in (self.model, self.surrogate) if part),
+            *([("samples", self.begun.samples)] if self.begun else ()),
+            *([("data", self.given.data)] if self.given else ()),
+        ]
+
+    def subject(self, runs: Runs) -> str:
+        """The id of the model that the samples are about: of Surrogate Diffusion the surrogate; of given images, which
+        are of none, that of their own samples. runs: those that it needs, and that these need."""
+        if self.begun:
+            return runs[self.begun.samples].config.subject(runs)
+        if self.given:
+            return next(run_id for run_id, run in runs.items() if run.config == self)
+        return (self.surrogate or self.model).run
+
+    def begins_with(self, runs: Runs) -> list[str]:
+        """The ids of the sample runs that it begins with, and these with."""
+        return [*runs[self.begun.samples].config.begins_with(runs), self.begun.samples] if self.begun else []
 
     def evaluations(self, models: Runs) -> list[tuple[Sampled, int]]:
-        """The models that it evaluates, first a surrogate if it has one, and how often each for one image.
+        """The models that it evaluates, first a surrogate if it has one, and how often each for one image; without what
+        another run's samples took, with which it begins.
 
         models: the runs that it needs, by id.
         """
+        if self.given:
+            return []
         made, surrogate = (part and models[part.run].config.model for part in (self.model, self.surrogate))
         if not surrogate:
-            return [(made, self.sampler.evaluations(made.diffusion, made.diffusion.T))]
+            t_start = self.begun.t_mid if self.begun else made.diffusion.T
+            return [(made, self.sampler.evaluations(made.diffusion, t_start))]
         t_mid, own = self.surrogate.t_mid, 1
         if isinstance(surrogate, DDPM):
             # One more for the estimate of x_0; x_t is handed over as it is, and at t_mid = 0 it is the sample.
@@ -186,13 +228,17 @@ class SampleConfig(Config):
         return [(surrogate, own)] + ([(made, self.sampler.evaluations(made.diffusion, t_mid))] if made else [])
 
     def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
-        found, channels = Counter(), runs[(self.model or self.surrogate).run].config.channels
+        found = Counter()
         for model, count in self.evaluations(runs):
             if count:  # a surrogate whose x_T is handed over is evaluated never
+                channels = runs[(self.model or self.surrogate).run].config.channels
                 found[_evaluation(model, channels, self.precision)] += count * self.num_samples
         return found
 
     def rows(self, runs: Runs) -> Rows:
+        if self.given:
+            data = runs[self.given.data].config
+            return Rows("samples", data.channels * data.image_size**2, self.num_samples)
         made = runs[(self.surrogate or self.model).run].config
         # A surrogate's samples are resized to the data's size.
         size = runs[made.data].config.image_size if self.surrogate else made.model.image_size

@@ -135,7 +135,8 @@ class _Rows:
             return Quantity(key, paper=paper)
         match metric:
             case "parameters":
-                return Quantity(key, self.values.records.trained(row.runs[0].model).parameters, 0.0, paper)
+                model = row.runs[0].model
+                return Quantity(key, model and self.values.records.trained(model).parameters, 0.0, paper)
             case "sampling_speed" | "train_time":
                 timed = self.values.speed(row) if metric == "sampling_speed" else self.values.train_time(row)
                 return Quantity(key, timed and timed.ratio, timed and timed.interval, paper)
@@ -152,7 +153,7 @@ class _Rows:
         keys = [right]
         if right == OTHERS:
             left_row = self.named[left]
-            keys = [key for key, row in self.distinct.items() if row.runs != left_row.runs]
+            keys = [key for key, row in self.distinct.items() if row.runs != left_row.runs and not row.oracle]
             if left_row.line.paper:  # what a paper says of all rows is about its own
                 keys = [key for key in keys if self.distinct[key].line.paper]
         left_quantity = self.quantity(metric, left)

@@ -31,7 +31,10 @@ def _T(row: Row, values: Values) -> Cells:
     return {"T": row.T}
 
 
-def _model(row: Row, values: Values) -> Model:
+def _model(row: Row, values: Values) -> Model | None:
+    """The model that a row is about; None where no model made its images."""
+    if row.runs[0].model is None:
+        return None
     return load_run(values.records.results, "models", row.runs[0].model)[1].model
 
 
@@ -63,6 +66,8 @@ def _network(row: Row, values: Values) -> Cells:
 
 
 def _parameters(row: Row, values: Values) -> Cells:
+    if row.runs[0].model is None:
+        return {"parameters": None, "parameters_m_by_paper": None}
     found = values.records.trained(row.runs[0].model)
     return {"parameters": found.parameters, "parameters_m_by_paper": found.parameters_by_paper}
 
@@ -76,23 +81,31 @@ def _t_mid(row: Row, values: Values) -> Cells:
 
 
 def _sampler(row: Row, values: Values) -> Cells:
-    alone = not row.t_mid and not isinstance(_model(row, values), DDPM)  # a generator takes no steps
-    return {"sampler": None if alone else row.line.sampler, "evaluations": row.evaluations}
+    return {"sampler": row.sampler, "evaluations": row.evaluations}
 
 
 def _speed(row: Row, values: Values) -> Cells:
     speed = values.speed(row)
-    ratios = {"sampling_speed_ratio": speed.ratio, "sampling_speed_ratio_interval": speed.interval}
-    return {"samples_per_second": speed.value} | ratios
+    ratios = {
+        "sampling_speed_ratio": speed and speed.ratio,
+        "sampling_speed_ratio_interval": speed and speed.interval,
+    }
+    return {"samples_per_second": speed and speed.value} | ratios
+
+
+def _cost(row: Row, values: Values) -> Cells:
+    cost = values.cost(row)
+    return {"all_train_hours": cost and cost.training, "total_hours": cost and cost.training + cost.sampling}
 
 
 def _train_hours(row: Row, values: Values) -> Cells:
-    return {"train_hours": values.train_time(row).value}
+    time = values.train_time(row)
+    return {"train_hours": time and time.value}
 
 
 def _train_time(row: Row, values: Values) -> Cells:
     time = values.train_time(row)
-    return {"train_time_ratio": time.ratio, "train_time_ratio_interval": time.interval}
+    return {"train_time_ratio": time and time.ratio, "train_time_ratio_interval": time and time.interval}
 
 
 def _loss_variance(row: Row, values: Values) -> Cells:
@@ -168,6 +181,7 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "t_mid": _t_mid,
     "sampler": _sampler,
     "speed": _speed,
+    "cost": _cost,
     "train_hours": _train_hours,
     "train_time": _train_time,
     "loss_variance": _loss_variance,
@@ -271,7 +285,7 @@ def frame(recipe: Recipe, records: Records, *more: str) -> pd.DataFrame:
             made = {name: cell for column in columns for name, cell in CELLS[column](row, values).items()}
             last = {name: cell for name, cell in _last(row, values, columns).items() if name not in made}
             # The label stays, even below a heading that a column has.
-            cells = [{study.subject: None, **made, **last, study.subject: row.line.label}]
+            cells = [{study.subject: None, **made, **last, study.subject: row.label}]
         else:
             cells = [{study.subject: row.line.label, "note": row.line.note}]
         lines += [(line, paper) for line in cells]

@@ -33,6 +33,7 @@ _LABELS = {
     "parameters_m": "parameters, millions (of 2^20)",
     "samples_per_second": "sampling speed, samples/s",
     "train_hours": "train time, hours",
+    "total_hours": "all trainings and samples, hours",
     "train_steps": "training steps",
     "evaluations": "network evaluations for one image",
 }
@@ -80,7 +81,7 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
             else:
                 axis.axis("off")
     score = values.scores(recipe.default)[0]
-    steps = sorted({row.of_steps for row in recipe.table.rows if row.runs})
+    steps = sorted({row.of_steps for row in recipe.table.rows if row.of_steps})
     axes[0, 0].set_title(
         f"ours, preset {results.name}: {score.data}, {', '.join(map(str, steps))} training steps,\n"
         f"{score.features} features of {score.num_samples} samples; bars: 95 % intervals",
@@ -135,7 +136,7 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     level, roughness = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     settled = {level: [], roughness: []}
     # One training of each diffusion model is drawn: the first seed's.
-    first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs}
+    first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs and row.runs[0].model}
     logs = [(row, training_losses(results, run)) for run, row in reversed(first.items())]
     logs = [log for log in logs if "loss_uniform_t" in log[1]]
     if not logs:

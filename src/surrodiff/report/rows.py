@@ -46,6 +46,14 @@ class Ratio:
     interval: float
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Hours of training every model that a row's images need, and of drawing all of its samples."""
+
+    training: float
+    sampling: float
+
+
 def over_samples(error: float, count: int) -> float:
     """Half of a distance's 95 % interval over samples, by the jackknife's standard error of so many."""
     return student_95(jackknife_groups(count) - 1) * error
@@ -174,6 +182,17 @@ class Values:
         spread = math.hypot(*(interval * count for _, interval, count in parts)) / default_count
         default_speed = 1 / (self.records.timing(default).model.evaluation * default_count)
         return Ratio(default_speed / relative, 1 / relative, spread / relative**2)
+
+    def cost(self, row: Row) -> Cost | None:
+        """What a timed row's samples cost with nothing there before."""
+        speed = self.speed(row)
+        if speed is None:
+            return None
+        ((default, _),) = self.recipe.default.timings
+        step = self.records.timing(default).model.train_step
+        steps = sum(self._of_timing(timing, "train_step")[0] * count for timing, count in row.trainings)
+        drawn = self.scores(row)[0].num_samples if row.runs[0].score else 0
+        return Cost(step * steps / 3600, drawn / speed.value / 3600)
 
     def train_time(self, row: Row) -> Ratio | None:
         """Hours of training a timed row's model, by the ratio of a step to Default's."""

@@ -59,7 +59,9 @@ def curves(recipe: Recipe, results: Path) -> pd.DataFrame:
     """Training loss at uniform t of every diffusion model in any table, in at most CURVE_POINTS averages; of several
     seeds the first."""
     frames = []
-    for run_id in sorted({row.runs[0].model for row in recipe.rows() if row.runs and not row.line.seeds}):
+    for run_id in sorted(
+        {row.runs[0].model for row in recipe.rows() if row.runs and row.runs[0].model and not row.line.seeds}
+    ):
         losses = training_losses(results, run_id)
         if "loss_uniform_t" in losses:
             group = losses.index // -(-len(losses) // CURVE_POINTS)

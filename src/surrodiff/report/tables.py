@@ -72,7 +72,9 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
     """What the numbers of a table rest on, a paragraph each."""
     study = recipe.table.study
     rows = [row for row in recipe.table.rows if row.runs]
-    steps = sorted({row.of_steps for row in rows} | ({recipe.default.of_steps} if recipe.default else set()))
+    steps = sorted(
+        {row.of_steps for row in rows if row.of_steps} | ({recipe.default.of_steps} if recipe.default else set())
+    )
     trained = f"of models trained for {', '.join(map(str, steps))} steps" if steps else "no model of ours"
     paragraphs = []
     if "likelihood" in study.columns and rows:

@@ -39,6 +39,7 @@ class Stream(IntEnum):
     GENERATOR_LOSS = 20  # what the loss of a generator with a likelihood draws
     GENERATOR_LIKELIHOOD = 21
     DIAGNOSIS = 22
+    GIVEN = 23  # the order of images that no network makes
 
 
 def philox4x32(counter, key, rounds: int = 10):
