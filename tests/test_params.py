@@ -75,7 +75,7 @@ def leaves(value, key: str):
         (f"{DEFAULT}.objective.weights", "equal", f"{DEFAULT}.objective.weights", "'uniform'"),
         (f"{DEFAULT}.objective.reduction", "max", f"{DEFAULT}.objective.reduction", "'sum'"),
         (f"{DEFAULT}.training.precision", "float16", f"{DEFAULT}.training.precision", "'bfloat16'"),
-        (f"{DEFAULT}.kind", "vae", f"{DEFAULT}.kind", "'ddpm', 'sngan', got 'vae'"),
+        (f"{DEFAULT}.kind", "gan", f"{DEFAULT}.kind", "must be one of 'ddpm', 'sngan', "),
         (f"{TEST}.models.SNGAN.kind", "wgan", f"{TEST}.models.SNGAN.kind", "got 'wgan'"),
         ("models.Default.kind", "vae", "models.Default.kind", "got 'vae'"),
         ("samplers.ancestral.kind", "plms", "samplers.ancestral.kind", "'ancestral'"),

@@ -204,6 +204,49 @@ class SNGAN(Generator):
         return self
 
 
+class Flow(Generator):
+    """A normalising flow (see networks.flow): at each level half the resolution, and so many invertible steps, whose
+    couplings have `hidden_channels`."""
+
+    kind: Literal["flow"]
+    image_size: Side
+    levels: Annotated[int, Field(ge=1, le=MOST_LEVELS)]
+    steps_per_level: Repetitions
+    hidden_channels: Width
+    training: Training
+
+    def timed(self) -> "Flow":
+        """As DDPM.timed."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
+        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "Flow":
+        """As DDPM.evaluated."""
+        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision=self.training.precision)
+        return self.model_copy(update={"training": training})
+
+    def multiply_accumulates(self) -> int:
+        # Of the couplings' three convolutions on images of one channel: 4 channels, and from level to level 2 times.
+        hidden, channels = self.hidden_channels, [4 << level for level in range(self.levels)]
+        pixels = [(self.image_size >> level + 1) ** 2 for level in range(self.levels)]
+        of_levels = (side * (hidden**2 + 13 * c * hidden) for side, c in zip(pixels, channels, strict=True))
+        return self.steps_per_level * sum(of_levels)
+
+    def training_bytes(self, channels: int) -> int:
+        weights = self.steps_per_level * self.levels * (self.hidden_channels**2 + 54 * channels * self.hidden_channels)
+        pixels = sum((self.image_size >> level + 1) ** 2 for level in range(self.levels))
+        values = self.steps_per_level * pixels * (2 * self.hidden_channels + 8 * channels)
+        return 20 * weights + 4 * self.training.batch_size * values
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.image_size % 2**self.levels:
+            raise ValueError(f"image_size: {self.image_size} cannot be halved {self.levels} times, once for each level")
+        if self.training.precision != "float32":
+            raise ValueError("training.precision: a flow needs float32, for an inverse and determinants that are exact")
+        return self
+
+
 class Own(Generator):
     """A generator that a file of the user's describes, in a class `Generator` (see kinds.own).
 
@@ -272,7 +315,7 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Sampled = DDPM | SNGAN | Own  # every kind of model that draws samples
+Sampled = DDPM | SNGAN | Flow | Own  # every kind of model that draws samples
 Model = Sampled | Classifier
 OneSampled = Annotated[Sampled, Field(discriminator="kind")]
 OneModel = Annotated[Model, Field(discriminator="kind")]
