@@ -15,7 +15,7 @@ from records import forget
 from scipy import stats
 
 from surrodiff.config import params as params_module
-from surrodiff.config.models import VAETraining
+from surrodiff.config.training import VAETraining
 from surrodiff.data import pixels, sources
 from surrodiff.kinds.registry import kind_of
 from surrodiff.kinds.vae import falling

@@ -155,7 +155,7 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("table_4_1.claims.0.comparisons.1.3", float("inf"), "table_4_1.claims.0.comparisons.1.3", "text or a number"),
         # figures
         ("table_4_5.figures.0", "pairs", "table_4_5.figures.0", "block of keys, got 'pairs'"),
-        ("table_4_5.figures.0.kind", "pie", "table_4_5.figures.0.kind", "'scatter', 'terms', got 'pie'"),
+        ("table_4_5.figures.0.kind", "pie", "table_4_5.figures.0.kind", "'terms', 'diagnoses', got 'pie'"),
         ("table_4_5.figures.0.name", "../x", "table_4_5.figures.0.name", A_NAME),
         ("table_4_5.figures.0.name", "figure_4_2", "table_4_5.figures.0.name", "figure_4_2 is drawn by table_4_3, too"),
         ("table_4_5.figures.0.row", "Nobody", "table_4_5.figures.0.row", "there are DDPMHalf@0.25, DDPMHalf@0.5"),
@@ -325,7 +325,7 @@ def mine(tmp_path, root):
     def of(text: str, name: str = "mine.yaml") -> str:
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError) as caught:
-            params.load(root / "params.yaml", folder=tmp_path)
+            params.load(root / "params.yaml", folder=tmp_path, preset="test")
         message = str(caught.value)
         assert "\n" not in message
         assert message.startswith(f"{tmp_path / name}: ")

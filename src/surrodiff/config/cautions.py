@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
 from surrodiff.config.diffusion import Diffusion
-from surrodiff.config.models import DDPM, Sampled, SampledTraining, Training
+from surrodiff.config.models import DDPM, Sampled
 from surrodiff.config.presets import Classifier, Preset
 from surrodiff.config.schedules import MOST_BETA
 from surrodiff.config.studies import Line, Study, timestep
+from surrodiff.config.training import SampledTraining, Training
 
 MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
 LEAST_SIGNAL = 0.02  # of a surrogate's sample at t_mid, for it to matter

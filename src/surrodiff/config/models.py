@@ -16,7 +16,6 @@ from surrodiff.config.fields import (
     Grown,
     Name,
     Natural,
-    Precision,
     Rate,
     Repetitions,
     Revision,
@@ -25,10 +24,12 @@ from surrodiff.config.fields import (
     Text,
     Width,
 )
+from surrodiff.config.training import AdversarialTraining, Training, VAETraining
 
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
+MOST_DEQUANTISATIONS = 10  # of an image by a flow, whose likelihood is exact for each
 Setting = bool | int | float | str  # of a generator of the user's own
 
 
@@ -61,44 +62,6 @@ class Network(Grown):
         if self.base_channels % 2:
             raise ValueError("base_channels: must be even (pairs of sine and cosine in the timestep embedding)")
         return self
-
-
-class SampledTraining(Block):
-    """What the training of every kind of model has that draws samples."""
-
-    steps: Steps
-    snapshot_every: Steps
-    batch_size: Batch
-    learning_rate: Rate
-    horizontal_flip: bool
-    precision: Precision
-    revision: Revision
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.steps % self.snapshot_every:
-            raise ValueError(f"snapshot_every: {self.snapshot_every} does not divide the {self.steps} steps")
-        return self
-
-
-class Training(SampledTraining):
-    """Adam with linear warm-up, clipping of the gradient's norm and an exponential moving average of the weights."""
-
-    warmup_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)]
-    grad_clip: Rate
-    ema_decay: FractionOrZero
-
-
-class AdversarialTraining(SampledTraining):
-    """SNGAN's training; `steps` counts generator steps, each after `discriminator_steps` of the discriminator."""
-
-    discriminator_steps: Repetitions
-
-
-class VAETraining(Training):
-    """Adam on -L_k. rates: `falling` are those of Burda et al. (2016), see kinds.vae."""
-
-    rates: Literal["constant", "falling"]
 
 
 class DDPM(Block):
@@ -276,6 +239,54 @@ class VAE(Generator):
         return self
 
 
+class Flow(Generator):
+    """A normalising flow (see networks.flow): at each level half the resolution, and so many invertible steps, whose
+    couplings have `hidden_channels`."""
+
+    has_likelihood = True
+
+    kind: Literal["flow"]
+    image_size: Side
+    levels: Annotated[int, Field(ge=1, le=MOST_LEVELS)]
+    steps_per_level: Repetitions
+    hidden_channels: Width
+    training: Training
+
+    def timed(self) -> "Flow":
+        """As DDPM.timed."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
+        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "Flow":
+        """As DDPM.evaluated."""
+        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision=self.training.precision)
+        return self.model_copy(update={"training": training})
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        return tuple(sorted({1, min(samples, MOST_DEQUANTISATIONS)}))
+
+    def multiply_accumulates(self) -> int:
+        # Of the couplings' three convolutions on images of one channel: 4 channels, and from level to level 2 times.
+        hidden, channels = self.hidden_channels, [4 << level for level in range(self.levels)]
+        pixels = [(self.image_size >> level + 1) ** 2 for level in range(self.levels)]
+        of_levels = (side * (hidden**2 + 13 * c * hidden) for side, c in zip(pixels, channels, strict=True))
+        return self.steps_per_level * sum(of_levels)
+
+    def training_bytes(self, channels: int) -> int:
+        weights = self.steps_per_level * self.levels * (self.hidden_channels**2 + 54 * channels * self.hidden_channels)
+        pixels = sum((self.image_size >> level + 1) ** 2 for level in range(self.levels))
+        values = self.steps_per_level * pixels * (2 * self.hidden_channels + 8 * channels)
+        return 20 * weights + 4 * self.training.batch_size * values
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.image_size % 2**self.levels:
+            raise ValueError(f"image_size: {self.image_size} cannot be halved {self.levels} times, once for each level")
+        if self.training.precision != "float32":
+            raise ValueError("training.precision: a flow needs float32, for an inverse and determinants that are exact")
+        return self
+
+
 class Own(Generator):
     """A generator that a file of the user's describes, in a class `Generator` (see kinds.own).
 
@@ -344,7 +355,7 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Sampled = DDPM | SNGAN | VAE | Own  # every kind of model that draws samples
+Sampled = DDPM | SNGAN | VAE | Flow | Own  # every kind of model that draws samples
 Model = Sampled | Classifier
 OneSampled = Annotated[Sampled, Field(discriminator="kind")]
 OneModel = Annotated[Model, Field(discriminator="kind")]

@@ -95,8 +95,8 @@ def _check_studies(params: Params, source: str, file_of: dict[str, str]):
         raise UserError("\n".join(printable(line) for line in lines[: refusals.MOST_LINES]))
     for name, preset in params.presets.items():
         seeds = preset.seeds
-        rows = sum(len(params.lines(study)) for study in params.made(preset).values())
-        runs = (rows * len(seeds.training) + len(seeds.calibration)) * len(seeds.sampling)
+        rows = sum(len(params.lines(study)) * len(seeds.of_study(key)) for key, study in params.made(preset).items())
+        runs = (rows + len(seeds.calibration)) * len(seeds.sampling)
         if runs > MOST_RUNS:
             raise UserError(
                 f"{source}: presets.{name}.seeds: with the rows of the studies, {runs:,} sets of samples; at most "

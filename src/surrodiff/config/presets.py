@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from surrodiff.config import memory
 from surrodiff.config.fields import (
     MOST_BATCH,
+    MOST_REPETITIONS,
     Batch,
     Block,
     Distinct,
@@ -22,6 +23,7 @@ from surrodiff.config.fields import (
     Seed,
     Side,
     Steps,
+    Timesteps,
     Width,
     check_path,
 )
@@ -126,13 +128,22 @@ class Sampling(Block):
     revision: Revision
 
 
+OneOrMoreSeeds = Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
+
+
 class Seeds(Block):
     """Every row of a table is made once for each pair of a training and a sampling seed and shows their mean;
-    `calibration`: the training seeds of Default whose spread says how much of a difference is noise."""
+    `calibration`: the training seeds of Default whose spread says how much of a difference is noise; `studies`: by the
+    study's name, training seeds of its rows instead of `training`."""
 
-    training: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
-    sampling: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
+    training: OneOrMoreSeeds
+    sampling: OneOrMoreSeeds
     calibration: Annotated[list[Seed], Field(max_length=MOST_SEEDS), Distinct]
+    studies: dict[Name, OneOrMoreSeeds] = Field(default={})
+
+    def of_study(self, name: str) -> list[int]:
+        """The training seeds of a study's rows."""
+        return self.studies.get(name, self.training)
 
 
 class Classifier(Block):
@@ -179,6 +190,17 @@ class Likelihood(Block):
     revision: Revision
 
 
+class Diagnosis(Block):
+    """How the gradient of a trained diffusion's objective varies: on `num_images` training images, by `repetitions` of
+    its noises, at so many of its `timesteps`, or all where it has no more."""
+
+    num_images: Batch
+    repetitions: Annotated[int, Field(ge=2, le=MOST_REPETITIONS)]
+    timesteps: Timesteps
+    seed: Seed
+    revision: Revision
+
+
 class Timing(Block):
     """Speeds are medians over `rounds`; in each, the model and Default take turns."""
 
@@ -218,6 +240,7 @@ class Preset(Block):
     sampling: Sampling
     scoring: Scoring
     likelihood: Likelihood
+    diagnosis: Diagnosis
     timing: Timing
     execution: Execution
 
@@ -280,6 +303,7 @@ class Preset(Block):
             (f"models.{name}.training.batch_size", model.training.batch_size, self.data_of(model)[1])
             for name, model in self.models.items()
         ]
+        trained.append(("diagnosis.num_images", self.diagnosis.num_images, self.data))
         if self.scoring.features == "classifier":
             trained.append(("scoring.classifier.batch_size", self.scoring.classifier.batch_size, self.data))
         for key, size, data in trained:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from surrodiff.config.models import Training
+from surrodiff.config.training import Training
 from surrodiff.kinds.adam import Adam
 from surrodiff.kinds.batches import prefixed, without_prefix
 
@@ -22,8 +22,9 @@ class AveragedTrainer:
         self.optimiser = Adam(self.weights, training.learning_rate, fused=fused)
 
     @abstractmethod
-    def accumulate(self, step: int) -> torch.Tensor:
-        """Add the gradient of a step's loss; returns the loss, detached."""
+    def accumulate(self, step: int) -> dict[str, torch.Tensor]:
+        """Add the gradient of a step's loss; returns scalars for the log, detached: the `loss`, and what else a kind
+        has."""
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -33,11 +34,11 @@ class AveragedTrainer:
         """Training step number `step` = 1, 2, ...; returns scalars on the device, without waiting for them."""
         self.optimiser.lr = self.rate(step)
         self.optimiser.zero_grad()
-        loss = self.accumulate(step)
+        losses = self.accumulate(step)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.training.grad_clip)
         self.optimiser.step()
         self.update_ema(self.ema_weights, self.weights, None)
-        return {"loss": loss, "grad_norm": norm}
+        return {**losses, "grad_norm": norm}
 
     def state(self) -> dict[str, torch.Tensor]:
         return {

@@ -132,16 +132,16 @@ class DiffusionTrainer(AveragedTrainer):
         with autocast(self.device, self.precision):
             return self.network(x_t, t)
 
-    def accumulate(self, step: int) -> torch.Tensor:
+    def accumulate(self, step: int) -> dict[str, torch.Tensor]:
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        loss = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
+        losses = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
         distributed.sum_gradients(self.weights)
-        return loss
+        return losses
 
     def log(self, step: int) -> dict[str, torch.Tensor]:
-        """The loss at uniform t on the step's batch, without weights (Figure 4.3)."""
+        """The loss at uniform t on the step's batch, without weights (Figure 4.3), and of each quartile of t."""
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        return {"loss_uniform_t": self.objective.uniform_loss(self.denoise, x_0, step, self.micro_batch)}
+        return self.objective.uniform_loss(self.denoise, x_0, step, self.micro_batch)
 
     def state(self) -> dict[str, torch.Tensor]:
         return super().state() | prefixed("timesteps", self.objective.sampler.state())

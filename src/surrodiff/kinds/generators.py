@@ -95,13 +95,13 @@ class GeneratorTrainer(AveragedTrainer):
             network.begin(self.batches.get(0, model.training.batch_size)[0])
         super().__init__(model.training, network)
 
-    def accumulate(self, step: int) -> torch.Tensor:
+    def accumulate(self, step: int) -> dict[str, torch.Tensor]:
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
         draws = Draws(self.seed, Stream.GENERATOR_LOSS, step, torch.arange(len(x_0), device=self.device))
         with autocast(self.device, self.precision):
             loss = self.network.loss(x_0, draws)
         loss.backward()
-        return loss.detach().float()
+        return {"loss": loss.detach().float()}
 
     def step(self, step: int) -> dict[str, torch.Tensor]:
         metrics = super().step(step)

@@ -7,6 +7,7 @@ each stage, in the order of the work; the module of the same name in `stages` ma
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +27,16 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+# What a diagnosis has of a timestep (see diffusion.diagnosis).
+DIAGNOSED = ("effective_sample_size", "loss", "gradient_variance", "gradient_square")
 Runs = Mapping[str, "Run[Any]"]  # by id; at least those that a configuration names, and what those name
+
+
+class RealImages(NamedTuple):
+    """How many images there are to train on, and how many a reference scores."""
+
+    train: int
+    scored: float
 
 
 class Rows(NamedTuple):
@@ -52,10 +62,10 @@ class Config(Block):
         """The (stage, id) of every run that must be complete before this one is made."""
         return []
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
         """How many of which units a run is made of; None where that is unknown.
 
-        reference_images: how many images a reference scores, None while that is unknown.
+        real: None while the images are not counted.
         """
         return Counter()
 
@@ -99,7 +109,7 @@ class ModelConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         return Counter({TrainStep(model=self.model.timed(), channels=self.channels): self.model.training.steps})
 
 
@@ -130,10 +140,10 @@ class ReferenceConfig(Config):
             classifier=runs[run].config.model.evaluated() if run else None,
         )
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
-        if reference_images is None:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
+        if real is None:
             return None
-        return Counter({self.image_score(runs): round(reference_images)})
+        return Counter({self.image_score(runs): round(real.scored)})
 
 
 class Trained(Block):
@@ -227,7 +237,7 @@ class SampleConfig(Config, Grown):
             own = self.sampler.evaluations(surrogate.diffusion, surrogate.diffusion.T, t_mid) + estimates
         return [(surrogate, own)] + ([(made, self.sampler.evaluations(made.diffusion, t_mid))] if made else [])
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         found = Counter()
         for model, count in self.evaluations(runs):
             if count:  # a surrogate whose x_T is handed over is evaluated never
@@ -260,7 +270,7 @@ class ScoreConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("samples", self.sample), ("references", self.reference)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
 
 
@@ -289,10 +299,11 @@ class LikelihoodConfig(Config, Grown):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data), ("models", self.model.run)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         trained = runs[self.model.run].config
         unit = _evaluation(trained.model, trained.channels, self.precision)
-        return Counter({unit: (self.samples or self._count(runs)) * self.num_images})
+        count = trained.model.bound_sizes(self.samples)[-1] if self.samples else self._count(runs)
+        return Counter({unit: count * self.num_images})
 
     def rows(self, runs: Runs) -> Rows:
         if self.samples:
@@ -306,6 +317,61 @@ class LikelihoodConfig(Config, Grown):
 
     def share_made(self, record: dict) -> float:
         return record["evaluated_now"] / self.num_images
+
+
+class RefinementConfig(Config):
+    """What the diffusion changes in a surrogate's samples: those of the surrogate alone beside the refined ones of the
+    same seeds and numbers. data: the training images, among which both look for their nearest; reference: whose
+    features both have."""
+
+    stage = "refinements"
+
+    surrogate: str
+    refined: str
+    reference: str
+    data: str
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [
+            *(("samples", sample) for sample in (self.surrogate, self.refined)),
+            *(("references", self.reference), ("data", self.data)),
+        ]
+
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
+        if real is None:
+            return None
+        images = 2 * runs[self.refined].config.num_samples + real.train
+        return Counter({runs[self.reference].config.image_score(runs): images})
+
+
+class DiagnosisConfig(Config):
+    """How the gradient of a trained DDPM's objective varies over noises (see presets.Diagnosis). timesteps: how many of
+    the diffusion's, evenly spaced."""
+
+    stage = "diagnoses"
+
+    num_images: int
+    repetitions: int
+    timesteps: int
+    seed: Seed
+    revision: Revision
+    model: Trained
+    data: str
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("data", self.data), ("models", self.model.run)]
+
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
+        trained = runs[self.model.run].config
+        images = self.num_images * self.repetitions * self.timesteps
+        unit = TrainStep(model=trained.model.timed(), channels=trained.channels)
+        return Counter({unit: math.ceil(images / trained.model.training.batch_size)})
+
+    def rows(self, runs: Runs) -> Rows:
+        return Rows("timesteps", 8 * len(DIAGNOSED), self.timesteps)
+
+    def share_made(self, record: dict) -> float:
+        return record["diagnosed_now"] / self.timesteps
 
 
 class TimingConfig(Config):
@@ -328,7 +394,7 @@ class TimingConfig(Config):
         step = TrainStep(model=model, channels=self.channels)
         return step, _evaluation(model, self.channels, self.sampling_precision)
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         found, rounds = Counter(), self.rounds + 1  # one warms up
         for model in (self.model, self.baseline)[: 2 - (self.model == self.baseline)]:
             step, evaluation = self.units(model)
@@ -352,7 +418,7 @@ CONFIGS = {
     config.stage: config
     for config in (
         *(DataConfig, ModelConfig, ReferenceConfig, SampleConfig),
-        *(ScoreConfig, LikelihoodConfig, TimingConfig),
+        *(ScoreConfig, RefinementConfig, LikelihoodConfig, DiagnosisConfig, TimingConfig),
     )
 }
 

@@ -11,7 +11,7 @@ from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.columns import printed
 from surrodiff.report.records import Records
-from surrodiff.report.rows import Values
+from surrodiff.report.rows import OVER_IMAGES, REFINEMENTS, Values
 from surrodiff.scoring.uncertainty import Estimate, difference, student_95
 
 ALMOST = 0.1  # values that differ by at most this share of the larger are almost equal
@@ -151,12 +151,12 @@ class _Rows:
                 return Quantity(key, paper=paper)
             case "bound_rise" if not self.values.has_rises(row):
                 return Quantity(key, paper=paper)
-            case "bits_per_dim" | "nll" | "bound_rise":
-                estimate, interval = self.values.estimate(metric, row), self.values.interval(metric, row)
-                if len(row.seeds) > 1:
-                    return Quantity(key, estimate.value, interval, paper, estimate)
-                images = self.values.nats_of_images(row) if metric == "nll" else None
-                return Quantity(key, estimate.value, interval, paper, images=images)
+            case _ if metric in REFINEMENTS and not row.line.is_refined:  # one of the others
+                return Quantity(key, paper=paper)
+            case _ if metric in OVER_IMAGES:
+                value, interval = self.values.estimate(metric, row).value, self.values.interval(metric, row)
+                images = self.values.nats_of_images(row) if metric == "nll" and len(row.seeds) == 1 else None
+                return Quantity(key, value, interval, paper, images=images)
             case _:
                 estimate = self.values.estimate(metric, row)
                 return Quantity(key, estimate.value, estimate.interval, paper, estimate)

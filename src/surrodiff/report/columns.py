@@ -12,11 +12,22 @@ from surrodiff.config.models import DDPM, Model
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.records import Distances, RealScores, Records, Scores
-from surrodiff.report.rows import Names, Values, over_samples
+from surrodiff.report.rows import REFINEMENTS, Names, Values, over_samples
 from surrodiff.store.runs import load_run
 
 Cells = dict[str, Any]
-_COUNTS = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels", "image_size", "parameters", "evaluations")
+_COUNTS = (
+    "train_steps",
+    "train_evaluations",
+    "noises",
+    "t_mid",
+    "T",
+    "num_res_blocks",
+    "base_channels",
+    "image_size",
+    "parameters",
+    "evaluations",
+)
 _OTHER_COUNTS = ("num_samples", "num_images", "samples_of_trained_bound", "samples_of_nll", "seeds", "seed")
 _WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), *_OTHER_COUNTS)
 # Behind which of our columns a paper's number stands, where that has another name.
@@ -55,6 +66,28 @@ def _objective(row: Row, values: Values) -> Cells:
     weighting = None if objective.loss == "vlb" else objective.weighting
     own = {"loss": objective.loss, "weighting": weighting, "timesteps": objective.timesteps}
     return {"prediction": model.diffusion.prediction, **own}
+
+
+def _noises(row: Row, values: Values) -> Cells:
+    """k, and how the k noises are weighted, where that means something."""
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return dict.fromkeys(("noises", "weights", "reduction"))
+    objective = model.objective
+    several = objective.noises > 1
+    weights = objective.weights if several else None
+    reduction = objective.reduction if several and weights != "uniform" else None
+    return {"noises": objective.noises, "weights": weights, "reduction": reduction}
+
+
+def _train_evaluations(row: Row, values: Values) -> Cells:
+    """How often training has evaluated the network on an image up to the row's step, of importance sampling's extra
+    batches of timesteps as well."""
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return {"train_evaluations": None}
+    each = model.objective.noises * (1 + model.objective.extra_timestep_batches)
+    return {"train_evaluations": row.step * model.training.batch_size * each}
 
 
 def _network(row: Row, values: Values) -> Cells:
@@ -146,6 +179,20 @@ def _nll(row: Row, values: Values) -> Cells:
     return cells | {"samples_of_nll": bounds[0].bounds[-1].samples, "num_images": bounds[0].num_images}
 
 
+def _refinement(row: Row, values: Values) -> Cells:
+    found = values.refinements(row)
+    cells: Cells = {}
+    for metric, (space, name) in REFINEMENTS.items():
+        if name == "above_chance":  # for claims; a reader sees both of its parts
+            continue
+        cells[metric] = values.estimate(metric, row).value if found else None
+        cells[f"{metric}_interval"] = values.interval(metric, row) if found else None
+        for more in ("kept_by_chance", "within", "within_by_chance") if name == "kept" else ():
+            mean = statistics.fmean(getattr(getattr(one, space), more) for one in found) if found else None
+            cells[metric.removesuffix("kept") + more] = mean
+    return cells
+
+
 def _images(row: Row, values: Values) -> Cells:
     """Of samples in a table of real images."""
     own = {"num_images": values.scores(row)[0].num_samples, "against": "train"}
@@ -198,6 +245,7 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "T": _T,
     "schedule": _schedule,
     "objective": _objective,
+    "noises": _noises,
     "network": _network,
     "parameters": _parameters,
     "image_size": _image_size,
@@ -207,11 +255,13 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "cost": _cost,
     "train_hours": _train_hours,
     "train_time": _train_time,
+    "train_evaluations": _train_evaluations,
     "loss_variance": _loss_variance,
     "scores": _scores,
     "images": _images,
     "likelihood": _likelihood,
     "nll": _nll,
+    "refinement": _refinement,
 }
 
 
@@ -226,6 +276,8 @@ def _last(row: Row, values: Values, columns: list[str]) -> Cells:
         found = {"train_steps": row.step, "seeds": len(row.seeds), "data": values.bounds(row)[0].data}
     else:
         found = {"train_steps": row.step, "seeds": len(row.seeds)}
+        if refinements := values.refinements(row):
+            found |= {"num_samples": refinements[0].num_samples, "data": refinements[0].data}
     return found | {"note": row.line.note}
 
 
