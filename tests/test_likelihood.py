@@ -309,7 +309,7 @@ def test_a_number_of_images_that_cannot_be_had_is_told(own_results, run_named, m
 def test_a_model_without_a_bound_is_told(own_results, run_named, make):
     message = refusal(make, bound_run(run_named, "SNGAN"), own_results)
     assert message.startswith("likelihood: SNGAN-")
-    assert message.endswith("is a sngan; only a ddpm has a bound")
+    assert message.endswith("is a sngan, which has no such likelihood")
 
 
 def test_bounds_that_are_not_finite_are_told_and_not_kept(own_results, run_named, make, monkeypatch):

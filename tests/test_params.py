@@ -77,9 +77,9 @@ def leaves(value, key: str):
         (f"{DEFAULT}.training.precision", "float16", f"{DEFAULT}.training.precision", "'bfloat16'"),
         (f"{DEFAULT}.kind", "gan", f"{DEFAULT}.kind", "must be one of 'ddpm', 'sngan', "),
         (f"{TEST}.models.SNGAN.kind", "wgan", f"{TEST}.models.SNGAN.kind", "got 'wgan'"),
-        ("models.Default.kind", "vae", "models.Default.kind", "got 'vae'"),
+        ("models.Default.kind", "gan", "models.Default.kind", "got 'gan'"),
         ("samplers.ancestral.kind", "plms", "samplers.ancestral.kind", "'ancestral'"),
-        (f"{TEST}.data.source", "mnist", f"{TEST}.data.source", "'digits'"),
+        (f"{TEST}.data.source", "imagenet", f"{TEST}.data.source", "'digits'"),
         ("samplers.ancestral.variance", "learnt", "samplers.ancestral.variance", "'fixed_small'"),
         *[
             (

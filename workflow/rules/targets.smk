@@ -1,7 +1,7 @@
 # What may be asked for by name, in the order of the work.
 rule data:
     input:
-        done("data", PLAN.data),
+        all_of("data"),
 
 
 rule models:

@@ -127,8 +127,15 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
             yield "model", f"{line.model} is no diffusion model, which takes over from a surrogate"
         elif isinstance(surrogate, DDPM) and not surrogate.diffusion.noises_like(model.diffusion):
             yield "surrogate", f"{where}.models.{line.surrogate}.diffusion: must be that of {line.model}"
-    if "likelihood" in needs and (line.surrogate or not isinstance(model, DDPM)):
-        yield "surrogate" if line.surrogate else "model", "only a diffusion model by itself has a bound"
+    if "likelihood" in needs and (line.surrogate or not (isinstance(model, DDPM) or model.has_likelihood)):
+        yield (
+            "surrogate" if line.surrogate else "model",
+            "only a diffusion model by itself has a bound, and a generator of a kind with a likelihood: vae, flow",
+        )
+    for key in ("surrogate", "model"):
+        own = getattr(preset.models.get(getattr(line, key)), "data", None)
+        if own and (line.surrogate or {"score", "timing"} & needs):
+            yield key, f"{getattr(line, key)} is trained on {own}, which is not {where}.data: it has a likelihood alone"
     if "score" in needs and model.image_size != preset.data.image_size:
         yield (
             "model",

@@ -27,6 +27,7 @@ GROUPS = {
     "scores": Group("is", "fid", needs="score"),
     "images": Group(needs="score"),
     "likelihood": Group("bits_per_dim", needs="likelihood"),
+    "nll": Group("nll", needs="likelihood"),
 }
 # What a claim may compare, with the runs that it needs and the paper's columns for it.
 METRICS = {
@@ -37,6 +38,8 @@ METRICS = {
     "train_time": ("timing", ("train_hours", "train_time_ratio")),
     "loss_variance": ("", ()),
     "bits_per_dim": ("likelihood", ("bits_per_dim",)),
+    "nll": ("likelihood", ("nll",)),
+    "bound_rise": ("likelihood", ()),
 }
 # What a figure may draw, and the group of columns that has it.
 AXES = {

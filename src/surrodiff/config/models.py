@@ -29,6 +29,7 @@ from surrodiff.config.fields import (
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
+MOST_DEQUANTISATIONS = 64  # of an image; on digits 64 tighten a flow's bound by 0.001 bits per dimension more than 16
 Setting = bool | int | float | str  # of a generator of the user's own
 
 
@@ -95,6 +96,12 @@ class AdversarialTraining(SampledTraining):
     discriminator_steps: Repetitions
 
 
+class VAETraining(Training):
+    """Adam on -L_k. rates: `falling` are those of Burda et al. (2016), see kinds.vae."""
+
+    rates: Literal["constant", "falling"]
+
+
 class DDPM(Block):
     """A diffusion model. by_all: all processes of a job train it together; the others' steps depend on a batch as a
     whole, so that the first process trains them alone."""
@@ -142,12 +149,25 @@ class DDPM(Block):
         return self
 
 
-class Generator(Block):
+class Generator(Grown):
     """A cheap model, such as Surrogate Diffusion begins with: one evaluation of its network is a batch of images of the
     data's size. Its subclasses are kinds of models, each with its `kind`, `image_size` and `training`, and with `timed`
-    and `evaluated` as of DDPM."""
+    and `evaluated` as of DDPM.
 
+    data: the name among the preset's `datasets` of the images that it is trained on; None: the preset's `data`.
+    has_likelihood: its network gives log p(x) or bounds on it.
+    """
+
+    later = ("data",)
     by_all: ClassVar[bool] = False
+    has_likelihood: ClassVar[bool] = False
+
+    data: Name | None = None
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        """By how many samples of an image its likelihood is bounded, in rising order, given the number of the tightest
+        bound."""
+        return (samples,)
 
     def sampling_precision(self, asked: str) -> str:
         """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
@@ -204,9 +224,64 @@ class SNGAN(Generator):
         return self
 
 
+class VAE(Generator):
+    """A variational or importance weighted autoencoder (section 2.4): in training k codes inside the logarithm
+    (`importance_samples`; 1 is the VAE) and so many such bounds averaged (`repetitions`). width: units of a layer, or
+    channels of the first."""
+
+    has_likelihood = True
+
+    kind: Literal["vae"]
+    image_size: Side
+    layers: Literal["convolutional", "connected"]
+    decoder: Literal["gaussian", "bernoulli"]
+    z_dim: Width
+    width: Width
+    importance_samples: Repetitions
+    repetitions: Repetitions
+    training: VAETraining
+
+    def timed(self) -> "VAE":
+        """As DDPM.timed."""
+        own = {"batch_size": self.training.batch_size, "precision": self.training.precision, "rates": "constant"}
+        return self.model_copy(update={"training": VAETraining(**_TRAINING, **_ADAM, **own)})
+
+    def evaluated(self) -> "VAE":
+        """As DDPM.evaluated."""
+        own = {"batch_size": 1, "precision": self.training.precision, "rates": "constant"}
+        training = VAETraining(**_TRAINING, **_ADAM, **own)
+        return self.model_copy(update={"importance_samples": 1, "repetitions": 1, "training": training})
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        return tuple(sorted({1, min(self.importance_samples, samples), samples}))
+
+    def multiply_accumulates(self) -> int:
+        if self.layers == "connected":
+            return self.width * (self.z_dim + self.width + self.image_size**2)
+        return 9 * self.width**2 * self.image_size**2
+
+    def training_bytes(self, channels: int) -> int:
+        codes, image = self.importance_samples * self.repetitions, channels * self.image_size**2
+        connected = self.layers == "connected"
+        each = 3 * image + (4 * self.width if connected else 2 * self.width * self.image_size**2)
+        weights = 2 * self.width * (self.width + image) if connected else 18 * self.width**2
+        return 20 * weights + 4 * self.training.batch_size * codes * each
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.layers == "convolutional" and (self.image_size < 4 or self.image_size % 2):
+            raise ValueError(
+                f"image_size: convolutional layers need an even one from 4, got {self.image_size}; or write layers: "
+                "connected"
+            )
+        return self
+
+
 class Flow(Generator):
     """A normalising flow (see networks.flow): at each level half the resolution, and so many invertible steps, whose
     couplings have `hidden_channels`."""
+
+    has_likelihood = True
 
     kind: Literal["flow"]
     image_size: Side
@@ -224,6 +299,9 @@ class Flow(Generator):
         """As DDPM.evaluated."""
         training = Training(**_TRAINING, **_ADAM, batch_size=1, precision=self.training.precision)
         return self.model_copy(update={"training": training})
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        return tuple(sorted({1, min(samples, MOST_DEQUANTISATIONS)}))
 
     def multiply_accumulates(self) -> int:
         # Of the couplings' three convolutions on images of one channel: 4 channels, and from level to level 2 times.
@@ -315,7 +393,7 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Sampled = DDPM | SNGAN | Flow | Own  # every kind of model that draws samples
+Sampled = DDPM | SNGAN | VAE | Flow | Own  # every kind of model that draws samples
 Model = Sampled | Classifier
 OneSampled = Annotated[Sampled, Field(discriminator="kind")]
 OneModel = Annotated[Model, Field(discriminator="kind")]

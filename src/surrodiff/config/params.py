@@ -1,6 +1,7 @@
 """`params.yaml` and the studies, typed and validated: every key that the pipeline knows, its type and its range."""
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ from surrodiff.config.presets import MOST_RUNS
 from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import Study
 from surrodiff.config.surrogates import Surrogate
-from surrodiff.config.whole import BASE, SHARED, Params
+from surrodiff.config.whole import BASE, LIKE, SHARED, Params
 from surrodiff.errors import UserError, printable
 
 STUDIES = Path("workflow/studies")  # beside params.yaml
@@ -37,15 +38,31 @@ def _places(keys: list[str], raw: Any) -> Iterator[list[str]]:
     """Where what a complete preset has at the given keys may be written, the place that counts first."""
     _, preset, *rest = keys
     key_paths = [rest]
-    # A model that has a kind is no difference from Default.
-    blocks = (["presets", preset], ["presets", BASE], [])
-    if rest[:1] == ["models"] and not any(_is_there([*block, *rest[:2], "kind"], raw) for block in blocks):
-        key_paths.append(["models", "Default", *rest[2:]])
+    if rest[:1] == ["models"] and len(rest) > 1:
+        key_paths += [["models", name, *rest[2:]] for name in _bases_of(rest[1], preset, raw)]
     for key_path in key_paths:
         yield ["presets", preset, *key_path]
         yield ["presets", BASE, *key_path]
         if key_path[:1] in ([key] for key in SHARED):
             yield key_path
+
+
+def _bases_of(model: str, preset: str, raw: Any) -> list[str]:
+    """The models from which one is a difference, the nearest first."""
+    blocks = [
+        block
+        for keys in (["presets", preset, "models"], ["presets", BASE, "models"], ["models"])
+        if _is_there(keys, raw) and isinstance(block := reduce(lambda value, key: value[key], keys, raw), dict)
+    ]
+
+    def written(name: str) -> dict:
+        return reduce(merged, [own for block in reversed(blocks) if isinstance(own := block.get(name), dict)], {})
+
+    bases, own = [], written(model)
+    if isinstance(own.get(LIKE), str):
+        bases, own = [own[LIKE]], merged(written(own[LIKE]), own)
+    # A model that has a kind is no difference from Default.
+    return bases if "kind" in own or model == "Default" else [*bases, "Default"]
 
 
 def _is_there(keys: list[str], value: Any, blocks_too: bool = True) -> bool:
@@ -94,8 +111,8 @@ def _bases(keys: list[str], raw: Any) -> Iterator[tuple[str, ...]]:
         return
     _, preset, *rest = keys
     sources = [["presets", BASE, *rest]] if preset != BASE else []
-    if rest[:1] == ["models"] and rest[1:2] != ["Default"]:
-        sources.append(["presets", preset, "models", "Default", *rest[2:]])
+    if rest[:1] == ["models"] and len(rest) > 1:
+        sources += [["presets", preset, "models", name, *rest[2:]] for name in _bases_of(rest[1], preset, raw)]
     for source in sources:
         yield from (tuple(source[:end]) for end in range(len(source) - len(rest) + 1, len(source) + 1))
 

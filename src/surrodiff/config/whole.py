@@ -11,6 +11,7 @@ from surrodiff.config.refusals import shown
 from surrodiff.config.studies import Line, Row, Study
 
 BASE = "paper"  # the preset that is written out
+LIKE = "like"  # the key of a model that is a difference from another one than Default
 # Blocks of the document that every preset has, and may change; the last may be absent.
 SHARED = ("models", "samplers", "surrogates")
 
@@ -49,14 +50,22 @@ def _complete(raw: dict) -> dict:
 
 
 def _of_default(models: dict, where: str) -> dict:
-    """Models that are differences from Default, written out; where: of the block that should have it."""
+    """Models that are differences from Default, or from the one that their key LIKE names, written out; where: of the
+    block that should have Default."""
     default = models.get("Default")
     if not isinstance(default, dict):
         raise ValueError(f"{where}models.Default: missing; the other models are differences from it")
-    return {
-        name: model if not isinstance(model, dict) or "kind" in model else merged(default, model)
-        for name, model in models.items()
-    }
+    written_out = {}
+    for name, model in models.items():
+        if isinstance(model, dict) and LIKE in model:
+            other = models.get(model[LIKE]) if isinstance(model[LIKE], str) else None
+            if not isinstance(other, dict) or LIKE in other:
+                raise ValueError(
+                    f"models.{name}.{LIKE}: must name a model that is not like another itself, got {shown(model[LIKE])}"
+                )
+            model = merged(other, {key: value for key, value in model.items() if key != LIKE})
+        written_out[name] = model if not isinstance(model, dict) or "kind" in model else merged(default, model)
+    return written_out
 
 
 class Params(Block):

@@ -104,7 +104,8 @@ def identified(params: Params, here: Path = Path()) -> Params:
     read, or a folder's splits and classes cannot be determined.
     """
     preset = params.selected
-    data = _identified_data(preset.data, here) if preset.data.source == "image_folder" else preset.data
+    data, datasets = _identified_data(preset.data, here), preset.datasets
+    datasets = {name: _identified_data(images, here) for name, images in datasets.items()}
     models = {
         name: _identified_file(model, f"presets.{params.preset}.models.{name}", here)
         for name, model in preset.models.items()
@@ -115,14 +116,17 @@ def identified(params: Params, here: Path = Path()) -> Params:
         for name, surrogate in preset.surrogates.items()
         if isinstance(surrogate, Folder)
     }
-    if data is preset.data and not models and not surrogates:
+    if data is preset.data and datasets == preset.datasets and not models and not surrogates:
         return params
-    changed = {"data": data, "models": preset.models | models, "surrogates": preset.surrogates | surrogates}
+    changed = {"data": data, "datasets": datasets, "models": preset.models | models}
+    changed["surrogates"] = preset.surrogates | surrogates
     selected = preset.model_copy(update=changed)
     return params.model_copy(update={"presets": {**params.presets, params.preset: selected}})
 
 
 def _identified_data(data: Data, here: Path) -> Data:
+    if data.source != "image_folder":
+        return data
     path, known_fingerprint = normalised(data.path, here), data.fingerprint
     if known_fingerprint is None:
         folder = image_folders.find(Path(path))

@@ -5,6 +5,7 @@ import torch
 from surrodiff.config.models import Flow
 from surrodiff.errors import UserError
 from surrodiff.kinds import generators
+from surrodiff.runtime.noise import Draws
 
 
 def build(model: Flow, channels: int, classes: None = None) -> torch.nn.Module:
@@ -19,4 +20,9 @@ def build(model: Flow, channels: int, classes: None = None) -> torch.nn.Module:
     return flow.Flow(model.image_size, channels, model.levels, model.steps_per_level, model.hidden_channels)
 
 
-KIND = generators.kind("flow", build)
+def bounds(network: torch.nn.Module, x_0: torch.Tensor, draws: Draws, sizes: tuple[int, ...]) -> torch.Tensor:
+    """As of Kind, each by dequantisations of its own."""
+    return torch.stack([network.log_likelihood(x_0, draws, samples).double() for samples in sizes], 1)
+
+
+KIND = generators.kind("flow", build, bounds=bounds)

@@ -61,9 +61,15 @@ def _sampling_step(
     return step
 
 
-def kind(name: str, build: Build, trainer: Callable[..., object] | None = None) -> Kind:
+def kind(
+    name: str,
+    build: Build,
+    trainer: Callable[..., object] | None = None,
+    bounds: Callable[..., torch.Tensor] | None = None,
+) -> Kind:
     """The kind of a generator. name: what a list of models calls it; build: its network, from the model and the
-    images' channels; trainer: as of Kind, where the network has not one loss."""
+    images' channels; trainer: as of Kind, where the network has not one loss, or its rates differ; bounds: as of
+    Kind."""
     return Kind(
         build=build,
         trainer=trainer or partial(GeneratorTrainer, build),
@@ -71,6 +77,7 @@ def kind(name: str, build: Build, trainer: Callable[..., object] | None = None) 
         described=partial(_described, name),
         sampling_step=_sampling_step,
         surrogate=_surrogate,
+        bounds=bounds,
     )
 
 

@@ -21,6 +21,9 @@ class Kind:
     sampling_step: what takes one evaluation of a sample for a batch (see ddpm.sampling_step); None likewise.
     process: the reverse process of a trained diffusion (see ddpm.process); None of any other kind.
     surrogate: a trained model as the surrogate of a sample run (see ddpm.surrogate); None of a kind that is none.
+    bounds: of a network with a likelihood of its own, of images x_0 (B, C, S, S) in [-1, 1] of 8-bit values and Draws
+      for them, bounds on log p(x_0) in nats, float64 (B, len(sizes)), each by so many samples (config.models,
+      `bound_sizes`); None of any other kind.
     """
 
     build: Callable[..., torch.nn.Module]
@@ -30,3 +33,4 @@ class Kind:
     sampling_step: Callable[..., Callable[[], None]] | None = None
     process: Callable[..., ReverseProcess] | None = None
     surrogate: Callable[..., Sampler] | None = None
+    bounds: Callable[..., torch.Tensor] | None = None

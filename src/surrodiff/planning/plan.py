@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from surrodiff.config import studies
 from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.models import DDPM, Classifier, Generator, Model
-from surrodiff.config.presets import Preset
+from surrodiff.config.presets import Data, Preset
 from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import Figure, Line, Pairs, Study
 from surrodiff.config.surrogates import FewSteps
@@ -140,12 +140,16 @@ def _named(*parts: str | int | None, seed: int = 0, sampling_seed: int = 0) -> s
     return "_".join(own) + "".join(f"_{kind}{number}" for kind, number in kinds.items() if number)
 
 
+def _data_config(data: Data) -> DataConfig:
+    return DataConfig(**data.model_dump())
+
+
 class _Builder:
     """Adds the runs that a preset's rows ask for to a plan, each with what it is made from."""
 
     def __init__(self, preset: Preset):
         self.preset, self.plan = preset, Plan()
-        self.plan.data = self.plan.add(preset.data.source, DataConfig(**preset.data.model_dump()))
+        self.plan.data = self.plan.add(preset.data.source, _data_config(preset.data))
         scoring = preset.scoring.model_dump()
         own, network = scoring.pop("classifier"), scoring.pop("features")
         features = {"network": network, "precision": scoring.pop("precision"), "run": None}
@@ -157,8 +161,16 @@ class _Builder:
         reference = ReferenceConfig(features=features, data=self.plan.data, **scoring)
         self.plan.reference = self.plan.add(network, reference)
 
+    def _data(self, model: Model) -> str:
+        """The run of the images that a model is trained on."""
+        name = getattr(model, "data", None)
+        return self.plan.data if name is None else self.plan.add(name, _data_config(self.preset.datasets[name]))
+
     def _model(self, name: str, model: Model, seed: int) -> str:
-        made = ModelConfig(model=model, channels=self.preset.data.channels, data=self.plan.data, seed=seed)
+        data = self._data(model)
+        if isinstance(model, Generator):
+            model = model.model_copy(update={"data": None})  # whose run is named
+        made = ModelConfig(model=model, channels=self.plan.runs[data].config.channels, data=data, seed=seed)
         return self.plan.add(name, made)
 
     def model(self, name: str, seed: int) -> str:
@@ -285,17 +297,20 @@ class _Builder:
 
     def likelihood(self, line: Line, seed: int) -> str:
         step, model, settings = self._step(line), self.preset.models[line.model], self.preset.likelihood.model_dump()
-        unfinished = step if step != model.training.steps else None
-        T, count = model.diffusion.T, None
-        if line.evaluations is not None and (some := studies.evaluations(line.evaluations, T)) < T:
-            count = some
-        if model.network.learned_variance:
-            settings["variance"] = "learned"
+        unfinished, count = step if step != model.training.steps else None, None
+        if isinstance(model, Generator):
+            settings |= {"variance": None, "clip_x0": None, "precision": "float32"}
+        else:
+            T, settings["samples"] = model.diffusion.T, None
+            if line.evaluations is not None and (some := studies.evaluations(line.evaluations, T)) < T:
+                count = some
+            if model.network.learned_variance:
+                settings["variance"] = "learned"
         config = LikelihoodConfig(
             **settings,
             timesteps=count,
             model=Trained(run=self.model(line.model, seed), step=step),
-            data=self.plan.data,
+            data=self._data(model),
         )
         return self.plan.add(_named(line.model, unfinished, count and f"of_{count}", seed=seed), config)
 

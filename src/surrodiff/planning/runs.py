@@ -265,16 +265,21 @@ class ScoreConfig(Config):
 
 
 class LikelihoodConfig(Config, Grown):
-    """The variational bound of a DDPM on held-out images (see presets.Likelihood). timesteps: how many of the
-    diffusion's, evenly spaced; all if None."""
+    """The likelihood of held-out images (see presets.Likelihood): of a DDPM the variational bound, or what a model with
+    a likelihood of its own gives. timesteps: how many of the diffusion's, evenly spaced; all if None.
+
+    samples: of an image, by which a model of the second kind bounds it; None of a DDPM, which has `variance` and
+    `clip_x0` instead.
+    """
 
     stage = "likelihoods"
-    later = ("timesteps",)
+    later = ("timesteps", "samples")
 
     num_images: int
-    variance: Literal["fixed_large", "fixed_small", "learned"]
+    variance: Literal["fixed_large", "fixed_small", "learned"] | None
     timesteps: int | None = None
-    clip_x0: bool
+    clip_x0: bool | None
+    samples: int | None = None
     precision: Precision
     seed: Seed
     revision: Revision
@@ -287,9 +292,12 @@ class LikelihoodConfig(Config, Grown):
     def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
         trained = runs[self.model.run].config
         unit = _evaluation(trained.model, trained.channels, self.precision)
-        return Counter({unit: self._count(runs) * self.num_images})
+        return Counter({unit: (self.samples or self._count(runs)) * self.num_images})
 
     def rows(self, runs: Runs) -> Rows:
+        if self.samples:
+            sizes = runs[self.model.run].config.model.bound_sizes(self.samples)
+            return Rows("bounds", 8 * len(sizes), self.num_images)
         learned = self._count(runs) * (self.variance == "learned")
         return Rows("terms", 8 * (self._count(runs) + 1 + learned), self.num_images)
 

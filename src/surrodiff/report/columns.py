@@ -17,7 +17,8 @@ from surrodiff.store.runs import load_run
 
 Cells = dict[str, Any]
 _COUNTS = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels", "image_size", "parameters", "evaluations")
-_WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), "num_samples", "num_images", "seeds", "seed")
+_OTHER_COUNTS = ("num_samples", "num_images", "samples_of_trained_bound", "samples_of_nll", "seeds", "seed")
+_WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), *_OTHER_COUNTS)
 # Behind which of our columns a paper's number stands, where that has another name.
 _BESIDE = {"parameters_m": "parameters_m_by_paper"}
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -118,9 +119,31 @@ def _likelihood(row: Row, values: Values) -> Cells:
     return {
         "bits_per_dim": values.estimate("bits_per_dim", row).value,
         "bits_per_dim_interval": values.interval("bits_per_dim", row),
-        **{part: statistics.fmean(getattr(bound, part) for bound in bounds) for part in ("prior", "kl", "decoder")},
+        **{part: None if values.has_nats(row) else _mean(bounds, part) for part in ("prior", "kl", "decoder")},
         "num_images": bounds[0].num_images,
     }
+
+
+def _mean(found: list[Any], what: str) -> float:
+    return statistics.fmean(getattr(one, what) for one in found)
+
+
+def _nll(row: Row, values: Values) -> Cells:
+    """-log p in nats by the tightest bound, the one that was trained, and the ELBO; the number of samples of each."""
+    if not values.has_nats(row):
+        return {}
+    bounds = values.bounds(row)
+    cells = {"nll": values.estimate("nll", row).value, "nll_interval": values.interval("nll", row)}
+    if values.has_rises(row):
+        trained = [bound.bounds[-2] for bound in bounds]  # the one before the tightest
+        cells |= {
+            "nll_by_trained_bound": _mean(trained, "nats"),
+            "nll_by_elbo": _mean([bound.bounds[0] for bound in bounds], "nats"),
+            "least_rise": values.estimate("bound_rise", row).value,
+            "least_rise_interval": values.interval("bound_rise", row),
+            "samples_of_trained_bound": trained[0].samples,
+        }
+    return cells | {"samples_of_nll": bounds[0].bounds[-1].samples, "num_images": bounds[0].num_images}
 
 
 def _images(row: Row, values: Values) -> Cells:
@@ -188,6 +211,7 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "scores": _scores,
     "images": _images,
     "likelihood": _likelihood,
+    "nll": _nll,
 }
 
 
@@ -198,7 +222,7 @@ def _last(row: Row, values: Values, columns: list[str]) -> Cells:
         score = values.scores(row)[0]
         found = {"against_default": values.against_default(row), "seeds": len(row.seeds)}
         found |= {"num_samples": score.num_samples, "train_steps": row.step, "data": score.data}
-    elif "likelihood" in columns:
+    elif {"likelihood", "nll"} & {*columns}:
         found = {"train_steps": row.step, "seeds": len(row.seeds), "data": values.bounds(row)[0].data}
     else:
         found = {"train_steps": row.step, "seeds": len(row.seeds)}

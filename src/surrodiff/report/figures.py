@@ -196,6 +196,8 @@ def terms(recipe: Recipe, results: Path) -> Figure:
     for row in recipe.table.rows:
         if row.runs and row.runs[0].likelihood:
             path, config, record = load_run(results, "likelihoods", row.runs[0].likelihood)
+            if config.samples is not None:  # of no diffusion
+                continue
             table = pd.read_csv(verified(path, record, "terms.csv"))
             if config.timesteps is None and column in table and table[column].notna().any():
                 rows.setdefault(row.runs[0].likelihood, (row, table[table["t"] > 0], record))

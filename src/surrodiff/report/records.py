@@ -76,14 +76,29 @@ class Trained(Record):
     parameters_by_paper: float | None = None
 
 
+class BoundBySamples(Record):
+    """-L_k in nats for k samples, and by how much L_k exceeds the one before; each with its standard error over
+    images."""
+
+    samples: int
+    nats: float
+    nats_error: float
+    rise: float | None
+    rise_error: float | None
+
+
 class Bound(Record):
-    """Of a likelihood, in bits per dimension, with its standard error over images and its three parts."""
+    """Of a likelihood, in bits per dimension, with its standard error over images: of a diffusion its three parts, of a
+    model with a likelihood of its own -log p in nats and all of its bounds, by rising numbers of samples."""
 
     bits_per_dim: float
     bits_per_dim_error: float
-    prior: float
-    kl: float
-    decoder: float
+    prior: float | None = None
+    kl: float | None = None
+    decoder: float | None = None
+    nats: float | None = None
+    nats_error: float | None = None
+    bounds: list[BoundBySamples] = []
     num_images: int
     data: str
 

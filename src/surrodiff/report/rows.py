@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
+
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.records import Bound, Records, Score
@@ -18,6 +20,7 @@ from surrodiff.scoring.uncertainty import (
     student_95,
 )
 from surrodiff.store.losses import training_losses
+from surrodiff.store.runs import load_run, verified
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class Cost:
 def over_samples(error: float, count: int) -> float:
     """Half of a distance's 95 % interval over samples, by the jackknife's standard error of so many."""
     return student_95(jackknife_groups(count) - 1) * error
+
+
+def _least_rise(bound: Bound) -> Measurement:
+    """By how much a bound exceeds the one by fewer samples, where that is least sure."""
+    rises = [Measurement(line.rise, line.rise_error) for line in bound.bounds if line.rise is not None]
+    return min(rises, key=lambda rise: rise.value / max(rise.error, 1e-300))
+
+
+OF_IMAGES = ("bits_per_dim", "nll", "bound_rise")  # what varies over images, whose errors records have
 
 
 class Values:
@@ -121,13 +133,20 @@ class Values:
                     run.seed: Measurement(bound.bits_per_dim, bound.bits_per_dim_error)
                     for run, bound in zip(row.runs, self.bounds(row), strict=True)
                 }
+            case "nll":
+                return {
+                    run.seed: Measurement(bound.nats, bound.nats_error)
+                    for run, bound in zip(row.runs, self.bounds(row), strict=True)
+                }
+            case "bound_rise":
+                return {run.seed: _least_rise(bound) for run, bound in zip(row.runs, self.bounds(row), strict=True)}
         raise ValueError(f"no metric {metric!r} that varies with the training")
 
     def estimate(self, metric: str, row: Row) -> Estimate:
-        """A row's `distance`, `score` (the Inception Score), `loss_variance` or `bits_per_dim`. Nothing shows
-        how trainings differ in the last."""
+        """A row's `distance`, `score` (the Inception Score), `loss_variance`, or one of OF_IMAGES. Nothing shows how
+        trainings differ in the last."""
         by_seed = self._measured(metric, row)
-        if metric == "bits_per_dim" or self.recipe.default is None:
+        if metric in OF_IMAGES or self.recipe.default is None:
             return Estimate(by_seed, None)
         if metric not in self._of_default:
             self._of_default[metric] = self._measured(metric, self.recipe.default)
@@ -144,10 +163,23 @@ class Values:
         if metric == "distance" and row.line.seeds:
             (measurement,) = estimate.by_seed.values()
             return over_samples(measurement.error, self.scores(row)[0].num_samples)
-        if metric == "bits_per_dim" and len(row.seeds) == 1:
-            bound = self.bounds(row)[0]
-            return student_95(bound.num_images - 1) * bound.bits_per_dim_error
+        if metric in OF_IMAGES and len(row.seeds) == 1:
+            (measurement,) = estimate.by_seed.values()
+            return student_95(self.bounds(row)[0].num_images - 1) * measurement.error
         return estimate.interval
+
+    def has_nats(self, row: Row) -> bool:
+        """Whether a row's likelihood is of a model that has one of its own, and so is in nats."""
+        return self.bounds(row)[0].nats is not None
+
+    def has_rises(self, row: Row) -> bool:
+        """Whether a row's likelihood has bounds by several numbers of samples."""
+        return len(self.bounds(row)[0].bounds) > 1
+
+    def nats_of_images(self, row: Row) -> pd.Series:
+        """-log p in nats, by the tightest bound, by the number of the held-out image; of the first training."""
+        path, _, record = load_run(self.records.results, "likelihoods", row.runs[0].likelihood)
+        return pd.read_csv(verified(path, record, "images.csv"), index_col="image").iloc[:, -1]
 
     def is_default(self, row: Row) -> bool:
         """Whether a row shows Default's samples after its last step."""

@@ -1,6 +1,7 @@
 """The tables as CSV and as Markdown: every number as CSV, the readable ones with what they rest on as Markdown."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -77,8 +78,8 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
     )
     trained = f"of models trained for {', '.join(map(str, steps))} steps" if steps else "no model of ours"
     paragraphs = []
-    if "likelihood" in study.columns and rows:
-        paragraphs.append(_of_bounds(rows, results, values, trained))
+    if {"likelihood", "nll"} & {*study.columns} and rows:
+        paragraphs += _of_bounds(rows, results, values, trained)
     if recipe.reference:
         paragraphs.append(_of_scores(recipe, rows, results, values, trained))
     if any(row.line.images for row in recipe.table.rows):
@@ -111,15 +112,28 @@ def _incomparable(recipe: Recipe, values: Values) -> str:
     return " Ours here rest on something else and do not compare with them."
 
 
-def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> str:
-    bound = values.bounds(rows[0])[0]
+def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> Iterator[str]:
+    """What the likelihoods of diffusions rest on, and those of models that have one of their own."""
     counts = {len(row.seeds) for row in rows}
     alone = "over images, of the one training alone"
+    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
+    if in_nats := [row for row in rows if values.has_nats(row)]:
+        bound = values.bounds(in_nats[0])[0]
+        yield (
+            f"Preset `{results.name}`, data `{bound.data}`. `nll` is -log p of an image in nats, averaged over "
+            f"{bound.num_images} held-out images, by the bound of {bound.bounds[-1].samples} samples of an image, "
+            f"{trained}; `nll_by_elbo` is by one sample, `nll_by_trained_bound` by as many as in training, and "
+            "`least_rise` by how much a bound exceeds the one by fewer samples, where that is least sure. `±` is a "
+            f"95 % interval {covers}. Claims compare two such rows image by image."
+        )
+    rows = [row for row in rows if not values.has_nats(row)]
+    if not rows:
+        return
+    bound = values.bounds(rows[0])[0]
     configs = [load_run(results, "likelihoods", run.likelihood)[1] for row in rows for run in row.runs]
     variances = ", ".join(dict.fromkeys(config.variance for config in configs))
     variances += " where the model has learned it" * ("learned" in variances and "," in variances)
-    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
-    return (
+    yield (
         f"Preset `{results.name}`, data `{bound.data}`. Bits per dimension of the variational bound on "
         f"{bound.num_images} held-out images, {trained}; the parts sum to it. Variance of a "
         f"reverse step: {variances}. `±` is a 95 % interval {covers}. Bounds "
