@@ -228,7 +228,7 @@ def test_a_bad_value_is_told_with_its_key(raw, key, value, names, says):
 @pytest.mark.parametrize(
     "key",
     [
-        *("preset", "device", "presets", "models", "samplers"),
+        *("preset", "device", "presets", "samplers"),
         *("models.Default.kind", "models.Default.training", "models.Default.network.dropout"),
         *("models.SNGAN.z_dim", "models.SNGAN.training.steps", "samplers.ancestral.variance"),
         *("presets.paper.groups", "presets.paper.data", "presets.paper.seeds.sampling"),
@@ -254,8 +254,9 @@ def test_a_missing_default_is_told(raw):
     complete = params.parse(raw).model_dump(mode="json")
     remove(complete, DEFAULT)
     assert refusal(complete).startswith(f"{DEFAULT}: missing")
-    remove(raw, "models.Default")
-    assert refusal(raw).startswith("models.Default: missing")
+    for key in ("models.Default", "models"):
+        remove(raw, key)
+        assert refusal(raw).startswith("models.Default: missing")
 
 
 def test_a_missing_paper_is_told_where_another_preset_is_a_difference_from_it(raw):

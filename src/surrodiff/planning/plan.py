@@ -363,7 +363,7 @@ class _Builder:
             image_size=subject.image_size if subject else self.preset.data.image_size,
             evaluations=sum(count for _, count in evaluations),
             timings=timings if subject else (),
-            trainings=tuple((self.timing(model), count) for model, count in steps.items()) if timings else (),
+            trainings=tuple((self.timing(name), count) for name, count in steps.items()) if timings and subject else (),
             sampler=self._sampler_name(line),
             oracle=surrogate is not None and surrogate.oracle,
             runs=runs,
