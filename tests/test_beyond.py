@@ -10,7 +10,16 @@ from surrodiff.errors import UserError
 from surrodiff.planning import plan, recipes
 from surrodiff.report import figures, tables
 
-STUDIES = ["likelihoods", "parameterisations", "table_2_4", "table_5_1", "table_5_2", "table_5_3", "table_5_4", "table_5_7"]
+STUDIES = [
+    "likelihoods",
+    "parameterisations",
+    "table_2_4",
+    "table_5_1",
+    "table_5_2",
+    "table_5_3",
+    "table_5_4",
+    "table_5_7",
+]
 PRESETS = ["demo", "paper"]
 
 
