@@ -37,6 +37,13 @@ def calibration_row(images: str, split: str, distance: float, corruption=None, a
     return description | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
 
 
+def changes_of(distance: float) -> dict:
+    """A refinement's record in pixels or in features."""
+    shares = {"kept": 0.75, "kept_by_chance": 0.25, "above_chance": 0.5, "within": 0.875, "within_by_chance": 0.375}
+    errors = {"distance_error": distance / 64, "relative_error": 1 / 64, "kept_error": 1 / 32}
+    return {"distance": distance, "relative": distance / 2, "above_chance_error": 1 / 16, **shares, **errors}
+
+
 def terms(timesteps: int, learned: bool) -> str:
     """A likelihood's terms by timestep: 1 / (t + 1) bits, and where a variance is learned v = t / 100."""
     lines = [f"{t},{1 / (t + 1)},{t / 100 if learned and t else ''}\n" for t in range(timesteps + 1)]
@@ -82,6 +89,15 @@ def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str,
                     calibration_row("held_out", "train", 1.625, is_mean=9.25),
                     calibration_row("held_out", "train", 20.5, "noise", 16, is_mean=4.5),
                 ],
+            },
+            "refinements": {
+                "pixels": changes_of(number / 256),
+                "features": changes_of(number / 128),
+                "num_samples": num_samples,
+                "train_images": 1437,
+                "neighbours": 10,
+                "data": "digits",
+                "feature_network": features,
             },
             "likelihoods": {
                 "bits_per_dim": 3 + number / 64,

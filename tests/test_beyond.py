@@ -10,7 +10,10 @@ from surrodiff.errors import UserError
 from surrodiff.planning import plan, recipes
 from surrodiff.report import figures, tables
 
-STUDIES = ["iwdiff_weights", "parameterisations", "table_5_1", "table_5_2", "table_5_3", "table_5_6"]
+STUDIES = [
+    "iwdiff_weights",
+    *("parameterisations", "table_5_1", "table_5_2", "table_5_3", "table_5_4", "table_5_5", "table_5_6", "table_5_7"),
+]
 PRESETS = ["demo", "paper"]
 
 
@@ -58,7 +61,7 @@ def test_every_table_is_made_and_its_claims_are_judged(beyond, name, preset):
     frame, page = table(beyond, name, preset)
     assert frame["note"].notna().sum() >= 0
     assert "not measured" not in page
-    assert "## Claims" in page
+    assert ("## Claims" in page) == (name != "table_5_4")
 
 
 def test_a_short_diffusion_s_table_names_its_schedules(beyond):

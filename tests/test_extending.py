@@ -31,7 +31,7 @@ def test_every_path_of_the_table_is_walked_here(root):
     table = (root / "CONTRIBUTING.md").read_text().partition("## To add something")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| \d+: ", table, re.MULTILINE)
     walked = re.findall(r'assert_as_listed\(copy, "([^"]+)"\)', Path(__file__).read_text())
-    assert len(rows) == len(walked) == 5
+    assert len(rows) == len(walked) == 6
     assert all(row.startswith(path) for row, path in zip(rows, walked, strict=True))
 
 
@@ -277,6 +277,42 @@ class Autoencoder(Generator):
 
 
 class ClassifierTraining(Block):'''
+
+OWN = """
+import json
+from pathlib import Path
+from surrodiff.config import params
+from surrodiff.data.identity import identified
+from surrodiff.planning.plan import build
+from surrodiff.stages.job import Job
+from surrodiff.stages.registry import make
+import torch
+
+loaded = identified(params.load())
+made = build(loaded)
+job = Job(Path("results"), torch.device("cpu"), loaded.selected.execution)
+wanted = {("data", "digits"), ("models", "Default"), ("models", "Mine"), ("samples", "Mine_t4")}
+records = {run.name: make(run, job) for run in made.runs.values() if (run.stage, run.name) in wanted}
+print(json.dumps(records))
+"""
+
+
+def test_a_generator_of_ones_own(copy, using, root):
+    copy.write("generators/mine.py", (root / "generators/energy.py").read_text())
+    assert_as_listed(copy, "a generator of your own")
+
+    training = {"steps": 4, "snapshot_every": 4, "batch_size": 8, "learning_rate": 0.01, "warmup_steps": 1}
+    training |= {"grad_clip": 1.0, "ema_decay": 0.5, "horizontal_flip": False, "precision": "float32", "revision": 1}
+    settings = {"z_dim": 4, "width": 16}
+    file = str(copy.folder / "generators/mine.py")
+    model = {"kind": "own", "file": file, "image_size": 32, "settings": settings, "training": training}
+    params = using({"rows": [{"surrogate": "Mine", "t_mid": 0.5}], "columns": ["scores"]}, models={"Mine": model})
+    for preset in ("demo", "test"):
+        params["presets"][preset]["models"]["Mine"] = {"image_size": 8}
+    found = copy.run(OWN, params)
+    assert found["Mine"]["step"] == 4
+    assert found["Mine_t4"]["evaluations_per_sample"] == 1 + 4
+
 
 COSTED = (
     MADE

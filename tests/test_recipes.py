@@ -49,8 +49,8 @@ def test_a_recipe_changes_with_the_runs_of_its_output_and_only_then(raw, plan, k
 def test_a_recipe_says_which_code_makes_the_output(plan):
     report = ("claims.py", "columns.py", "records.py", "rows.py", "tables.py")
     of_tables = {f"report/{name}" for name in report} | {"scoring/uncertainty.py"}
-    of_figures = {"report/figures.py", "report/by_timestep.py"}
     assert set(recipes.table(plan, "table_4_1").content()["code"]) == of_tables
+    of_figures = {f"report/{name}.py" for name in ("figures", "pictures", "points", "by_timestep")}
     assert set(recipes.figure(plan, "figure_4_2").content()["code"]) == of_tables | of_figures
     assert set(recipes.summary(plan).content()["code"]) == of_tables | {"report/summary.py"}
 

@@ -143,7 +143,7 @@ def test_a_row_of_another_study_has_no_lines_of_its_own(raw):
 def test_a_study_needs_what_its_columns_claims_and_figures_need(column):
     plain = study({"model": "Default"}, columns=[column])
     needs = Study.model_validate(plain).needs()
-    assert needs <= {"score", "timing", "likelihood"}
+    assert needs <= {"score", "timing", "likelihood", "refinement"}
     claims = [
         {"claim": "so", "comparisons": [["bits_per_dim", "Default", "<", 3], ["sampling_speed", "Default", ">", 1]]}
     ]

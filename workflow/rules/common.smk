@@ -122,8 +122,10 @@ def shown(score):
 
 
 SCORES_OF, MEASURES_OF = collections.defaultdict(list), collections.defaultdict(list)
+SCORED = collections.defaultdict(list)  # by the samples
 for _run in PLAN.of_stage("scores"):
     SCORES_OF[shown(_run)].append(_run)
+    SCORED[PLAN.runs[_run].config.sample].append(_run)
 for _run in PLAN.of_stage("likelihoods") + PLAN.of_stage("diagnoses"):
     MEASURES_OF[PLAN.runs[_run].config.model.run].append(_run)
 
@@ -159,6 +161,12 @@ def read_by(score, stage):
     """The markers of those runs of a stage that the job of a score reads."""
     needs = [need for run in made_by(score) for need in PLAN.runs[run].config.needs() if need[0] == stage]
     return [ancient(done(*need)) for need in dict.fromkeys(needs)]
+
+
+def only_scores_are_there(sample):
+    """Whether nothing will make these samples by the way, as the job of a missing score does."""
+    there = [pathlib.Path(FOLDER, "scores", run, "done.json").exists() for run in SCORED[sample]]
+    return all(there) and not pathlib.Path(FOLDER, "samples", sample, "done.json").exists()
 
 
 def processes(wildcards):

@@ -19,7 +19,7 @@ use rule train as score with:
         "sample and score {wildcards.run} ({params.left})"
 
 
-# Only for figures, where the score is there and the samples are not, as after `dvc pull`: they come back from models and
+# Only for figures and refinements, where the score is there and the samples are not, as after `dvc pull`: they come back from models and
 # seeds.
 use rule train as sample with:
     input:

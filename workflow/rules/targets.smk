@@ -13,6 +13,7 @@ rule models:
 rule scores:
     input:
         all_of("scores"),
+        all_of("refinements"),
         all_of("likelihoods"),
         all_of("diagnoses"),
         all_of("timings"),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from surrodiff.config import studies
+from surrodiff.config.columns import METRICS
 from surrodiff.config.models import DDPM
 from surrodiff.config.presets import Preset
 from surrodiff.config.studies import OTHERS, Line, Study
@@ -92,21 +93,25 @@ def _unfit_figures(params: Params) -> Iterator[tuple[str, str]]:
 def _unnamed(study: Study, names: dict[str, Line]) -> Iterator[str]:
     """Claims and figures about rows that a study does not have."""
     known = {*names, "Default"}
+    refined = {name: line for name, line in names.items() if line.is_refined}
+    row_names, refined_names = ", ".join(sorted(known)), ", ".join(refined) or "none"
+    must_be = "must be a row with a surrogate and t_mid beyond 0"
     for number, claim in enumerate(study.claims):
-        for index, (_, left, _, right) in enumerate(claim.comparisons):
+        for index, (metric, left, _, right) in enumerate(claim.comparisons):
+            where = f"claims.{number}.comparisons.{index}"
             for row in (left, right):
                 if isinstance(row, str) and row not in known and (row != OTHERS or row is left):
-                    row_names = ", ".join(sorted(known))
-                    yield f"claims.{number}.comparisons.{index}: no row is called {row!r}; there are {row_names}"
+                    yield f"{where}: no row is called {row!r}; there are {row_names}"
+                elif METRICS[metric][0] == "refinement" and row in known and row not in refined:
+                    yield f"{where}: {metric} is of what is refined, so {row!r} {must_be}; there are {refined_names}"
     for number, figure in enumerate(study.figures):
-        line = names.get(getattr(figure, "row", None))
-        if figure.kind == "pairs" and (line is None or not line.surrogate or not studies.as_share(line.t_mid)):
-            surrogate_rows = [
-                name for name, candidate in names.items() if candidate.surrogate and studies.as_share(candidate.t_mid)
-            ]
+        if figure.kind == "pairs" and figure.row not in refined:
+            yield f"figures.{number}.row: {must_be}, got {figure.row!r}; there are {refined_names}"
+        surrogates = dict.fromkeys(line.surrogate for line in refined.values())
+        if figure.kind == "sweep" and figure.surrogate not in surrogates:
             yield (
-                f"figures.{number}.row: must be a row with a surrogate and t_mid beyond 0, got {figure.row!r}; there "
-                f"are {', '.join(surrogate_rows) or 'none'}"
+                f"figures.{number}.surrogate: must be that of a row with t_mid beyond 0, got {figure.surrogate!r}; "
+                f"there are {', '.join(surrogates) or 'none'}"
             )
 
 
@@ -138,6 +143,8 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
             yield "surrogate", f"{where}.models.{line.surrogate}.diffusion: must be that of {line.model}"
     if "likelihood" in needs and (line.surrogate or not isinstance(model, DDPM)):
         yield "surrogate" if line.surrogate else "model", "only a diffusion model by itself has a bound"
+    if "refinement" in needs and not line.surrogate:
+        yield "model", "only a surrogate's samples are refined; give the row a surrogate and t_mid, or remove it"
     if "score" in needs and model.image_size != preset.data.image_size:
         yield (
             "model",

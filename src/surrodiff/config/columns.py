@@ -29,6 +29,7 @@ GROUPS = {
     "scores": Group("is", "fid", needs="score"),
     "images": Group(needs="score"),
     "likelihood": Group("bits_per_dim", needs="likelihood"),
+    "refinement": Group(needs="refinement"),
 }
 # What a claim may compare, with the runs that it needs and the paper's columns for it.
 METRICS = {
@@ -39,6 +40,13 @@ METRICS = {
     "train_time": ("timing", ("train_hours", "train_time_ratio")),
     "loss_variance": ("", ()),
     "bits_per_dim": ("likelihood", ("bits_per_dim",)),
+    "moved": ("refinement", ()),
+    "moved_relative": ("refinement", ()),
+    "moved_in_features": ("refinement", ()),
+    "neighbour_kept": ("refinement", ()),
+    "neighbour_above_chance": ("refinement", ()),
+    "feature_neighbour_kept": ("refinement", ()),
+    "feature_neighbour_above_chance": ("refinement", ()),
 }
 # What a figure may draw, and the group of columns that has it.
 AXES = {

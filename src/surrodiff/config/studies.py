@@ -24,7 +24,7 @@ from surrodiff.errors import UserError, printable
 
 MOST_ROWS = 1_000  # of one study
 OTHERS = "others"  # in a claim: all other rows that have the paper's number
-KINDS = ("pairs", "curves", "scatter", "terms", "diagnoses")
+KINDS = ("pairs", "sweep", "curves", "scatter", "terms", "diagnoses")
 RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
 SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "evaluations", "handover")
 
@@ -197,6 +197,11 @@ class Line:
         """The model that the row is about."""
         return self.surrogate or self.model
 
+    @property
+    def is_refined(self) -> bool:
+        """Whether a diffusion takes over from a surrogate."""
+        return bool(self.surrogate and as_share(self.t_mid))
+
 
 class Claim(Block):
     """A sentence that compares rows: comparisons that must all hold, each of a metric, a row, `<`, `>` or `=` (almost
@@ -231,6 +236,15 @@ class Pairs(Block):
     row: str
 
 
+class Sweep(Block):
+    """A row of images for each sample: the `surrogate`'s, then what the diffusion makes of it in each of the table's
+    rows of that surrogate, from the smallest t_mid to the largest."""
+
+    kind: Literal["sweep"]
+    name: Name
+    surrogate: Name
+
+
 class Curves(Block):
     """The training losses of the rows' models."""
 
@@ -242,7 +256,8 @@ class Scatter(Block):
     """The Frechet distance against columns, ours beside the paper's where it has them.
 
     fit: draw the least-squares line through the rows with standard blocks; join: draw a line through the rows of each
-    label; log: the columns' axes are logarithmic.
+    label; log: the columns' axes are logarithmic; front: draw the Pareto front, of the points that no other one is
+    better than in both, and label its points.
     """
 
     kind: Literal["scatter"]
@@ -251,6 +266,7 @@ class Scatter(Block):
     fit: Literal["standard"] | None = None
     join: bool = False
     log: bool = False
+    front: bool = False
 
 
 class Terms(Block):
@@ -271,7 +287,7 @@ class Diagnoses(Block):
     of: Literal["effective_sample_size", "gradient_variance", "loss"]
 
 
-Figure = Annotated[Pairs | Curves | Scatter | Terms | Diagnoses, Field(discriminator="kind")]
+Figure = Annotated[Pairs | Sweep | Curves | Scatter | Terms | Diagnoses, Field(discriminator="kind")]
 _NEEDED = {"curves": "", "terms": "likelihood", "diagnoses": "diagnosis"}  # by figures, where they do not need scores
 
 
@@ -290,7 +306,8 @@ class Study(Block):
     figures: list[Figure] = Field(default=[])
 
     def needs(self) -> set[str]:
-        """The kinds of runs that columns, claims and figures need of the rows: score, timing, likelihood, diagnosis."""
+        """The kinds of runs that columns, claims and figures need of the rows: score, timing, likelihood,
+        diagnosis, refinement."""
         metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
         figures = [_NEEDED.get(figure.kind, "score") for figure in self.figures]
         return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}

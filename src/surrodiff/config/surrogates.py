@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from surrodiff.config.fields import Block, Name, Revision, Share, Side, Text, as_share, check_path
 
@@ -12,17 +12,16 @@ class FewSteps(Block):
 
     oracle: ClassVar[bool] = False
 
-    kind: Literal["diffusion"]
+    kind: Literal["few_steps"]
     model: Name
     sampler: Name
     evaluations: Share
 
-    @field_validator("evaluations")
-    @classmethod
-    def _more_than_none(cls, value):
-        if not as_share(value):
-            raise ValueError("must be more than 0")
-        return value
+    @model_validator(mode="after")
+    def _check(self):
+        if not as_share(self.evaluations):
+            raise ValueError("evaluations: must be more than 0")
+        return self
 
 
 class Upsampled(Block):
@@ -47,11 +46,10 @@ class Folder(Block):
     revision: Revision = 1
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
 
-    @field_validator("path")
-    @classmethod
-    def _is_path(cls, value):
-        check_path(value)
-        return value
+    @model_validator(mode="after")
+    def _check(self):
+        check_path(self.path)
+        return self
 
 
 Given = Upsampled | Folder  # which no network here makes

@@ -21,7 +21,10 @@ from surrodiff.planning import plan
 from surrodiff.runtime.locks import try_lock
 from surrodiff.store.runs import LOCK, load_run, verified
 
-STAGES = ("data", "models", "references", "samples", "scores", "likelihoods", "diagnoses", "timings")
+STAGES = (
+    *("data", "models", "references", "samples", "scores"),
+    *("refinements", "likelihoods", "diagnoses", "timings"),
+)
 
 
 def _output(*command: str) -> str:
@@ -53,6 +56,7 @@ def record(params: Params):
             for name in run_record["files"]:
                 verified(path, run_record, name)
     _output("surrodiff.cli", "resolve", "--preset", params.preset)
+    (results / "refinements").mkdir(exist_ok=True)  # of which a preset may ask for none; DVC wants every folder
     _output("dvc", "commit", "--force")
 
 

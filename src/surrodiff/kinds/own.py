@@ -4,16 +4,20 @@ The class is a torch.nn.Module as kinds.generators says: made with `image_size`,
 it has `z_dim`, `forward(z)` and `loss(x_0, draws)`. generators/energy.py is an example.
 """
 
+import contextlib
 import hashlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from surrodiff.config.models import Own
+from surrodiff.config.presets import Execution
 from surrodiff.errors import UserError, printable
 from surrodiff.kinds import generators
+from surrodiff.planning.runs import ModelConfig
 
 
 def _loaded(path: Path, sha256: str | None) -> ModuleType:
@@ -57,4 +61,31 @@ def build(model: Own, channels: int, classes: None = None) -> torch.nn.Module:
     return network
 
 
-KIND = generators.kind("own", build)
+class OwnTrainer(generators.GeneratorTrainer):
+    """As its base. Raises UserError, naming the file, if the network's images or its loss are not what they must be, or
+    if the loss fails."""
+
+    def __init__(self, config: ModelConfig, images, labels, device: torch.device, execution: Execution):
+        super().__init__(build, config, images, labels, device, execution)
+        self.where = printable(config.model.file)
+        with self._named("forward(z)"), torch.no_grad():
+            shape = tuple(self.network(torch.zeros(2, self.network.z_dim, device=device)).shape)
+        expected = (2, config.channels, config.model.image_size, config.model.image_size)
+        if shape != expected:
+            raise UserError(f"{self.where}: forward(z) of 2 gives images of shape {shape}; it must be {expected}")
+
+    def accumulate(self, step: int) -> torch.Tensor:
+        with self._named("loss(x_0, draws), or its gradient"):
+            return super().accumulate(step)
+
+    @contextlib.contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise UserError(f"{self.where}: {what}: {type(error).__name__}: {error}") from error
+
+
+KIND = generators.kind("own", build, OwnTrainer)

@@ -11,7 +11,7 @@ from surrodiff.config.diffusion import Diffusion
 from surrodiff.config.models import DDPM, Classifier, Generator, Model
 from surrodiff.config.presets import Preset
 from surrodiff.config.samplers import Sampler
-from surrodiff.config.studies import Figure, Line, Pairs, Study
+from surrodiff.config.studies import Figure, Line, Pairs, Study, Sweep
 from surrodiff.config.surrogates import FewSteps
 from surrodiff.config.whole import Params
 from surrodiff.planning.runs import (
@@ -23,6 +23,7 @@ from surrodiff.planning.runs import (
     LikelihoodConfig,
     ModelConfig,
     ReferenceConfig,
+    RefinementConfig,
     Run,
     SampleConfig,
     ScoreConfig,
@@ -53,6 +54,7 @@ class Seeded:
     sample: str | None = None
     score: str | None = None
     likelihood: str | None = None
+    refinement: str | None = None
     diagnosis: str | None = None
 
 
@@ -103,11 +105,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of a study. pairs: the rows that a figure of pairs shows side by side, the surrogate and the refined."""
+    """A figure of a study. shown: the rows whose samples it shows, the surrogate alone and then what is made of it."""
 
     figure: Figure
     table: str
-    pairs: tuple[Row, Row] | None = None
+    shown: tuple[Row, ...] = ()
 
 
 @dataclass
@@ -217,7 +219,7 @@ class _Builder:
         unfinished = step if step != models[line.model].training.steps else None
         diffusion, surrogate, begun = None, None, None
         if line.surrogate in self.preset.surrogates:
-            start = self._scored(self._start(line, seed, sampling_seed))
+            start, _ = self._scored(self._start(line, seed, sampling_seed))
             begun = Begun(samples=start, t_mid=t_mid)
             diffusion = Trained(run=self.model(line.model, seed), step=step)
             parts = [line.surrogate, f"t{t_mid}", None if line.model == "Default" else line.model, unfinished]
@@ -270,11 +272,10 @@ class _Builder:
         )
         return Run(_named(line.surrogate, sampling_seed=sampling_seed), config)
 
-    def _scored(self, drawn: Run[SampleConfig]) -> str:
-        """Add samples and their score; returns the samples' id."""
+    def _scored(self, drawn: Run[SampleConfig]) -> tuple[str, str]:
+        """Add samples and their score; returns the ids of both."""
         sample = self.plan.add(drawn.name, drawn.config)
-        self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
-        return sample
+        return sample, self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
 
     def timing(self, name: str) -> str:
         config = TimingConfig(
@@ -312,17 +313,23 @@ class _Builder:
         )
 
     def _seeded(self, line: Line, seed: int, sampling_seed: int, needs: set[str]) -> Seeded:
-        sample = score = likelihood = diagnosis = None
-        if "score" in needs:
-            drawn = self._sample(line, seed, sampling_seed)
-            sample = self._scored(drawn)
-            score = self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
+        sample = score = likelihood = refinement = diagnosis = None
+        if {"score", "refinement"} & needs:  # the job of a score makes the samples, too
+            sample, score = self._scored(self._sample(line, seed, sampling_seed))
         if "likelihood" in needs:
             likelihood = self.likelihood(line, seed)
+        if "refinement" in needs and line.is_refined:
+            refinement = self._refinement(line, sample, seed, sampling_seed)
         if "diagnosis" in needs and not line.surrogate and isinstance(self.preset.models[line.model], DDPM):
             diagnosis = self.diagnosis(line, seed)
         subject = self._subject(line)
-        return Seeded(seed, subject and self.model(subject, seed), sample, score, likelihood, diagnosis)
+        return Seeded(seed, subject and self.model(subject, seed), sample, score, likelihood, refinement, diagnosis)
+
+    def _refinement(self, line: Line, refined: str, seed: int, sampling_seed: int) -> str:
+        alone, _ = self._scored(self._sample(_alone(line), seed, sampling_seed))
+        made_from = {"reference": self.plan.reference, "data": self.plan.data}
+        config = RefinementConfig(surrogate=alone, refined=refined, **made_from)
+        return self.plan.add(self.plan.runs[refined].name, config)
 
     def _evaluations(self, line: Line, seed: int) -> list[tuple[str, int]]:
         """The models that make an image of a row, by name, the surrogate first, and how often each is evaluated."""
@@ -346,7 +353,7 @@ class _Builder:
         name = self._subject(line)
         subject, last = name and self.preset.models[name], self.preset.models[line.model]
         surrogate = self.preset.surrogates.get(line.surrogate)
-        sampling = self.preset.seeds.sampling if "score" in needs else [0]
+        sampling = self.preset.seeds.sampling if {"score", "refinement"} & needs else [0]
         pairs = [(seed, own) for seed in seeds for own in sampling]
         runs = tuple(
             self._seeded(line, *pair, needs if number == 0 else needs - {"diagnosis"})
@@ -366,7 +373,7 @@ class _Builder:
             image_size=subject.image_size if subject else self.preset.data.image_size,
             evaluations=sum(count for _, count in evaluations),
             timings=timings if subject else (),
-            trainings=tuple((self.timing(model), count) for model, count in steps.items()) if timings else (),
+            trainings=tuple((self.timing(name), count) for name, count in steps.items()) if timings and subject else (),
             sampler=self._sampler_name(line),
             oracle=surrogate is not None and surrogate.oracle,
             runs=runs,
@@ -388,6 +395,25 @@ class _Builder:
         return whole and line.surrogate is None and line.sampler == "ancestral"
 
 
+def _alone(line: Line) -> Line:
+    """The row of a refined row's surrogate alone, its samples drawn likewise."""
+    return replace(line, t_mid=0)
+
+
+def _shown(builder: _Builder, figure: Figure, rows: list[Row]) -> tuple[Row, ...]:
+    """The rows whose samples a figure shows."""
+    match figure:
+        case Pairs():
+            refined = [next(row for row in rows if row.line.name == figure.row)]
+        case Sweep():
+            of_surrogate = [row for row in rows if row.line.is_refined and row.line.surrogate == figure.surrogate]
+            refined = sorted(of_surrogate, key=lambda row: row.t_mid)
+        case _:
+            return ()
+    first = refined[0]
+    return (builder.row(_alone(first.line), {"score"}, first.seeds[:1]), *refined)
+
+
 def build(params: Params) -> Plan:
     """Resolve the selected preset and its studies into runs, tables and figures (see Plan)."""
     preset = params.selected
@@ -401,12 +427,7 @@ def build(params: Params) -> Plan:
         rows = [row for line in params.lines(study) for row in builder.rows(line, needs, training)]
         plan.tables[name] = Table(study, tuple(rows))
         for figure in study.figures:
-            pairs = None
-            if isinstance(figure, Pairs):
-                refined = next(row for row in rows if row.line.name == figure.row)
-                (alone,) = studies.Row(surrogate=refined.line.surrogate, t_mid=0).lines()
-                pairs = (builder.row(alone, {"score"}, refined.seeds[:1]), refined)
-            plan.figures[figure.name] = Drawing(figure, name, pairs)
+            plan.figures[figure.name] = Drawing(figure, name, _shown(builder, figure, rows))
     # What a paper prints of Default holds wherever Default is compared with.
     same = (row for table in plan.tables.values() for row in table.rows if row.line.paper and not row.line.seeds)
     if found := next((row for row in same if builder.is_default(row.line)), None):

@@ -38,8 +38,8 @@ class Recipe:
 
     def rows(self) -> list[Row]:
         """All rows: those of its tables, and those that they are compared with."""
-        pairs = (self.drawing and self.drawing.pairs) or ()
-        return [*(row for table in self.tables.values() for row in table.rows), *pairs, *filter(None, [self.default])]
+        shown = self.drawing.shown if self.drawing else ()
+        return [*(row for table in self.tables.values() for row in table.rows), *shown, *filter(None, [self.default])]
 
     def sources(self) -> list[tuple[str, str]]:
         """The (stage, id) of every run that it reads; the samples of `samples` apart."""
@@ -51,13 +51,16 @@ class Recipe:
         for row in self.rows():
             yield from (("timings", timing) for timing, _ in row.timings)
             for run in row.runs:
-                found = (("models", run.model), ("scores", run.score), ("likelihoods", run.likelihood))
-                found += (("diagnoses", run.diagnosis),)
+                found = (
+                    *(("models", run.model), ("scores", run.score)),
+                    *(("likelihoods", run.likelihood), ("refinements", run.refinement)),
+                    ("diagnoses", run.diagnosis),
+                )
                 yield from ((stage, run_id) for stage, run_id in found if run_id)
 
     def samples(self) -> list[str]:
         """The ids of the sample runs whose images it shows, and not only their scores."""
-        return [row.runs[0].sample for row in (self.drawing and self.drawing.pairs) or ()]
+        return [row.runs[0].sample for row in (self.drawing.shown if self.drawing else ())]
 
     def content(self) -> dict:
         """All of it as plain values: what is kept beside the output."""
@@ -73,7 +76,7 @@ class Recipe:
             },
             "default": self.default and asdict(self.default),
             "reference": self.reference,
-            "pairs": [asdict(row) for row in (self.drawing and self.drawing.pairs) or ()],
+            "shown": [asdict(row) for row in (self.drawing.shown if self.drawing else ())],
         }
 
 
@@ -83,10 +86,11 @@ def _checksum(path: Path) -> str:
 
 def _only(row: Row, needs: set[str]) -> Row:
     """A row without the runs that are not needed."""
-    kinds = {"sample": "score", "score": "score", "likelihood": "likelihood", "diagnosis": "diagnosis"}
+    kinds = {"sample": "score", "score": "score"}
+    kinds |= {kind: kind for kind in ("likelihood", "refinement", "diagnosis")}
     less = {field: None for field, need in kinds.items() if need not in needs}
-    timings = row.timings if "timing" in needs else ()
-    return replace(row, timings=timings, runs=tuple(replace(run, **less) for run in row.runs))
+    timings, trainings = (row.timings, row.trainings) if "timing" in needs else ((), ())
+    return replace(row, timings=timings, trainings=trainings, runs=tuple(replace(run, **less) for run in row.runs))
 
 
 def _compared_with(plan: Plan, studies: list[Study], needs: set[str]) -> Row | None:
@@ -117,15 +121,16 @@ def table(plan: Plan, name: str) -> Recipe:
 
 def figure(plan: Plan, name: str) -> Recipe:
     """What a figure is made from."""
-    drawing, code = plan.figures[name], ("report/figures.py", "report/by_timestep.py")
+    drawing, modules = plan.figures[name], ("figures", "pictures", "points", "by_timestep")
+    code = tuple(f"report/{module}.py" for module in modules)
     whole = plan.tables[drawing.table]
     if drawing.figure.kind == "scatter":
         return _recipe(plan, name, {drawing.table: whole}, *code, drawing=drawing)
     # The others show models, their bounds, diagnoses or images, whatever else the table has of them.
     needs = {"terms": {"likelihood"}, "diagnoses": {"diagnosis"}}.get(drawing.figure.kind, set())
     rows = tuple(_only(replace(row, runs=row.runs[:1]), needs) for row in whole.rows)
-    if drawing.pairs:
-        rows, drawing = (), replace(drawing, pairs=tuple(_only(row, {"score"}) for row in drawing.pairs))
+    if drawing.shown:
+        rows, drawing = (), replace(drawing, shown=tuple(_only(row, {"score"}) for row in drawing.shown))
     return Recipe(name, (*TABLE_CODE, *code), {drawing.table: replace(whole, rows=rows)}, None, None, drawing)
 
 

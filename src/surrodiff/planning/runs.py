@@ -32,6 +32,13 @@ DIAGNOSED = ("effective_sample_size", "loss", "gradient_variance", "gradient_squ
 Runs = Mapping[str, "Run[Any]"]  # by id; at least those that a configuration names, and what those name
 
 
+class RealImages(NamedTuple):
+    """How many images there are to train on, and how many a reference scores."""
+
+    train: int
+    scored: float
+
+
 class Rows(NamedTuple):
     """An array that a run is made of row by row: its name, how many bytes a row has, and how many rows there are."""
 
@@ -55,10 +62,10 @@ class Config(Block):
         """The (stage, id) of every run that must be complete before this one is made."""
         return []
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
         """How many of which units a run is made of; None where that is unknown.
 
-        reference_images: how many images a reference scores, None while that is unknown.
+        real: None while the images are not counted.
         """
         return Counter()
 
@@ -102,7 +109,7 @@ class ModelConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         return Counter({TrainStep(model=self.model.timed(), channels=self.channels): self.model.training.steps})
 
 
@@ -133,10 +140,10 @@ class ReferenceConfig(Config):
             classifier=runs[run].config.model.evaluated() if run else None,
         )
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
-        if reference_images is None:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
+        if real is None:
             return None
-        return Counter({self.image_score(runs): round(reference_images)})
+        return Counter({self.image_score(runs): round(real.scored)})
 
 
 class Trained(Block):
@@ -230,7 +237,7 @@ class SampleConfig(Config, Grown):
             own = self.sampler.evaluations(surrogate.diffusion, surrogate.diffusion.T, t_mid) + estimates
         return [(surrogate, own)] + ([(made, self.sampler.evaluations(made.diffusion, t_mid))] if made else [])
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         found = Counter()
         for model, count in self.evaluations(runs):
             if count:  # a surrogate whose x_T is handed over is evaluated never
@@ -263,7 +270,7 @@ class ScoreConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("samples", self.sample), ("references", self.reference)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
 
 
@@ -287,7 +294,7 @@ class LikelihoodConfig(Config, Grown):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data), ("models", self.model.run)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         trained = runs[self.model.run].config
         unit = _evaluation(trained.model, trained.channels, self.precision)
         return Counter({unit: self._count(runs) * self.num_images})
@@ -320,7 +327,7 @@ class DiagnosisConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data), ("models", self.model.run)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         trained = runs[self.model.run].config
         images = self.num_images * self.repetitions * self.timesteps
         unit = TrainStep(model=trained.model.timed(), channels=trained.channels)
@@ -331,6 +338,31 @@ class DiagnosisConfig(Config):
 
     def share_made(self, record: dict) -> float:
         return record["diagnosed_now"] / self.timesteps
+
+
+class RefinementConfig(Config):
+    """What the diffusion changes in a surrogate's samples: those of the surrogate alone beside the refined ones of the
+    same seeds and numbers. data: the training images, among which both look for their nearest; reference: whose
+    features both have."""
+
+    stage = "refinements"
+
+    surrogate: str
+    refined: str
+    reference: str
+    data: str
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [
+            *(("samples", sample) for sample in (self.surrogate, self.refined)),
+            *(("references", self.reference), ("data", self.data)),
+        ]
+
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
+        if real is None:
+            return None
+        images = 2 * runs[self.refined].config.num_samples + real.train
+        return Counter({runs[self.reference].config.image_score(runs): images})
 
 
 class TimingConfig(Config):
@@ -353,7 +385,7 @@ class TimingConfig(Config):
         step = TrainStep(model=model, channels=self.channels)
         return step, _evaluation(model, self.channels, self.sampling_precision)
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         found, rounds = Counter(), self.rounds + 1  # one warms up
         for model in (self.model, self.baseline)[: 2 - (self.model == self.baseline)]:
             step, evaluation = self.units(model)
@@ -377,7 +409,7 @@ CONFIGS = {
     config.stage: config
     for config in (
         *(DataConfig, ModelConfig, ReferenceConfig, SampleConfig),
-        *(ScoreConfig, LikelihoodConfig, DiagnosisConfig, TimingConfig),
+        *(ScoreConfig, RefinementConfig, LikelihoodConfig, DiagnosisConfig, TimingConfig),
     )
 }
 

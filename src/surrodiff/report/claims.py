@@ -11,7 +11,7 @@ from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.columns import printed
 from surrodiff.report.records import Records
-from surrodiff.report.rows import Values
+from surrodiff.report.rows import OVER_IMAGES, REFINEMENTS, Values
 from surrodiff.scoring.uncertainty import Estimate, difference
 
 ALMOST = 0.1  # values that differ by at most this share of the larger are almost equal
@@ -142,7 +142,9 @@ class _Rows:
                 return Quantity(key, timed and timed.ratio, timed and timed.interval, paper)
             case "bits_per_dim" if row.runs[0].likelihood is None:  # Default, in a study without it
                 return Quantity(key, paper=paper)
-            case "bits_per_dim":
+            case _ if metric in REFINEMENTS and not row.line.is_refined:  # one of the others
+                return Quantity(key, paper=paper)
+            case _ if metric in OVER_IMAGES:
                 value = self.values.estimate(metric, row).value
                 return Quantity(key, value, self.values.interval(metric, row), paper)
             case _:

@@ -12,7 +12,7 @@ from surrodiff.config.models import DDPM, Model
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.records import Distances, RealScores, Records, Scores
-from surrodiff.report.rows import Names, Values, over_samples
+from surrodiff.report.rows import REFINEMENTS, Names, Values, over_samples
 from surrodiff.store.runs import load_run
 
 Cells = dict[str, Any]
@@ -156,6 +156,20 @@ def _likelihood(row: Row, values: Values) -> Cells:
     }
 
 
+def _refinement(row: Row, values: Values) -> Cells:
+    found = values.refinements(row)
+    cells: Cells = {}
+    for metric, (space, name) in REFINEMENTS.items():
+        if name == "above_chance":  # for claims; a reader sees both of its parts
+            continue
+        cells[metric] = values.estimate(metric, row).value if found else None
+        cells[f"{metric}_interval"] = values.interval(metric, row) if found else None
+        for more in ("kept_by_chance", "within", "within_by_chance") if name == "kept" else ():
+            mean = statistics.fmean(getattr(getattr(one, space), more) for one in found) if found else None
+            cells[metric.removesuffix("kept") + more] = mean
+    return cells
+
+
 def _images(row: Row, values: Values) -> Cells:
     """Of samples in a table of real images."""
     own = {"num_images": values.scores(row)[0].num_samples, "against": "train"}
@@ -223,6 +237,7 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "scores": _scores,
     "images": _images,
     "likelihood": _likelihood,
+    "refinement": _refinement,
 }
 
 
@@ -237,6 +252,8 @@ def _last(row: Row, values: Values, columns: list[str]) -> Cells:
         found = {"train_steps": row.step, "seeds": len(row.seeds), "data": values.bounds(row)[0].data}
     else:
         found = {"train_steps": row.step, "seeds": len(row.seeds)}
+        if refinements := values.refinements(row):
+            found |= {"num_samples": refinements[0].num_samples, "data": refinements[0].data}
     return found | {"note": row.line.note}
 
 

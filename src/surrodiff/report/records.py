@@ -88,6 +88,34 @@ class Bound(Record):
     data: str
 
 
+class Changes(Record):
+    """What refinement changes in images, in pixels or in features (see scoring.refinement)."""
+
+    distance: float
+    distance_error: float
+    relative: float
+    relative_error: float
+    kept: float
+    kept_error: float
+    kept_by_chance: float
+    above_chance: float
+    above_chance_error: float
+    within: float
+    within_by_chance: float
+
+
+class Refinement(Record):
+    """Of a surrogate's samples. neighbours: among how many nearest training images `within` looks."""
+
+    pixels: Changes
+    features: Changes
+    num_samples: int
+    train_images: int
+    neighbours: int
+    data: str
+    feature_network: str
+
+
 class Speeds(Record):
     """Seconds, or ratios of them."""
 
@@ -108,6 +136,7 @@ KINDS = {
     "scores": Score,
     "references": Reference,
     "models": Trained,
+    "refinements": Refinement,
     "likelihoods": Bound,
     "timings": Timing,
 }
@@ -142,6 +171,9 @@ class Records:
 
     def bound(self, run_id: str) -> Bound:
         return self._read("likelihoods", run_id)
+
+    def refinement(self, run_id: str) -> Refinement:
+        return self._read("refinements", run_id)
 
     def timing(self, run_id: str) -> Timing:
         return self._read("timings", run_id)

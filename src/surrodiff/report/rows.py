@@ -8,7 +8,7 @@ from functools import cached_property
 
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
-from surrodiff.report.records import Bound, Records, Score
+from surrodiff.report.records import Bound, Record, Records, Refinement, Score
 from surrodiff.scoring.uncertainty import (
     Estimate,
     Measurement,
@@ -18,6 +18,19 @@ from surrodiff.scoring.uncertainty import (
     student_95,
 )
 from surrodiff.store.losses import training_losses
+
+# By metric of a refinement: in pixels or in features, which change, with its error of that name.
+REFINEMENTS = {
+    "moved": ("pixels", "distance"),
+    "moved_relative": ("pixels", "relative"),
+    "moved_in_features": ("features", "relative"),
+    "neighbour_kept": ("pixels", "kept"),
+    "neighbour_above_chance": ("pixels", "above_chance"),
+    "feature_neighbour_kept": ("features", "kept"),
+    "feature_neighbour_above_chance": ("features", "above_chance"),
+}
+# Metrics whose spread over Default's trainings says nothing of other rows': one training has an interval over images.
+OVER_IMAGES = ("bits_per_dim", *REFINEMENTS)
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,12 @@ def over_samples(error: float, count: int) -> float:
     return student_95(jackknife_groups(count) - 1) * error
 
 
+def _change(record: Refinement, metric: str) -> Measurement:
+    space, name = REFINEMENTS[metric]
+    changes = getattr(record, space)
+    return Measurement(getattr(changes, name), getattr(changes, f"{name}_error"))
+
+
 class Values:
     """The values of a recipe's rows, with intervals (see scoring.uncertainty).
 
@@ -84,11 +103,17 @@ class Values:
         """A row's likelihoods, one for each pair of seeds: the same ones for every sampling seed."""
         return [self.records.bound(run.likelihood) for run in row.runs]
 
-    def _by_seed(self, row: Row, measure: Callable[[Score], Measurement]) -> dict[int, Measurement]:
-        """What a function measures of a row's scores, averaged over the sampling seeds of each training seed."""
+    def refinements(self, row: Row) -> list[Refinement]:
+        """What became of a row's images, one for each pair of seeds; of a row that is not refined none."""
+        return [self.records.refinement(run.refinement) for run in row.runs if run.refinement]
+
+    def _by_seed(
+        self, row: Row, records: list[Record], measure: Callable[[Record], Measurement]
+    ) -> dict[int, Measurement]:
+        """What a function measures of a row's records, averaged over the sampling seeds of each training seed."""
         measurements: dict[int, list[Measurement]] = {}
-        for run, score in zip(row.runs, self.scores(row), strict=True):
-            measurements.setdefault(run.seed, []).append(measure(score))
+        for run, record in zip(row.runs, records, strict=True):
+            measurements.setdefault(run.seed, []).append(measure(record))
         return {
             seed: Measurement(
                 statistics.fmean(m.value for m in several), math.hypot(*(m.error for m in several)) / len(several)
@@ -111,9 +136,13 @@ class Values:
     def _measured(self, metric: str, row: Row) -> dict[int, Measurement]:
         match metric:
             case "distance":
-                return self._by_seed(row, lambda s: Measurement(s.train.frechet_distance, s.train.frechet_error))
+                scores = self.scores(row)
+                return self._by_seed(
+                    row, scores, lambda s: Measurement(s.train.frechet_distance, s.train.frechet_error)
+                )
             case "score":
-                return self._by_seed(row, lambda s: Measurement(s.is_mean, s.is_std / math.sqrt(s.is_splits)))
+                scores = self.scores(row)
+                return self._by_seed(row, scores, lambda s: Measurement(s.is_mean, s.is_std / math.sqrt(s.is_splits)))
             case "loss_variance":
                 return self._loss_variances(row)
             case "bits_per_dim":
@@ -121,13 +150,15 @@ class Values:
                     run.seed: Measurement(bound.bits_per_dim, bound.bits_per_dim_error)
                     for run, bound in zip(row.runs, self.bounds(row), strict=True)
                 }
+            case _ if metric in REFINEMENTS:
+                return self._by_seed(row, self.refinements(row), lambda r: _change(r, metric))
         raise ValueError(f"no metric {metric!r} that varies with the training")
 
     def estimate(self, metric: str, row: Row) -> Estimate:
-        """A row's `distance`, `score` (the Inception Score), `loss_variance` or `bits_per_dim`. Nothing shows
-        how trainings differ in the last."""
+        """A row's `distance`, `score` (the Inception Score), `loss_variance`, `bits_per_dim` or one of REFINEMENTS.
+        Nothing shows how trainings differ in the last two."""
         by_seed = self._measured(metric, row)
-        if metric == "bits_per_dim" or self.recipe.default is None:
+        if metric in OVER_IMAGES or self.recipe.default is None:
             return Estimate(by_seed, None)
         if metric not in self._of_default:
             self._of_default[metric] = self._measured(metric, self.recipe.default)
@@ -138,15 +169,15 @@ class Values:
         return Estimate(by_seed, spread)
 
     def interval(self, metric: str, row: Row) -> float | None:
-        """Half of the 95 % interval of a row's value. Of a row about one training of several, and of a bound that one
-        training alone has, it is that over samples or images."""
+        """Half of the 95 % interval of a row's value. Of a row about one training of several, and of what one training
+        alone has OVER_IMAGES, it is that over samples or images."""
         estimate = self.estimate(metric, row)
         if metric == "distance" and row.line.seeds:
             (measurement,) = estimate.by_seed.values()
             return over_samples(measurement.error, self.scores(row)[0].num_samples)
-        if metric == "bits_per_dim" and len(row.seeds) == 1:
-            bound = self.bounds(row)[0]
-            return student_95(bound.num_images - 1) * bound.bits_per_dim_error
+        if metric in OVER_IMAGES and len(row.seeds) == 1:
+            count = self.bounds(row)[0].num_images if metric == "bits_per_dim" else self.refinements(row)[0].num_samples
+            return student_95(count - 1) * estimate.by_seed[row.seeds[0]].error
         return estimate.interval
 
     def is_default(self, row: Row) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report.records import Records
-from surrodiff.report.rows import Values
+from surrodiff.report.rows import Values, score_names
 from surrodiff.report.tables import require_sources
 from surrodiff.store.losses import training_losses
 from surrodiff.store.runs import write_json, write_text
@@ -39,7 +39,7 @@ def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
             "train_steps": row.step,
             "t_mid": row.t_mid,
             "frechet_distance": fmean(score.train.frechet_distance for score in scores),
-            "frechet_column": values.names.distance,
+            "frechet_column": score_names(scores[0].features, scores[0].num_samples).distance,
             "is_mean": fmean(score.is_mean for score in scores),
             "is_std": fmean(score.is_std for score in scores),
             "kernel_distance": fmean(score.train.kernel_distance for score in scores),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from surrodiff.config.studies import Study
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report import claims
@@ -79,7 +80,10 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
     paragraphs = []
     if "likelihood" in study.columns and rows:
         paragraphs.append(_of_bounds(rows, results, values, trained))
-    if recipe.reference:
+    if "refinement" in study.columns and (refined := [row for row in rows if row.line.is_refined]):
+        paragraphs.append(_of_refinements(refined, results, values, trained))
+    shows_scores = recipe.reference and _shows_scores(study)
+    if shows_scores:
         paragraphs.append(_of_scores(recipe, rows, results, values, trained))
     if any(row.line.images for row in recipe.table.rows):
         paragraphs.append(
@@ -88,7 +92,7 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
             "against. `amount`: of noise its standard deviation of 255, of blur its standard deviation in pixels, of "
             "classes their number."
         )
-    elif recipe.reference:
+    elif shows_scores:
         paragraphs.append(_intervals(recipe, rows, values))
     if not paragraphs:
         paragraphs.append(f"Preset `{results.name}`; {trained}.")
@@ -103,6 +107,12 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
             f"steps; ratios are to Default, measured in turn within the same job. Measured on: {'; '.join(machines)}."
         )
     return paragraphs
+
+
+def _shows_scores(study: Study) -> bool:
+    """Whether its columns or claims are about scores; its figures may need the samples alone."""
+    metrics = (comparison[0] for claim in study.claims for comparison in claim.comparisons)
+    return bool({"scores", "distance", "score"} & {*study.columns, *metrics})
 
 
 def _incomparable(recipe: Recipe, values: Values) -> str:
@@ -124,6 +134,22 @@ def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> 
         f"{bound.num_images} held-out images, {trained}; the parts sum to it. Variance of a "
         f"reverse step: {variances}. `±` is a 95 % interval {covers}. Bounds "
         "of other image sizes or data do not compare."
+    )
+
+
+def _of_refinements(rows: list[Row], results: Path, values: Values, trained: str) -> str:
+    record = values.refinements(rows[0])[0]
+    counts = {len(row.seeds) for row in rows}
+    alone = "over images, of the one training alone"
+    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
+    return (
+        f"Preset `{results.name}`, data `{record.data}`, {trained}. {record.num_samples} samples of a surrogate alone "
+        f"beside those that the diffusion refined from the same ones, and {record.train_images} training images, in "
+        f"pixels and in `{record.feature_network}` features. `moved`: the root mean square difference of an image's "
+        "pixels in [-1, 1]; `_relative`, `_in_features`: in units of the mean distance of two images of different "
+        "numbers. `_kept`: the share whose nearest training image stays the same; `_within`: that of which the "
+        f"surrogate's nearest is among the {record.neighbours} nearest of what became of it; `_by_chance`: these "
+        f"shares for images of different numbers. `±` is a 95 % interval {covers}."
     )
 
 

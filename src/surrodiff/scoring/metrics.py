@@ -174,6 +174,26 @@ def _exact(rows: torch.Tensor, others: torch.Tensor, wanted: torch.Tensor) -> to
     return distances
 
 
+def nearest(rows: torch.Tensor, others: torch.Tensor, count: int) -> torch.Tensor:
+    """Numbers int64 (N, count) of the `others` (M, D) that are nearest to each of the rows (N, D), the nearest first;
+    of equally near ones the lower number first. Distances are exact, in float64, whatever the blocks.
+
+    `others` are copied as float64, the rows a block at a time. count <= M.
+    """
+    others, found = others.double(), []
+    for part in _parts(rows, others):
+        part = part.double()
+        low, high = _screened(part, others)
+        near = low <= high.kthvalue(count, keepdim=True).values
+        distances, (i, j) = _exact(part, others, near), near.nonzero(as_tuple=True)
+        # By row, then by distance; j rises within a row, and so it does where both sorts leave ties alone.
+        order = distances[i, j].argsort(stable=True)
+        order = order[i[order].argsort(stable=True)]
+        first = near.sum(1).cumsum(0) - near.sum(1)
+        found.append(j[order][first[:, None] + torch.arange(count, device=j.device)])
+    return torch.cat(found)
+
+
 def _radii(centres: torch.Tensor, neighbours: int) -> torch.Tensor:
     """The distance (M,) of each of the centres (M, D) from its k-th nearest other centre."""
     radii = []

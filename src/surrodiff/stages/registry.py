@@ -19,6 +19,7 @@ MODULES = {
     "references": "reference",
     "samples": "sample",
     "scores": "score",
+    "refinements": "refinement",
     "likelihoods": "likelihood",
     "diagnoses": "diagnosis",
     "timings": "time",
