@@ -74,7 +74,7 @@ class OwnTrainer(generators.GeneratorTrainer):
         if shape != expected:
             raise UserError(f"{self.where}: forward(z) of 2 gives images of shape {shape}; it must be {expected}")
 
-    def accumulate(self, step: int) -> torch.Tensor:
+    def accumulate(self, step: int) -> dict[str, torch.Tensor]:
         with self._named("loss(x_0, draws), or its gradient"):
             return super().accumulate(step)
 
