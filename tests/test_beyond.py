@@ -10,7 +10,10 @@ from surrodiff.errors import UserError
 from surrodiff.planning import plan, recipes
 from surrodiff.report import figures, tables
 
-STUDIES = ["iwdiff_weights", "parameterisations", "table_2_4", *(f"table_5_{number}" for number in range(1, 8))]
+STUDIES = [
+    *("iwdiff_weights", "likelihoods", "parameterisations", "table_2_4"),
+    *(f"table_5_{number}" for number in range(1, 8)),
+]
 PRESETS = ["demo", "paper"]
 
 

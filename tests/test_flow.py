@@ -1,6 +1,7 @@
 """The normalising flow: what makes its likelihoods exact, that they survive being stored, and that they improve."""
 
 import copy
+import json
 import math
 import subprocess
 import sys
@@ -14,11 +15,15 @@ from hypothesis import given, settings
 from sklearn.datasets import load_digits
 
 from surrodiff.config import params as params_module
+from surrodiff.data import pixels, sources
 from surrodiff.errors import UserError
 from surrodiff.kinds.registry import kind_of
+from surrodiff.kinds.weights import load_weights
 from surrodiff.networks import trainable_parameters
 from surrodiff.networks.flow import ALPHA, Flow
+from surrodiff.planning import plan as plan_module
 from surrodiff.planning.runs import ModelConfig
+from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Draws, Stream
 from surrodiff.store import tensors
 
@@ -121,8 +126,8 @@ def test_bits_per_dimension_of_a_known_distribution():
 def test_dequantisations_are_averaged_inside_the_logarithm():
     network, x_0 = scrambled(2, 4, 1, 1, 2, 4), levels_8bit(5, 1, 4, 4).double()
     with torch.no_grad():
-        shared = draws(0, 5)
-        singles = torch.stack([network.log_likelihood(x_0, shared) for _ in range(6)])
+        u = draws(0, 5).uniform(6, 1, 4, 4).double().unbind(1)
+        singles = torch.stack([network.log_density(x_0 + (part - 0.5) / 127.5) for part in u]) - 16 * math.log(127.5)
         together = network.log_likelihood(x_0, draws(0, 5), samples=6)
     assert torch.allclose(together, singles.exp().mean(0).log(), atol=1e-9)
     assert (together > singles.mean(0)).all()
@@ -277,3 +282,28 @@ def test_its_arithmetic_and_parameters_are_counted(root, preset):
     with torch.device("meta"):
         assert trainable_parameters(kind.build(model, channels)) == parameters
     assert 20 * parameters / 3 < model.training_bytes(channels) < 10**10
+
+
+def test_its_likelihood_stands_beside_the_diffusions_bound(raw, make, cpu, tmp_path):
+    """Of a study's runs: the record says what the network says of the same images by as many dequantisations."""
+    rows = [{"model": ["Default", "Flow"]}]
+    raw["presets"]["paper"]["groups"] = []
+    raw["studies"] = {"mine": {"title": "Mine", "rows": rows, "columns": ["likelihood"]}}
+    plan = plan_module.build(params_module.parse(raw))
+    for stage in ("data", "models", "likelihoods"):
+        for run_id in plan.of_stage(stage):
+            make(plan.runs[run_id], tmp_path)
+    (run,) = (run for run in plan.runs.values() if (run.stage, run.name) == ("likelihoods", "Flow"))
+    record = json.loads((tmp_path / "likelihoods" / run.id / "record.json").read_text())
+    config = run.config
+    network, _ = load_weights(tmp_path, config.model.run, config.model.step, cpu)
+    held_out = sources.load(tmp_path, config.data)[0]["held_out_images"]
+    order = noise.permutation(config.seed, Stream.BOUND, 0, len(held_out))[: config.num_images]
+    x_0 = pixels.to_float(held_out[order])
+    assert [bound["samples"] for bound in record["bounds"]] == [1, 64]
+    for bound in record["bounds"]:
+        many = Draws(77, Stream.GENERATOR_LIKELIHOOD, 0, order)
+        nats = -network.log_likelihood(x_0, many, bound["samples"]).mean().item()
+        assert bound["nats"] == pytest.approx(nats, rel=0.01)  # by other dequantisations
+    assert record["bounds"][1]["nats"] < record["bounds"][0]["nats"]
+    assert record["bits_per_dim"] == pytest.approx(record["nats"] / 64 / math.log(2))

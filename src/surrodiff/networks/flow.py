@@ -130,9 +130,11 @@ class Flow(nn.Module):
         z, log_det = self.inverse(images)
         return log_det - (z**2 + math.log(2 * math.pi)).sum(1) / 2
 
-    def _dequantised(self, x_0: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Images, uniform within half an 8-bit level of x_0: between -1 - 1/255 and 1 + 1/255, and x_0 if rounded."""
-        return x_0 + (draws.uniform(*self.image_shape).to(x_0) - 0.5) / 127.5
+    def _dequantised(self, x_0: torch.Tensor, draws: Draws, samples: int = 1) -> torch.Tensor:
+        """Images (B * samples, C, S, S), uniform within half an 8-bit level of x_0 (B, C, S, S): between -1 - 1/255 and
+        1 + 1/255, and x_0 if rounded."""
+        u = draws.uniform(samples, *self.image_shape).to(x_0)
+        return (x_0[:, None] + (u - 0.5) / 127.5).flatten(0, 1)
 
     @torch.no_grad()
     def begin(self, x_0: torch.Tensor):
@@ -145,8 +147,8 @@ class Flow(nn.Module):
         2016, section 3.1), which `samples` dequantisations averaged inside the logarithm make tighter (Burda et al.,
         2016, theorem 1)."""
         cell = self.z_dim * math.log(127.5)  # of an 8-bit level, 1/127.5 wide
-        nats = torch.stack([self.log_density(self._dequantised(x_0, draws)) - cell for _ in range(samples)])
-        return torch.logsumexp(nats, 0) - math.log(samples)
+        nats = self.log_density(self._dequantised(x_0, draws, samples)).reshape(len(x_0), samples)
+        return torch.logsumexp(nats, 1) - math.log(samples) - cell
 
     def loss(self, x_0: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Mean bits per dimension () of images x_0 (B, C, S, S) in [-1, 1] of 8 bits, by one dequantisation each."""
