@@ -146,7 +146,6 @@ def leaves(value, key: str):
         (f"{TEST}.seeds.training", [0, -1], f"{TEST}.seeds.training.1", "-1"),
         (f"{TEST}.seeds.training", [2**32], f"{TEST}.seeds.training.0", "4294967296"),
         (f"{TEST}.seeds.training", [], f"{TEST}.seeds.training", "at least 1"),
-        (f"{TEST}.seeds.studies", {"table_4_9": [0]}, f"{TEST}.seeds.studies", "there is no study 'table_4_9'"),
         (f"{TEST}.seeds.studies", {"table_4_4": []}, f"{TEST}.seeds.studies.table_4_4", "at least 1"),
         (f"{TEST}.diagnosis.repetitions", 1, f"{TEST}.diagnosis.repetitions", "2"),
         (f"{TEST}.diagnosis.num_images", 2000, f"{TEST}.diagnosis.num_images", "more than the 1437"),

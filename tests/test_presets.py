@@ -62,7 +62,9 @@ def test_an_override_of_none_leaves_the_file_s_value(root):
 
 
 def test_an_override_is_validated(root):
-    with pytest.raises(UserError, match=r"params\.yaml: preset: unknown 'huge'; there are paper, quick, demo, test"):
+    with pytest.raises(
+        UserError, match=r"params\.yaml: preset: unknown 'huge'; there are paper, quick, paper_long, demo, test"
+    ):
         params.load(root / "params.yaml", preset="huge")
 
 
@@ -163,7 +165,7 @@ def test_a_preset_may_draw_its_samples_in_another_way(raw):
     put(raw, f"{TEST}.samplers.ancestral.clip_x0", True)
     loaded = params.parse(raw)
     assert {name: preset.samplers["ancestral"].clip_x0 for name, preset in loaded.presets.items()} == {
-        **dict.fromkeys(("paper", "quick", "demo"), False),
+        **dict.fromkeys(("paper", "quick", "paper_long", "demo"), False),
         "test": True,
     }
 

@@ -137,6 +137,13 @@ def of_groups(studies: Mapping[str, Study], presets: Mapping[str, Preset]) -> di
     }
 
 
+def of_study_seeds(named: Mapping, studies: Mapping) -> Iterator[str]:
+    """Warnings about names in `seeds.studies` that no study has."""
+    for name in named:
+        if name not in studies:
+            yield f"seeds.studies.{name}: there is no such study; there are {', '.join(studies)}"
+
+
 def of_own_models(own: Mapping, shared: Mapping, used: set[str | None]) -> Iterator[str]:
     """Warnings about names in a preset's own `models` that neither the document's `models` have nor a study uses."""
     for name in own:

@@ -252,5 +252,7 @@ def of_config(config: dict, folder: Path | None = None) -> Params:
 def warnings(params: Params, source: str = "params.yaml") -> list[str]:
     """One line for each thing that the studies or the selected preset may say but most likely do not mean."""
     lines = [line for study in params.made(params.selected).values() for line in params.lines(study)]
-    texts = [(None, f"presets.{params.preset}.{text}") for text in cautions.of_preset(params.selected, lines)]
+    about_seeds = cautions.of_study_seeds(params.selected.seeds.studies, params.studies)
+    about_preset = [*cautions.of_preset(params.selected, lines), *about_seeds]
+    texts = [(None, f"presets.{params.preset}.{text}") for text in about_preset]
     return [f"{printable(file or source)}: warning: {text}" for file, text in [*params._cautions, *texts]]

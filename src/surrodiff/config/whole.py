@@ -110,9 +110,4 @@ class Params(Block):
                 if self.studies and group not in groups:
                     known = ", ".join(groups) or "none"
                     raise ValueError(f"presets.{name}.groups: no study is of the group {group!r}; there are {known}")
-        # Of the selected preset alone: another's may be of studies that this folder lacks.
-        for study in self.selected.seeds.studies:
-            if self.studies and study not in self.studies:
-                where, known = f"presets.{self.preset}.seeds.studies", ", ".join(self.studies)
-                raise ValueError(f"{where}: there is no study {study!r}; there are {known}")
         return self

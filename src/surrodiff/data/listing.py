@@ -105,7 +105,7 @@ def list_files(root: Path, key: str = "data.path") -> Listing:
         raise UserError(f"{printable(str(root))}: {_missing(root, error, key)}") from None
     if not stat.S_ISDIR(status.st_mode):
         kind = "an archive; unpack it:" if root.suffix.lower() in ARCHIVES else "a file, and no folder;"
-        raise UserError(f"{printable(str(root))}: {kind} {key} must name a folder of images")
+        raise UserError(f"{printable(str(root))}: {kind} {key} must name a folder of images or of class folders")
     listing = Listing(root)
     _list(listing, str(root), "", frozenset({(status.st_dev, status.st_ino)}))
     return listing
@@ -116,7 +116,7 @@ def _missing(root: Path, error: OSError, key: str) -> str:
     if isinstance(error, FileNotFoundError) and root.name and root.with_name(f"{root.name}.dvc").is_file():
         return "no such folder, but DVC tracks it: `dvc pull` brings it"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"no such folder; {key} must name a folder of images"
+        return f"no such folder; {key} must name a folder of images or of class folders"
     return f"cannot be read ({error.strerror}); mend it, or name another folder in {key}"
 
 
