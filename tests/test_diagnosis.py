@@ -14,7 +14,8 @@ from surrodiff.config.diffusion import Diffusion, Objective
 from surrodiff.config.samplers import grid
 from surrodiff.diffusion.diagnosis import diagnose
 from surrodiff.diffusion.schedule import Schedule
-from surrodiff.planning.runs import DIAGNOSED, DiagnosisConfig, Run
+from surrodiff.planning.measures import DIAGNOSED, DiagnosisConfig
+from surrodiff.planning.runs import Run
 from surrodiff.runtime.stopping import Stopped
 from surrodiff.stages import diagnosis
 from surrodiff.store.runs import load_run, work_folder

@@ -17,7 +17,8 @@ from test_trainers import CONFIGS, CPU, pictures
 
 from surrodiff.errors import UserError
 from surrodiff.kinds.ddpm import DiffusionTrainer
-from surrodiff.planning.runs import RefinementConfig, Run
+from surrodiff.planning.measures import RefinementConfig
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import devices, distributed
 from surrodiff.scoring import features
 from surrodiff.stages import reference, sample, train

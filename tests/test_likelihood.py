@@ -21,7 +21,8 @@ from surrodiff.diffusion.likelihood import variational_bound
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.kinds.weights import load_evaluation, load_weights
-from surrodiff.planning.runs import LikelihoodConfig, Run
+from surrodiff.planning.measures import LikelihoodConfig
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
 from surrodiff.stages import likelihood

@@ -3,8 +3,8 @@
 from surrodiff.commands.given import parameters, results_folder
 from surrodiff.errors import UserError
 from surrodiff.planning import recipes
+from surrodiff.planning.measures import CONFIGS
 from surrodiff.planning.plan import build as build_plan
-from surrodiff.planning.runs import CONFIGS
 
 
 def _refuse_group(args):

@@ -26,7 +26,7 @@ def diagnose(
     most: int,
 ) -> torch.Tensor:
     """What the objective does at timestep t on images x_0 (n, C, H, W) in [-1, 1], float64 (4,), by R >= 2 repetitions
-    of the k noises of every image (planning.runs.DIAGNOSED names them):
+    of the k noises of every image (planning.measures.DIAGNOSED names them):
 
     effective_sample_size: the mean over images and repetitions of 1 / (k sum_i w_i^2).
     loss: the mean of all n R k losses, without weights, as the objective has them (see losses.NoiseLosses).

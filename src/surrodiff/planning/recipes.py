@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from surrodiff.config.studies import Study
+from surrodiff.planning.measures import CONFIGS
 from surrodiff.planning.plan import Drawing, Plan, Row, Table
-from surrodiff.planning.runs import CONFIGS, canonical
+from surrodiff.planning.runs import canonical
 
 # Below the package's folder. A change of one of these makes tables anew.
 TABLE_CODE = (

@@ -7,15 +7,14 @@ each stage, in the order of the work; the module of the same name in `stages` ma
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from surrodiff.config.fields import Block, Grown, Precision, Revision, Seed, Steps
-from surrodiff.config.models import DDPM, OneModel, OneSampled, Sampled
+from surrodiff.config.models import DDPM, OneModel, Sampled
 from surrodiff.config.presets import Data
 from surrodiff.config.samplers import OneSampler
 from surrodiff.config.surrogates import OneGiven
@@ -27,8 +26,6 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-# What a diagnosis has of a timestep (see diffusion.diagnosis).
-DIAGNOSED = ("effective_sample_size", "loss", "gradient_variance", "gradient_square")
 Runs = Mapping[str, "Run[Any]"]  # by id; at least those that a configuration names, and what those name
 
 
@@ -242,7 +239,7 @@ class SampleConfig(Config, Grown):
         for model, count in self.evaluations(runs):
             if count:  # a surrogate whose x_T is handed over is evaluated never
                 channels = runs[(self.model or self.surrogate).run].config.channels
-                found[_evaluation(model, channels, self.precision)] += count * self.num_samples
+                found[evaluation_of(model, channels, self.precision)] += count * self.num_samples
         return found
 
     def rows(self, runs: Runs) -> Rows:
@@ -274,153 +271,11 @@ class ScoreConfig(Config):
         return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
 
 
-class LikelihoodConfig(Config, Grown):
-    """The likelihood of held-out images (see presets.Likelihood): of a DDPM the variational bound, or what a model with
-    a likelihood of its own gives. timesteps: how many of the diffusion's, evenly spaced; all if None.
-
-    samples: of an image, by which a model of the second kind bounds it; None of a DDPM, which has `variance` and
-    `clip_x0` instead.
-    """
-
-    stage = "likelihoods"
-    later = ("timesteps", "samples")
-
-    num_images: int
-    variance: Literal["fixed_large", "fixed_small", "learned"] | None
-    timesteps: int | None = None
-    clip_x0: bool | None
-    samples: int | None = None
-    precision: Precision
-    seed: Seed
-    revision: Revision
-    model: Trained
-    data: str
-
-    def needs(self) -> list[tuple[str, str]]:
-        return [("data", self.data), ("models", self.model.run)]
-
-    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
-        trained = runs[self.model.run].config
-        unit = _evaluation(trained.model, trained.channels, self.precision)
-        count = trained.model.bound_sizes(self.samples)[-1] if self.samples else self._count(runs)
-        return Counter({unit: count * self.num_images})
-
-    def rows(self, runs: Runs) -> Rows:
-        if self.samples:
-            sizes = runs[self.model.run].config.model.bound_sizes(self.samples)
-            return Rows("bounds", 8 * len(sizes), self.num_images)
-        learned = self._count(runs) * (self.variance == "learned")
-        return Rows("terms", 8 * (self._count(runs) + 1 + learned), self.num_images)
-
-    def _count(self, runs: Runs) -> int:
-        return self.timesteps or runs[self.model.run].config.model.diffusion.T
-
-    def share_made(self, record: dict) -> float:
-        return record["evaluated_now"] / self.num_images
-
-
-class RefinementConfig(Config):
-    """What the diffusion changes in a surrogate's samples: those of the surrogate alone beside the refined ones of the
-    same seeds and numbers. data: the training images, among which both look for their nearest; reference: whose
-    features both have."""
-
-    stage = "refinements"
-
-    surrogate: str
-    refined: str
-    reference: str
-    data: str
-
-    def needs(self) -> list[tuple[str, str]]:
-        return [
-            *(("samples", sample) for sample in (self.surrogate, self.refined)),
-            *(("references", self.reference), ("data", self.data)),
-        ]
-
-    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
-        if real is None:
-            return None
-        images = 2 * runs[self.refined].config.num_samples + real.train
-        return Counter({runs[self.reference].config.image_score(runs): images})
-
-
-class DiagnosisConfig(Config):
-    """How the gradient of a trained DDPM's objective varies over noises (see presets.Diagnosis). timesteps: how many of
-    the diffusion's, evenly spaced."""
-
-    stage = "diagnoses"
-
-    num_images: int
-    repetitions: int
-    timesteps: int
-    seed: Seed
-    revision: Revision
-    model: Trained
-    data: str
-
-    def needs(self) -> list[tuple[str, str]]:
-        return [("data", self.data), ("models", self.model.run)]
-
-    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
-        trained = runs[self.model.run].config
-        images = self.num_images * self.repetitions * self.timesteps
-        unit = TrainStep(model=trained.model.timed(), channels=trained.channels)
-        return Counter({unit: math.ceil(images / trained.model.training.batch_size)})
-
-    def rows(self, runs: Runs) -> Rows:
-        return Rows("timesteps", 8 * len(DIAGNOSED), self.timesteps)
-
-    def share_made(self, record: dict) -> float:
-        return record["diagnosed_now"] / self.timesteps
-
-
-class TimingConfig(Config):
-    """Speeds of a model beside Default's (`baseline`), both as `timed` gives them."""
-
-    stage = "timings"
-
-    rounds: int
-    train_steps: int
-    sampling_steps: int
-    batch_size: int
-    revision: Revision
-    model: OneSampled
-    baseline: DDPM
-    channels: Literal[1, 3]
-    sampling_precision: Precision
-
-    def units(self, model: Sampled) -> tuple[TrainStep, Evaluation]:
-        """What is timed of a model."""
-        step = TrainStep(model=model, channels=self.channels)
-        return step, _evaluation(model, self.channels, self.sampling_precision)
-
-    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
-        found, rounds = Counter(), self.rounds + 1  # one warms up
-        for model in (self.model, self.baseline)[: 2 - (self.model == self.baseline)]:
-            step, evaluation = self.units(model)
-            found[step] += rounds * self.train_steps
-            found[evaluation] += rounds * self.sampling_steps * self.batch_size
-        return found
-
-    def rates(self, work: Counter[Unit], record: dict) -> dict[Unit, float]:
-        step, evaluation = self.units(self.model)
-        told = record["model"]
-        return {step: told["train_step_seconds"], evaluation: told["evaluation_seconds_per_image"]}
-
-
-def _evaluation(model: Sampled, channels: int, asked: str) -> Evaluation:
+def evaluation_of(model: Sampled, channels: int, asked: str) -> Evaluation:
     """One evaluation of a model that is asked to sample in a precision."""
     precision = model.sampling_precision(asked)
     return Evaluation(model=model.evaluated(), channels=channels, precision=precision)
 
-
-CONFIGS = {
-    config.stage: config
-    for config in (
-        *(DataConfig, ModelConfig, ReferenceConfig, SampleConfig),
-        *(ScoreConfig, RefinementConfig, LikelihoodConfig, DiagnosisConfig, TimingConfig),
-    )
-}
 
 Made = TypeVar("Made", bound=Config)
 
@@ -439,3 +294,18 @@ class Run(Generic[Made]):
     @cached_property
     def id(self) -> str:
         return f"{self.name}-{hashlib.sha256(canonical(self.config.json_value()).encode()).hexdigest()[:8]}"
+
+
+@dataclass
+class Collected:
+    """Runs by id."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    def add(self, name: str, config: Config) -> str:
+        run = Run(name, config)
+        self.runs[run.id] = run
+        return run.id
+
+    def of_stage(self, stage: str) -> list[str]:
+        return [run_id for run_id, run in self.runs.items() if run.stage == stage]

@@ -10,7 +10,8 @@ from surrodiff.diffusion.diagnosis import diagnose
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.errors import UserError
 from surrodiff.kinds.weights import load_weights
-from surrodiff.planning.runs import DIAGNOSED, DiagnosisConfig, Run
+from surrodiff.planning.measures import DIAGNOSED, DiagnosisConfig
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import devices, noise
 from surrodiff.runtime.noise import Stream
 from surrodiff.stages.job import Job

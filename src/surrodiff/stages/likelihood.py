@@ -16,7 +16,8 @@ from surrodiff.errors import UserError
 from surrodiff.kinds.registry import kind_of
 from surrodiff.kinds.weights import load_evaluation, load_weights
 from surrodiff.networks import acceleration
-from surrodiff.planning.runs import LikelihoodConfig, ModelConfig, Run
+from surrodiff.planning.measures import LikelihoodConfig
+from surrodiff.planning.runs import ModelConfig, Run
 from surrodiff.runtime import devices, noise
 from surrodiff.runtime.noise import Draws, Stream
 from surrodiff.sampling.generator import GeneratorSampler

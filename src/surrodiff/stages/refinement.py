@@ -6,7 +6,8 @@ import time
 import torch
 
 from surrodiff.data import sources
-from surrodiff.planning.runs import RefinementConfig, Run
+from surrodiff.planning.measures import RefinementConfig
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import distributed
 from surrodiff.scoring import features, refinement
 from surrodiff.stages import sample
