@@ -8,9 +8,13 @@ TARGETS = tables beyond test test-long test-lowest lint lock clean-env
 tables: .venv/complete
 	$(BIN)/python -m snakemake --cores all $(if $(PRESET),--config preset=$(PRESET))
 
-# What goes beyond the paper's tables.
+# What goes beyond the paper's tables, or of it what TABLES="table_2_4 table_5_4" names.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+CHOSEN = $(if $(TABLES),'[$(subst $(space),$(comma),$(strip $(TABLES)))]',beyond)
 beyond: .venv/complete
-	$(BIN)/python -m snakemake --cores all --config groups=beyond $(if $(PRESET),preset=$(PRESET)) -- tables
+	$(BIN)/python -m snakemake --cores all --config groups=$(CHOSEN) $(if $(PRESET),preset=$(PRESET)) -- tables
 
 test: .venv/complete
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"

@@ -42,8 +42,12 @@ def test_a_group_can_be_made_instead_of_a_presets_own(root, beyond):
     assert {*STUDIES, "table_4_1"} <= plan.build(both).tables.keys()
     one = params.load(root / "params.yaml", {"groups": "beyond", "preset": "demo"})
     assert plan.build(one).runs.keys() == planned.runs.keys()
+    chosen = plan.build(params.load(root / "params.yaml", {"groups": ["table_2_4", "table_5_5"], "preset": "demo"}))
+    assert list(chosen.tables) == ["table_2_4", "table_5_5"]
+    assert chosen.runs.keys() < planned.runs.keys()
     with pytest.raises(
-        UserError, match=r"--group, or groups of --config: no study is of the group 'beyind'; there are paper, beyond"
+        UserError,
+        match=r"groups of --config: no study is of the group 'beyind', or called so; there are paper, beyond",
     ):
         params.load(root / "params.yaml", preset="demo", groups=["beyind"])
 

@@ -188,7 +188,12 @@ def leaves(value, key: str):
         ("studies", None, "studies", "block of keys, got None"),
         ("studies.table_4_1", None, "studies.table_4_1", "block of keys"),
         (f"{TEST}.groups", "paper", f"{TEST}.groups", "list"),
-        (f"{TEST}.groups", ["besides"], f"{TEST}.groups", "no study is of the group 'besides'; there are paper"),
+        (
+            f"{TEST}.groups",
+            ["besides"],
+            f"{TEST}.groups",
+            "no study is of the group 'besides', or called so; there are paper",
+        ),
         (f"{TEST}.data.image_size", 16, f"{TEST}.models.Default.image_size", "data.image_size"),
         (f"{TEST}.data.channels", 3, f"{TEST}.data.channels", "greyscale"),
         (f"{TEST}.data.channels", 2, f"{TEST}.data.channels", "1 or 3"),

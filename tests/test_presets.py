@@ -200,7 +200,9 @@ def test_a_study_is_checked_against_the_presets_that_make_it_alone(raw):
 
 def test_a_group_that_no_study_has_is_told(raw):
     put(raw, "presets.demo.groups", ["paper", "papers"])
-    assert refusal(raw) == "presets.demo.groups: no study is of the group 'papers'; there are paper, beyond"
+    assert (
+        refusal(raw) == "presets.demo.groups: no study is of the group 'papers', or called so; there are paper, beyond"
+    )
 
 
 def test_more_runs_than_anyone_means_are_refused_and_as_many_as_allowed_are_not(raw):

@@ -373,7 +373,9 @@ def test_a_folder_without_studies_is_told(tmp_path):
 
 def test_the_paper_s_preset_asks_for_the_paper_s_studies(tmp_path, root):
     (tmp_path / "mine.yaml").write_text(PLAIN.replace("group: paper\n", ""))
-    with pytest.raises(UserError, match=r"presets\.paper\.groups: no study is of the group 'paper'; there are none$"):
+    with pytest.raises(
+        UserError, match=r"presets\.paper\.groups: no study is of the group 'paper', or called so; there are none$"
+    ):
         params.load(root / "params.yaml", folder=tmp_path, preset="test")
     changes = {"presets": {"paper": {"groups": []}}}
     assert list(params.load(root / "params.yaml", changes, folder=tmp_path, preset="test").studies) == ["mine"]

@@ -194,13 +194,13 @@ def _folder(beside: Path) -> Path:
 
 
 def _with_groups(raw: dict, groups: Any, default_studies: dict[str, Study] | None) -> dict:
-    """A document whose selected preset makes the studies of the given groups. Raises UserError for groups that there
-    are not."""
+    """A document whose selected preset makes the studies of the given groups, or of the given names. Raises UserError
+    for what there is not."""
     groups = groups if isinstance(groups, list) else [groups]
     if default_studies is not None:
         known = list(dict.fromkeys(study.group for study in default_studies.values() if study.group))
-        if not groups or (unknown := [group for group in groups if group not in known]):
-            wrong = f"no study is of the group {unknown[0]!r}" if groups else "none is given"
+        if not groups or (unknown := [group for group in groups if group not in {*known, *default_studies}]):
+            wrong = f"no study is of the group {unknown[0]!r}, or called so" if groups else "none is given"
             raise UserError(f"--group, or groups of --config: {wrong}; there are {', '.join(known) or 'none'}")
     name, presets = raw.get("preset"), raw.get("presets")
     if not isinstance(presets, dict) or not isinstance(name, str) or not isinstance(presets.get(name), dict):

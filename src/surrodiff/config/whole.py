@@ -83,8 +83,9 @@ class Params(Block):
         return self.presets[self.preset]
 
     def made(self, preset: Preset) -> dict[str, Study]:
-        """The studies that a preset makes: those of its groups, and those of none."""
-        return {name: study for name, study in self.studies.items() if study.group in (None, *preset.groups)}
+        """The studies that a preset makes: those that its groups name, themselves or their group, and those of none."""
+        wanted = {None, *preset.groups}
+        return {name: study for name, study in self.studies.items() if wanted & {study.group, name}}
 
     def lines(self, study: Study) -> list[Line]:
         """The rows of a study, with those that it has from others."""
@@ -107,7 +108,9 @@ class Params(Block):
         groups = dict.fromkeys(study.group for study in self.studies.values() if study.group)
         for name, preset in self.presets.items():
             for group in preset.groups:
-                if self.studies and group not in groups:
+                if self.studies and group not in {*groups, *self.studies}:
                     known = ", ".join(groups) or "none"
-                    raise ValueError(f"presets.{name}.groups: no study is of the group {group!r}; there are {known}")
+                    raise ValueError(
+                        f"presets.{name}.groups: no study is of the group {group!r}, or called so; there are {known}"
+                    )
         return self
