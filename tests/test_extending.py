@@ -248,7 +248,7 @@ def test_a_sampler(copy, using):
 
 
 AUTOENCODER = '''\
-class Autoencoder(Generator):
+class Autoencoder(Averaged):
     """A linear variational autoencoder; `prior_weight` of the codes' squared distance from 0 beside the images' squared
     error."""
 
@@ -256,17 +256,6 @@ class Autoencoder(Generator):
     image_size: Side
     z_dim: Width
     prior_weight: Rate
-    training: Training
-
-    def timed(self) -> "Autoencoder":
-        """As DDPM.timed."""
-        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
-        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
-
-    def evaluated(self) -> "Autoencoder":
-        """As DDPM.evaluated."""
-        own = {"batch_size": 1, "precision": self.training.precision}
-        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
 
     def multiply_accumulates(self) -> int:
         return self.z_dim * self.image_size**2

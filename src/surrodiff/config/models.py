@@ -187,7 +187,26 @@ class SNGAN(Generator):
         return self
 
 
-class VAE(Generator):
+class Averaged(Generator):
+    """A generator whose network has one loss, trained as a diffusion is, with an average of the weights (see
+    kinds.generators)."""
+
+    training: Training
+
+    def timed(self) -> "Averaged":
+        """As DDPM.timed."""
+        return self._with_fixed_training(self.training.batch_size)
+
+    def evaluated(self) -> "Averaged":
+        """As DDPM.evaluated."""
+        return self._with_fixed_training(1)
+
+    def _with_fixed_training(self, batch_size: int) -> "Averaged":
+        fixed = _TRAINING | _ADAM | {"batch_size": batch_size}
+        return self.model_copy(update={"training": self.training.model_copy(update=fixed)})
+
+
+class VAE(Averaged):
     """A variational or importance weighted autoencoder (section 2.4): in training k codes inside the logarithm
     (`importance_samples`; 1 is the VAE) and so many such bounds averaged (`repetitions`). width: units of a layer, or
     channels of the first."""
@@ -206,13 +225,12 @@ class VAE(Generator):
 
     def timed(self) -> "VAE":
         """As DDPM.timed."""
-        own = {"batch_size": self.training.batch_size, "precision": self.training.precision, "rates": "constant"}
-        return self.model_copy(update={"training": VAETraining(**_TRAINING, **_ADAM, **own)})
+        timed = super().timed()
+        return timed.model_copy(update={"training": timed.training.model_copy(update={"rates": "constant"})})
 
     def evaluated(self) -> "VAE":
         """As DDPM.evaluated."""
-        own = {"batch_size": 1, "precision": self.training.precision, "rates": "constant"}
-        training = VAETraining(**_TRAINING, **_ADAM, **own)
+        training = super().evaluated().training.model_copy(update={"rates": "constant"})
         return self.model_copy(update={"importance_samples": 1, "repetitions": 1, "training": training})
 
     def bound_sizes(self, samples: int) -> tuple[int, ...]:
@@ -240,7 +258,7 @@ class VAE(Generator):
         return self
 
 
-class Flow(Generator):
+class Flow(Averaged):
     """A normalising flow (see networks.flow): at each level half the resolution, and so many invertible steps, whose
     couplings have `hidden_channels`."""
 
@@ -251,17 +269,6 @@ class Flow(Generator):
     levels: Annotated[int, Field(ge=1, le=MOST_LEVELS)]
     steps_per_level: Repetitions
     hidden_channels: Width
-    training: Training
-
-    def timed(self) -> "Flow":
-        """As DDPM.timed."""
-        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
-        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
-
-    def evaluated(self) -> "Flow":
-        """As DDPM.evaluated."""
-        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision=self.training.precision)
-        return self.model_copy(update={"training": training})
 
     def bound_sizes(self, samples: int) -> tuple[int, ...]:
         return tuple(sorted({1, min(samples, MOST_DEQUANTISATIONS)}))
@@ -288,7 +295,7 @@ class Flow(Generator):
         return self
 
 
-class Own(Generator):
+class Own(Averaged):
     """A generator that a file of the user's describes, in a class `Generator` (see kinds.own).
 
     file: its path; settings: what its class is made with besides size and channels; sha256: of the file when
@@ -300,22 +307,11 @@ class Own(Generator):
     file: Text
     settings: dict[Name, Setting | list[Setting]] = Field(default={})
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    training: Training
 
     @model_validator(mode="after")
     def _check(self):
         check_path(self.file, "file")
         return self
-
-    def timed(self) -> "Own":
-        """As DDPM.timed."""
-        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
-        return self.model_copy(update={"training": Training(**_TRAINING, **_ADAM, **own)})
-
-    def evaluated(self) -> "Own":
-        """As DDPM.evaluated."""
-        training = Training(**_TRAINING, **_ADAM, batch_size=1, precision=self.training.precision)
-        return self.model_copy(update={"training": training})
 
     def multiply_accumulates(self) -> int:
         return 0  # nobody has counted
