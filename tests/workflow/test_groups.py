@@ -12,11 +12,12 @@ GROUP = ("groups=beyond",)
 @pytest.fixture(scope="module")
 def beyond(project):
     """The project with all runs of the group made in one process, and then its tables by the workflow."""
-    stages = ("data", "models", "references", "samples", "scores", "refinements", "likelihoods", "timings")
-    process = project.surrodiff("make", *stages, "--group", "beyond")
+    stages = ("data", "models", "references", "samples", "scores")
+    measures = ("refinements", "likelihoods", "diagnoses", "timings")
+    process = project.surrodiff("make", *stages, *measures, "--group", "beyond")
     assert process.returncode == 0, process.stdout
     assert not re.findall(
-        r"Job \d+: (?:train|sample|refinement|likelihood|time|data|reference)",
+        r"Job \d+: (?:train|sample|refinement|likelihood|diagnosis|time|data|reference)",
         project.snakemake("tables", config=GROUP),
     )
     return project
@@ -24,11 +25,13 @@ def beyond(project):
 
 def test_its_tables_and_figures_are_made_and_nothing_else(beyond):
     names = {path.name for path in (beyond.results / "tables").glob("*.csv")}
-    assert names == {f"{name}.csv" for name in ("parameterisations", *(f"table_5_{n}" for n in (1, 2, 3, 4, 5, 7)))}
+    others = ("iwdiff_weights", "likelihoods", "parameterisations", "table_2_4")
+    assert names == {f"{name}.csv" for name in (*others, *(f"table_5_{n}" for n in range(1, 8)))}
     figures = {path.stem for path in (beyond.results / "figures").glob("*.svg")}
     assert figures == {
         *("figure_5_2", "figure_5_3_terms", "figure_5_3_variance", "figure_5_3_evaluations"),
-        *("figure_5_4", "figure_5_5_sngan", "figure_5_5_ddpm_16", "figure_5_7"),
+        *("figure_5_4", "figure_5_5_sngan", "figure_5_5_ddpm_16", "figure_5_7", "figure_5_6"),
+        *(f"figure_5_6_{what}" for what in ("effective", "variance", "loss")),
     }
     assert not (beyond.results / "claims.csv").exists()
     samplers = pd.read_csv(beyond.results / "tables/table_5_2.csv")
