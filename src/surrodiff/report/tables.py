@@ -127,6 +127,12 @@ def _incomparable(recipe: Recipe, values: Values) -> str:
     return " Ours here rest on something else and do not compare with them."
 
 
+def _covers(rows: list[Row]) -> str:
+    """What the intervals over images of rows are, in words (see report.rows.OVER_IMAGES)."""
+    counts, alone = {len(row.seeds) for row in rows}, "over images, of the one training alone"
+    return alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
+
+
 _OF_NLL = {
     "nll_by_elbo": "by one sample",
     "nll_by_trained_bound": "by as many as in training",
@@ -140,14 +146,12 @@ def _of_bounds(
     """What likelihoods rest on, of those columns that the table has: of models with a likelihood of their own, and of
     diffusions."""
     columns = [column for column in table if not _is_blank(table[column])]
-    counts = {len(row.seeds) for row in rows}
-    alone = "over images, of the one training alone"
-    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
 
     def begin(bounds: list[Bound]) -> str:
         return f"Preset `{results.name}`, data {', '.join(dict.fromkeys(f'`{bound.data}`' for bound in bounds))}. "
 
-    if bounds := [bound for row in rows if values.has_nats(row) for bound in values.bounds(row)]:
+    if in_nats := [row for row in rows if values.has_nats(row)]:
+        bounds = [bound for row in in_nats for bound in values.bounds(row)]
         samples = sorted({bound.bounds[-1].samples for bound in bounds})
         whats = {
             "nll": "`nll` is -log p of an image in nats",
@@ -159,10 +163,10 @@ def _of_bounds(
         pairs = " Claims about `nll` compare two rows of one training each image by image." * ("nll" in compared)
         yield (
             f"{begin(bounds)}{what}, averaged over {bounds[0].num_images} held-out images, by the bound of "
-            f"{', '.join(map(str, samples))} samples of an image, {trained}{more}. `±` is a 95 % interval {covers}."
-            + pairs
+            f"{', '.join(map(str, samples))} samples of an image, {trained}{more}. `±` is a 95 % interval "
+            f"{_covers(in_nats)}.{pairs}"
         )
-    rows = [row for row in rows if not values.has_nats(row)]
+    rows = [row for row in rows if row not in in_nats]
     if not rows or "likelihood" not in recipe.table.study.columns:
         return
     bounds = [bound for row in rows for bound in values.bounds(row)]
@@ -171,16 +175,13 @@ def _of_bounds(
     variances += " where the model has learned it" * ("learned" in variances and "," in variances)
     yield (
         f"{begin(bounds)}Bits per dimension of the variational bound on {bounds[0].num_images} held-out images, "
-        f"{trained}; the parts sum to it. Variance of a reverse step: {variances}. `±` is a 95 % interval {covers}. "
-        "Bounds of other image sizes or data do not compare."
+        f"{trained}; the parts sum to it. Variance of a reverse step: {variances}. `±` is a 95 % interval "
+        f"{_covers(rows)}. Bounds of other image sizes or data do not compare."
     )
 
 
 def _of_refinements(rows: list[Row], results: Path, values: Values, trained: str) -> str:
     record = values.refinements(rows[0])[0]
-    counts = {len(row.seeds) for row in rows}
-    alone = "over images, of the one training alone"
-    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
     return (
         f"Preset `{results.name}`, data `{record.data}`, {trained}. {record.num_samples} samples of a surrogate alone "
         f"beside those that the diffusion refined from the same ones, and {record.train_images} training images, in "
@@ -188,7 +189,7 @@ def _of_refinements(rows: list[Row], results: Path, values: Values, trained: str
         "pixels in [-1, 1]; `_relative`, `_in_features`: in units of the mean distance of two images of different "
         "numbers. `_kept`: the share whose nearest training image stays the same; `_within`: that of which the "
         f"surrogate's nearest is among the {record.neighbours} nearest of what became of it; `_by_chance`: these "
-        f"shares for images of different numbers. `±` is a 95 % interval {covers}."
+        f"shares for images of different numbers. `±` is a 95 % interval {_covers(rows)}."
     )
 
 
