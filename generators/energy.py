@@ -10,7 +10,8 @@ params.yaml, under `models`:
       training: {steps: 20000, snapshot_every: 20000, batch_size: 128, learning_rate: 0.001, warmup_steps: 100,
         grad_clip: 1.0, ema_decay: 0.99, horizontal_flip: true, precision: float32, revision: 1}
 
-and in a study's row `surrogate: Energy`.
+with `image_size: 8` under `presets.demo.models.Energy` and `presets.test.models.Energy`, whose images are smaller; and
+in a study's row `surrogate: Energy`.
 """
 
 import torch

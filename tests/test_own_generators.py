@@ -109,6 +109,18 @@ def test_its_run_is_known_by_the_file_s_content(planned, file, own_results, make
     assert after.id != run_of(planned(settings={"z_dim": 4, "width": 32}), "models", "Mine").id
 
 
+def test_its_file_may_be_named_in_any_way(planned, file, monkeypatch):
+    ids = set()
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setenv("HOME", str(file.parent))
+    for name in (str(file), "mine.py", "./mine.py", "~/mine.py"):
+        run = run_of(planned(file=name), "models", "Mine")
+        assert own.build(run.config.model, 1).z_dim == 8
+        ids.add(run.id)
+    assert len(ids) == 1
+    assert "models.Mine.file: a NUL character" in refusal(lambda: planned(file="a\0b")).replace("presets.test.", "")
+
+
 def test_the_example_s_loss_is_the_energy_distance(cpu):
     """Of equal distributions it is least: 2 E|x - y| - E|x - x'| - E|y - y'| >= 0 (Szekely & Rizzo, 2013)."""
     model = own.Own.model_construct(file=str(EXAMPLE), sha256=None, image_size=2, settings={"z_dim": 3, "width": 5})
@@ -134,6 +146,7 @@ def test_the_example_s_loss_is_the_energy_distance(cpu):
             "Generator(image_size, channels, z_dim, width): TypeError",
         ),
         (CLASS + "    def __init__(self, **_): super().__init__()\n", "has no whole number `z_dim`"),
+        (CLASS + WITH_Z + "    def begin(self, x_0): x_0 @ 3\n    def loss(self, x_0, draws): pass\n", "begin(x_0): "),
         (CLASS + WITH_Z + "    def loss(self, x_0, draws): return x_0.mean()\n", "forward(z): "),
         (
             CLASS + WITH_Z + "    def forward(self, z): return z\n    def loss(self, x_0, draws): pass\n",

@@ -223,7 +223,7 @@ def test_a_generator_alone_takes_no_timesteps(raw):
 )
 def test_a_generator_alone_has_no_share_of_evaluations(raw, row):
     assert refusal(with_row(raw, evaluations=0.5, **row)) == (
-        "studies.mine.rows.0.evaluations: SNGAN is no diffusion model, and draws an image in one evaluation; remove it"
+        "studies.mine.rows.0.evaluations: SNGAN alone takes no steps of a diffusion that could be fewer; remove it"
     )
 
 

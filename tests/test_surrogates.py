@@ -14,6 +14,9 @@ from surrodiff.data.pixels import to_float, to_uint8
 from surrodiff.kinds.registry import kind_of
 from surrodiff.kinds.weights import load_evaluation
 from surrodiff.planning import plan as plan_module
+from surrodiff.planning import recipes
+from surrodiff.report.columns import frame
+from surrodiff.report.records import Records
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
 from surrodiff.stages import sample as sample_stage
@@ -69,7 +72,8 @@ def test_few_steps_alone_are_the_samples_of_that_sampler_and_begin_what_is_refin
     images = made_images(made, refined, own_results, make)
     start = torch.from_numpy(sample_stage.load(own_results, alone.runs[0].sample)[0])
     network, model = load_evaluation(own_results, config.model, config.precision, cpu)
-    reverse = kind_of(model.model).process(network, model, config.sampler, config.seed, cpu)
+    how = {"stream": Stream.REFINEMENT}  # other noise than that of the samples before
+    reverse = kind_of(model.model).process(network, model, config.sampler, config.seed, cpu, **how)
     index, alpha_bar = torch.arange(len(start)), reverse.schedule.alpha_bar[4]
     eps = noise.normal(config.seed, Stream.FORWARD, 4, index, reverse.shape)
     x_t = alpha_bar.sqrt().float() * to_float(start) + (1 - alpha_bar).sqrt().float() * eps
@@ -87,6 +91,11 @@ def test_a_refined_row_is_timed_and_costed_with_all_that_it_evaluates_and_trains
 
     assert names(rows["Few@0.5"].timings) == [("Default", 2), ("Default", 4)]
     assert names(rows["Few@0.5"].trainings) == [("Default", 6)]
+    _, halves = planned({"surrogate": ["Few", "SNGAN"], "t_mid": [0, 0.5], "steps": "1/3"}, Few=FEW)
+    trainings = {name: [count for _, count in row.trainings] for name, row in halves.items()}
+    assert trainings == {"Few@0": [6], "Few@0.5": [6], "SNGAN@0": [6], "SNGAN@0.5": [6, 2]}, (
+        "a start is of the last step"
+    )
     assert names(rows["SNGAN@0.5"].trainings) == [("SNGAN", 6), ("Default", 6)]
     assert names(rows["SNGAN@0"].trainings) == [("SNGAN", 6)]
     oracle = rows["TrainingHalf@0.5"]
@@ -94,6 +103,34 @@ def test_a_refined_row_is_timed_and_costed_with_all_that_it_evaluates_and_trains
     assert oracle.oracle
     assert "oracle" in oracle.label
     assert not any(row.oracle for name, row in rows.items() if not name.startswith("TrainingHalf"))
+
+
+def test_what_a_refined_row_begins_with_is_made_for_its_scores_and_seeds_alone(raw, planned):
+    raw["presets"]["paper"]["seeds"]["sampling"] = [1]
+    made, _ = planned({"surrogate": "Few", "t_mid": 0.5}, Few=FEW)
+    few = [run for run in made.runs.values() if run.stage == "samples" and "ddim" in run.name]
+    assert [run.config.seed for run in few] == [1]
+    raw["studies"]["own"]["columns"] = ["speed", "cost"]
+    assert [run for run in plan_of(raw).of_stage("samples") if "ddim" in run or "Few" in run] == []
+
+
+def test_stochastic_few_steps_are_refined_with_other_noise(planned, own_results, make, cpu):
+    """Else the noise that is added from t_mid down would depend on the samples that it is added to."""
+    few = FEW | {"sampler": "ancestral", "evaluations": 1}
+    made, rows = planned({"surrogate": "Few", "t_mid": [0, 1]}, Few=few)
+    made_images(made, rows["Few@1"], own_results, make)
+    index, shape = torch.arange(64), (1, 8, 8)
+    drawn = [noise.normal(0, stream, 4, index, shape).flatten() for stream in (Stream.REVERSE, Stream.REFINEMENT)]
+    assert abs(torch.corrcoef(torch.stack(drawn))[0, 1]) < 0.05
+
+
+def test_a_score_s_record_names_the_model_of_its_start(planned, own_results, make):
+    made, rows = planned({"surrogate": "Few", "t_mid": 0.5}, Few=FEW)
+    (run,) = rows["Few"].runs if "Few" in rows else rows["Few@0.5"].runs
+    make(made.runs[made.runs[run.sample].config.begun.samples], own_results)
+    make(made.runs[run.sample], own_results)
+    record = make(made.runs[run.score], own_results)
+    assert [entry["run"] for entry in record["models"]] == [run.model] * 2
 
 
 def test_low_resolution_training_images_are_each_resized_there_and_back(planned, own_results, make):
@@ -145,6 +182,31 @@ def test_images_made_elsewhere_are_refined(raw, folder, own_results, make):
     assert record["evaluations_per_sample"] == 0
 
 
+def test_given_images_are_made_whatever_the_batch(raw, folder, own_results, make):
+    made = identified(raw, folder)
+    run = sample_of(made, made.tables["own"].rows[0])
+    assert make(run, own_results, sampling_batch="auto")["num_samples"] == 64
+
+
+def test_what_no_row_uses_need_not_be_there(raw, tmp_path):
+    raw["surrogates"]["Elsewhere"] = {"kind": "folder", "path": str(tmp_path / "nowhere")}
+    identity.identified(params_module.parse(raw))
+
+
+def test_the_loss_of_images_that_no_model_made_is_blank(raw, own_results, make):
+    raw["studies"] = {
+        "own": {"title": "Own", "rows": [{"surrogate": "TrainingHalf", "t_mid": 0.5}, {"model": "Default"}]}
+    }
+    raw["studies"]["own"] |= {
+        "columns": ["loss_variance", "parameters", "network", "schedule", "objective", "image_size"]
+    }
+    raw["presets"]["paper"] |= {"groups": [], "seeds": raw["presets"]["paper"]["seeds"] | {"calibration": []}}
+    made = plan_of(raw)
+    rows = frame(recipes.table(made, "own"), Records(own_results))
+    assert rows.iloc[0].drop(["model", "image_size", "seeds", "note"]).isna().all()
+    assert rows.iloc[1]["parameters"] > 0
+
+
 def test_a_folder_s_runs_follow_its_images_and_its_mistakes_are_told(raw, folder, own_results, make, tmp_path):
     before = identified(raw, folder)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "99.png")
@@ -190,9 +252,23 @@ def test_a_wrong_entry_is_told_in_one_line(raw, entry, message):
         ({"model": "FewDDIM"}, "rows.0.model: FewDDIM is an entry of `surrogates`; write `surrogate: FewDDIM`"),
         ({"surrogate": "FewDDIMM", "t_mid": 0}, "rows.0.surrogate: presets."),
         ({"surrogate": "FewDDIM", "t_mid": 0.5, "model": "SNGAN"}, "rows.0.model: SNGAN is no diffusion model"),
+        (
+            {"surrogate": "FewDDIM", "t_mid": 0.5, "handover": "x_t"},
+            "rows.0.handover: FewDDIM has no x_t to hand over, as a diffusion model has; remove it",
+        ),
+        (
+            {"surrogate": "FewLearned", "t_mid": 0.5},
+            "surrogates.FewLearned: presets.paper.samplers.learned.variance: learned, and Default learns none",
+        ),
+        (
+            {"surrogate": "FewListed", "t_mid": 0.5},
+            "surrogates.FewListed: presets.paper.samplers.listed.timesteps says which ones are taken",
+        ),
     ],
 )
 def test_a_row_that_names_one_wrongly_is_told_in_one_line(raw, row, message):
     raw["studies"] = {"own": STUDY | {"rows": [row]}}
     raw["presets"]["paper"]["groups"] = []
+    raw["samplers"]["listed"] = {"kind": "ddim", "eta": 0.0, "clip_x0": False, "timesteps": [1, 4]}
+    raw["surrogates"] |= {"FewLearned": FEW | {"sampler": "learned"}, "FewListed": FEW | {"sampler": "listed"}}
     assert message in refusal(params_module.parse, raw)

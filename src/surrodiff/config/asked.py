@@ -8,6 +8,7 @@ from surrodiff.config.columns import METRICS
 from surrodiff.config.models import DDPM
 from surrodiff.config.presets import Preset
 from surrodiff.config.studies import OTHERS, Line, Study
+from surrodiff.config.surrogates import FewSteps
 from surrodiff.config.whole import Params
 
 
@@ -134,6 +135,15 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
         yield "sampler", f"{where}.samplers has no {line.sampler!r}; there are {', '.join(preset.samplers)}"
         return
     yield from _unfit_sampler(line, preset, where)
+    begun = preset.surrogates.get(line.surrogate)
+    if isinstance(begun, FewSteps):
+        for _, text in _unfit_sampler(begun.line(), preset, where):
+            yield "surrogate", f"{where}.surrogates.{line.surrogate}: {text}"
+    if line.handover == "x_t" and not isinstance(preset.models.get(line.surrogate), DDPM):
+        yield (
+            "handover",
+            f"{line.surrogate} has no x_t to hand over, as a diffusion model has; remove it",
+        )
     model = preset.models[line.model]
     if line.surrogate:
         surrogate = preset.models.get(line.surrogate)
@@ -169,7 +179,10 @@ def _unfit_sampler(line: Line, preset: Preset, where: str) -> Iterator[tuple[str
     if line.surrogate and not studies.as_share(line.t_mid):
         names = names[: isinstance(preset.models.get(line.surrogate), DDPM)]
     if line.evaluations is not None and not names:
-        yield "evaluations", f"{line.subject} is no diffusion model, and draws an image in one evaluation; remove it"
+        yield (
+            "evaluations",
+            f"{line.subject} alone takes no steps of a diffusion that could be fewer; remove it",
+        )
     wheres = {"timesteps": isinstance(sampler.timesteps, list), "t_start": sampler.t_start is not None}
     for key, says_where in wheres.items() if line.evaluations is not None else ():
         if says_where:

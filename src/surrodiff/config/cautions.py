@@ -138,10 +138,10 @@ def of_groups(studies: Mapping[str, Study], presets: Mapping[str, Preset]) -> di
 
 
 def of_study_seeds(named: Mapping, studies: Mapping) -> Iterator[str]:
-    """Warnings about names in `seeds.studies` that no study has."""
+    """Warnings about names in `seeds.studies` that no study has and that are nearly one's."""
     for name in named:
-        if name not in studies:
-            yield f"seeds.studies.{name}: there is no such study; there are {', '.join(studies)}"
+        if name not in studies and (nearest := get_close_matches(name, studies, n=1)):
+            yield f"seeds.studies.{name}: there is no such study; did you mean {nearest[0]}?"
 
 
 def of_own_models(own: Mapping, shared: Mapping, used: set[str | None]) -> Iterator[str]:

@@ -55,14 +55,14 @@ def as_share(written: str | int | float) -> Exact:
         return Exact(2)
 
 
-def check_path(path: str):
-    """Raise ValueError for text that is no path."""
+def check_path(path: str, key: str = "path"):
+    """Raise ValueError, which begins with the key, for text that is no path."""
     try:
         encoded = os.fsencode(path)
     except UnicodeEncodeError:
-        raise ValueError("path: half of a character; write the whole one") from None
+        raise ValueError(f"{key}: half of a character; write the whole one") from None
     if b"\0" in encoded:
-        raise ValueError("path: a NUL character, which no path has; remove it")
+        raise ValueError(f"{key}: a NUL character, which no path has; remove it")
 
 
 # What becomes a part of paths and of commands.

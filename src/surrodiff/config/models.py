@@ -23,6 +23,7 @@ from surrodiff.config.fields import (
     Steps,
     Text,
     Width,
+    check_path,
 )
 from surrodiff.config.training import AdversarialTraining, Training, VAETraining
 
@@ -300,6 +301,11 @@ class Own(Generator):
     settings: dict[Name, Setting | list[Setting]] = Field(default={})
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     training: Training
+
+    @model_validator(mode="after")
+    def _check(self):
+        check_path(self.file, "file")
+        return self
 
     def timed(self) -> "Own":
         """As DDPM.timed."""

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from surrodiff.config.fields import Block, Name, Revision, Share, Side, Text, as_share, check_path
+from surrodiff.config.studies import Line, Row
 
 
 class FewSteps(Block):
@@ -16,6 +17,11 @@ class FewSteps(Block):
     model: Name
     sampler: Name
     evaluations: Share
+
+    def line(self) -> Line:
+        """The row of its samples by themselves."""
+        (line,) = Row(model=self.model, sampler=self.sampler, evaluations=self.evaluations).lines()
+        return line
 
     @model_validator(mode="after")
     def _check(self):

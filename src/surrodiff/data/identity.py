@@ -23,18 +23,19 @@ from surrodiff.errors import UserError, printable
 DEPENDENCY = "image_folder"  # of `vars` in dvc.yaml: the folder that DVC's stages depend on
 
 
-def expanded(path: str) -> Path:
-    """A path of params.yaml with ~ and ~user replaced; raises UserError if that user has no home directory here."""
+def expanded(path: str, key: str = "data.path") -> Path:
+    """A path of params.yaml, under a key, with ~ and ~user replaced; raises UserError if that user has no home
+    directory here."""
     expanded_path = os.path.expanduser(path)
     if expanded_path.startswith("~"):
-        raise UserError(f"data.path: {path!r} names no home directory here; write the whole path")
+        raise UserError(f"{key}: {path!r} names no home directory here; write the whole path")
     return Path(expanded_path)
 
 
-def normalised(path: str, here: Path) -> str:
-    """One spelling of a folder's path, links resolved: from `here` if it lies below, so that a repository may be moved;
+def normalised(path: str, here: Path, key: str = "data.path") -> str:
+    """One spelling of a path, links resolved: from `here` if it lies below, so that a repository may be moved;
     else from the root. Raises UserError as `expanded` does."""
-    real_path = Path(os.path.realpath(here / expanded(path)))
+    real_path = Path(os.path.realpath(here / expanded(path, key)))
     real_here = Path(os.path.realpath(here))
     if not real_path.is_relative_to(real_here):
         return str(real_path)
@@ -98,28 +99,36 @@ def _check_dependency(folder: Path, tracked: Path, here: Path):
 
 def identified(params: Params, here: Path = Path()) -> Params:
     """Parameters in which the selected preset's image folders have their normalised paths and their fingerprints, and
-    its generators of the user's own the SHA-256 of their files; what is there stays, so that jobs use what was planned.
+    its generators of the user's own the SHA-256 of their files, as far as its studies use them; what is there stays, so
+    that jobs use what was planned.
 
     here: the folder from which relative paths are meant. Raises UserError if a folder or file is missing, cannot be
     read, or a folder's splits and classes cannot be determined.
     """
     preset = params.selected
-    data, datasets = _identified_data(preset.data, here), preset.datasets
-    datasets = {name: _identified_data(images, here) for name, images in datasets.items()}
+    lines = [line for study in params.made(preset).values() for line in params.lines(study)]
+    used = {name for line in lines for name in (line.model, line.surrogate)}
+    used_data = {getattr(preset.models.get(name), "data", None) for name in used}
+    data = _identified_data(preset.data, here)
+    datasets = {name: _identified_data(preset.datasets[name], here) for name in preset.datasets.keys() & used_data}
     models = {
-        name: _identified_file(model, f"presets.{params.preset}.models.{name}", here)
+        name: _identified_file(model, f"models.{name}.file", here)
         for name, model in preset.models.items()
-        if isinstance(model, Own)
+        if name in used and isinstance(model, Own)
     }
     surrogates = {
         name: _identified_folder(surrogate, name, preset.sampling.num_samples, here)
         for name, surrogate in preset.surrogates.items()
-        if isinstance(surrogate, Folder)
+        if name in used and isinstance(surrogate, Folder)
     }
-    if data is preset.data and datasets == preset.datasets and not models and not surrogates:
+    changed = {
+        "data": data,
+        "datasets": preset.datasets | datasets,
+        "models": preset.models | models,
+        "surrogates": preset.surrogates | surrogates,
+    }
+    if all(value == getattr(preset, key) for key, value in changed.items()):
         return params
-    changed = {"data": data, "datasets": datasets, "models": preset.models | models}
-    changed["surrogates"] = preset.surrogates | surrogates
     selected = preset.model_copy(update=changed)
     return params.model_copy(update={"presets": {**params.presets, params.preset: selected}})
 
@@ -137,7 +146,7 @@ def _identified_data(data: Data, here: Path) -> Data:
 
 
 def _identified_folder(source: Folder, name: str, count: int, here: Path) -> Folder:
-    path, known_fingerprint = normalised(source.path, here), source.fingerprint
+    path, known_fingerprint = normalised(source.path, here, f"surrogates.{name}.path"), source.fingerprint
     if known_fingerprint is None:
         listing = list_files(Path(path), f"surrogates.{name}.path")
         if len(listing.files) < count:
@@ -151,14 +160,14 @@ def _identified_folder(source: Folder, name: str, count: int, here: Path) -> Fol
     return source.model_copy(update={"path": path, "fingerprint": known_fingerprint})
 
 
-def _identified_file(model: Own, where: str, here: Path) -> Own:
+def _identified_file(model: Own, key: str, here: Path) -> Own:
     if model.sha256 is not None:
         return model
+    path = normalised(model.file, here, key)
     try:
-        code = (here / expanded(model.file)).read_bytes()
+        code = (here / path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{where}.file: {printable(model.file)}: {error.strerror}; write the path of a file that holds a class "
-            "`Generator`"
+            f"{key}: {printable(model.file)}: {error.strerror}; write the path of a file that holds a class `Generator`"
         ) from None
-    return model.model_copy(update={"sha256": hashlib.sha256(code).hexdigest()})
+    return model.model_copy(update={"file": path, "sha256": hashlib.sha256(code).hexdigest()})

@@ -1,7 +1,7 @@
 """Training whose result is the moving average of the weights: what a diffusion and most generators have in common."""
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -11,7 +11,7 @@ from surrodiff.kinds.adam import Adam
 from surrodiff.kinds.batches import prefixed, without_prefix
 
 
-class AveragedTrainer:
+class AveragedTrainer(ABC):
     """Adam with linear warm-up and clipping; the exponential moving average of the weights is what gets sampled."""
 
     def __init__(self, training: Training, network: torch.nn.Module, fused: bool | None = None):

@@ -26,6 +26,7 @@ from surrodiff.runtime.noise import Draws, Stream
 from surrodiff.sampling.generator import GeneratorSampler
 
 Build = Callable[..., torch.nn.Module]
+WIDTHS = ("generator_channels", "width", "hidden_channels")  # how kinds call their base channels
 
 
 def _macs_per_image(build: Build, model: Generator, channels: int) -> int:
@@ -37,8 +38,9 @@ def _macs_per_image(build: Build, model: Generator, channels: int) -> int:
 
 def _described(name: str, model: Generator, parameters: int) -> dict[str, object]:
     """What a list of models says of one, by column."""
-    blanks = dict.fromkeys(("multipliers", "res blocks", "base channels"), "")
-    return {"block": name, **blanks, "parameters": parameters, "paper's count, M": ""}
+    blanks = dict.fromkeys(("multipliers", "res blocks"), "")
+    width = next((getattr(model, key) for key in WIDTHS if hasattr(model, key)), "")
+    return {"block": name, **blanks, "base channels": width, "parameters": parameters, "paper's count, M": ""}
 
 
 def _surrogate(

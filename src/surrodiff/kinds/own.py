@@ -54,8 +54,9 @@ def build(model: Own, channels: int, classes: None = None) -> torch.nn.Module:
     except Exception as error:
         given = ", ".join(["image_size", "channels", *model.settings])
         raise UserError(f"{where}: Generator({given}): {type(error).__name__}: {error}") from error
-    if not isinstance(getattr(network, "z_dim", None), int):
-        raise UserError(f"{where}: Generator has no whole number `z_dim`, how many numbers its z has; set it")
+    z_dim = getattr(network, "z_dim", None)
+    if type(z_dim) is not int or z_dim < 1:
+        raise UserError(f"{where}: Generator has no whole number `z_dim` from 1, how many numbers its z has; set it")
     if not callable(getattr(network, "loss", None)):
         raise UserError(f"{where}: Generator has no method loss(x_0, draws), which training minimises; write it")
     return network
@@ -66,8 +67,9 @@ class OwnTrainer(generators.GeneratorTrainer):
     if the loss fails."""
 
     def __init__(self, config: ModelConfig, images, labels, device: torch.device, execution: Execution):
-        super().__init__(build, config, images, labels, device, execution)
         self.where = printable(config.model.file)
+        with self._named("begin(x_0)"):
+            super().__init__(build, config, images, labels, device, execution)
         with self._named("forward(z)"), torch.no_grad():
             shape = tuple(self.network(torch.zeros(2, self.network.z_dim, device=device)).shape)
         expected = (2, config.channels, config.model.image_size, config.model.image_size)

@@ -114,10 +114,6 @@ class VAE(nn.Module):
             found.append(importance_weighted(torch.cat(parts).unflatten(0, (k, count // k))).mean(0))
         return torch.stack(found, 1) + self._log_bin(x)
 
-    def log_likelihood(self, x_0: torch.Tensor, draws: Draws, samples: int) -> torch.Tensor:
-        """The bound L_samples on log p(x), float64 (B,) nats."""
-        return self.bounds(x_0, draws, (samples,))[:, 0]
-
 
 def connected(image_size: int, channels: int, z_dim: int, width: int) -> tuple[nn.Module, nn.Module]:
     """An encoder and a decoder with two layers of tanh units each (Burda et al., 2016, with one stochastic layer)."""

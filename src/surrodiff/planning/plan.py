@@ -15,8 +15,6 @@ from surrodiff.planning.measures import DiagnosisConfig, LikelihoodConfig, Refin
 from surrodiff.planning.runs import (
     Collected,
     ReferenceConfig,
-    Run,
-    SampleConfig,
     ScoreConfig,
     Trained,
 )
@@ -56,8 +54,8 @@ class Row:
     images, None of a generator alone; t_mid: the timestep at which that takes over from a surrogate. timings: of each
     network that makes an image the timing's run and how often it is evaluated, first the row's own model's; none where
     others made the images that it begins with. trainings: of each model the timing's run, and for how many steps it was
-    trained. sampler: by its name, None where no diffusion takes part. oracle: no model makes what it begins with, which
-    is the training images.
+    trained. num_samples: how many images are drawn. sampler: by its name, None where no diffusion takes part. oracle:
+    no model makes what it begins with, which is the training images.
     runs: none of a row that only quotes a paper, or of the real images.
     """
 
@@ -70,6 +68,7 @@ class Row:
     evaluations: int | None = None
     timings: tuple[tuple[str, int], ...] = ()
     trainings: tuple[tuple[str, int], ...] = ()
+    num_samples: int | None = None
     sampler: str | None = None
     oracle: bool = False
     runs: tuple[Seeded, ...] = ()
@@ -136,12 +135,15 @@ class _Builder(Samples):
         reference = ReferenceConfig(features=features, data=self.plan.data, **scoring)
         self.plan.reference = self.plan.add(network, reference)
 
-    def _scored(self, drawn: Run[SampleConfig]) -> tuple[str, str]:
-        """Add samples and their score, and first the score of those with which they begin; returns the ids of both."""
-        for run_id in drawn.config.begins_with(self.plan.runs):
-            self.plan.add(self.plan.runs[run_id].name, ScoreConfig(sample=run_id, reference=self.plan.reference))
-        sample = self.plan.add(drawn.name, drawn.config)
-        return sample, self.plan.add(drawn.name, ScoreConfig(sample=sample, reference=self.plan.reference))
+    def _scored(self, line: Line, seed: int, sampling_seed: int) -> tuple[str, str]:
+        """Add a row's samples and their score, and first those with which they begin; returns the ids of both."""
+        drawn = [self._sample(line, seed, sampling_seed)]
+        if drawn[0].config.begun:
+            drawn.insert(0, self._start(line, seed, sampling_seed))
+        for run in drawn:
+            sample = self.plan.add(run.name, run.config)
+            score = self.plan.add(run.name, ScoreConfig(sample=sample, reference=self.plan.reference))
+        return sample, score
 
     def timing(self, name: str) -> str:
         config = TimingConfig(
@@ -157,7 +159,9 @@ class _Builder(Samples):
         step, model, settings = self._step(line), self.preset.models[line.model], self.preset.likelihood.model_dump()
         unfinished, count = step if step != model.training.steps else None, None
         if isinstance(model, Generator):
-            settings |= {"variance": None, "clip_x0": None, "precision": "float32"}
+            # As many samples as the tightest bound has: a flow's has fewer than are asked for.
+            samples = model.bound_sizes(settings["samples"])[-1]
+            settings |= {"variance": None, "clip_x0": None, "precision": "float32", "samples": samples}
         else:
             T, settings["samples"] = model.diffusion.T, None
             if line.evaluations is not None and (some := studies.evaluations(line.evaluations, T)) < T:
@@ -184,7 +188,7 @@ class _Builder(Samples):
     def _seeded(self, line: Line, seed: int, sampling_seed: int, needs: set[str]) -> Seeded:
         sample = score = likelihood = refinement = diagnosis = None
         if {"score", "refinement"} & needs:  # the job of a score makes the samples, too
-            sample, score = self._scored(self._sample(line, seed, sampling_seed))
+            sample, score = self._scored(line, seed, sampling_seed)
         if "likelihood" in needs:
             likelihood = self.likelihood(line, seed)
         if "refinement" in needs and line.is_refined:
@@ -195,7 +199,7 @@ class _Builder(Samples):
         return Seeded(seed, subject and self.model(subject, seed), sample, score, likelihood, refinement, diagnosis)
 
     def _refinement(self, line: Line, refined: str, seed: int, sampling_seed: int) -> str:
-        alone, _ = self._scored(self._sample(_alone(line), seed, sampling_seed))
+        alone, _ = self._scored(_alone(line), seed, sampling_seed)
         made_from = {"reference": self.plan.reference, "data": self.plan.data}
         config = RefinementConfig(surrogate=alone, refined=refined, **made_from)
         return self.plan.add(self.plan.runs[refined].name, config)
@@ -216,8 +220,6 @@ class _Builder(Samples):
         evaluations = self._evaluations(line, seeds[0])
         timings = tuple((self.timing(model), count) for model, count in evaluations) if "timing" in needs else ()
         last_step = subject and subject.training.steps
-        steps = {model: self.preset.models[model].training.steps for model, _ in evaluations}
-        steps |= {line.model: self._step(line)} if line.model in steps else {}
         return Row(
             line=line,
             step=last_step if line.surrogate else self._step(line),
@@ -227,11 +229,20 @@ class _Builder(Samples):
             image_size=subject.image_size if subject else self.preset.data.image_size,
             evaluations=sum(count for _, count in evaluations),
             timings=timings if subject else (),
-            trainings=tuple((self.timing(name), count) for name, count in steps.items()) if timings and subject else (),
+            trainings=self._trainings(line) if timings and subject else (),
+            num_samples=self.preset.sampling.num_samples,
             sampler=self._sampler_name(line),
             oracle=surrogate is not None and surrogate.oracle,
             runs=runs,
         )
+
+    def _trainings(self, line: Line) -> tuple[tuple[str, int], ...]:
+        """The timing of each model that a row's images need, and how many steps of its training."""
+        subject = self._subject(line)
+        steps = {subject: self.preset.models[subject].training.steps} if line.surrogate else {}
+        if not line.surrogate or self._t_mid(line):
+            steps[line.model] = max(self._step(line), steps.get(line.model, 0))
+        return tuple((self.timing(name), count) for name, count in steps.items())
 
     def rows(self, line: Line, needs: set[str], training: list[int]) -> list[Row]:
         """The rows of a line: one over the training seeds, or one for each seed of the calibration. Default's last has

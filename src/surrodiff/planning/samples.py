@@ -105,7 +105,7 @@ class Samples:
         diffusion, surrogate, begun = None, None, None
         if line.surrogate in self.preset.surrogates:
             start = self._start(line, seed, sampling_seed)
-            begun = Begun(samples=self.plan.add(start.name, start.config), t_mid=t_mid)
+            begun = Begun(samples=start.id, t_mid=t_mid)
             diffusion = Trained(run=self.model(line.model, seed), step=step)
             parts = [line.surrogate, f"t{t_mid}", None if line.model == "Default" else line.model, unfinished]
         elif line.surrogate:
@@ -144,9 +144,7 @@ class Samples:
         """The samples with which a surrogate that is no model begins."""
         surrogate = self.preset.surrogates[line.surrogate]
         if isinstance(surrogate, FewSteps):
-            own = {key: getattr(surrogate, key) for key in ("model", "sampler", "evaluations")}
-            (few,) = studies.Row(**own).lines()
-            return self._sample(few, seed, sampling_seed)
+            return self._sample(surrogate.line(), seed, sampling_seed)
         config = SampleConfig(
             **self.preset.sampling.model_dump() | {"precision": "float32"},
             sampler=None,

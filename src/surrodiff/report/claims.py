@@ -139,9 +139,10 @@ class _Rows:
         if not row.runs:  # it only quotes
             return Quantity(key, paper=paper)
         match metric:
+            case "parameters" | "loss_variance" if row.runs[0].model is None:  # of images that no model made
+                return Quantity(key, paper=paper)
             case "parameters":
-                model = row.runs[0].model
-                return Quantity(key, model and self.values.records.trained(model).parameters, 0.0, paper)
+                return Quantity(key, self.values.records.trained(row.runs[0].model).parameters, 0.0, paper)
             case "sampling_speed" | "train_time":
                 timed = self.values.speed(row) if metric == "sampling_speed" else self.values.train_time(row)
                 return Quantity(key, timed and timed.ratio, timed and timed.interval, paper)

@@ -143,6 +143,8 @@ def _train_time(row: Row, values: Values) -> Cells:
 
 
 def _loss_variance(row: Row, values: Values) -> Cells:
+    if row.runs[0].model is None:
+        return {"loss_variance": None, "loss_variance_interval": None}
     found = values.estimate("loss_variance", row)
     return {"loss_variance": found.value, "loss_variance_interval": found.interval}
 

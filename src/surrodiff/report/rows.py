@@ -252,8 +252,7 @@ class Values:
         ((default, _),) = self.recipe.default.timings
         step = self.records.timing(default).model.train_step
         steps = sum(self._of_timing(timing, "train_step")[0] * count for timing, count in row.trainings)
-        drawn = self.scores(row)[0].num_samples if row.runs[0].score else 0
-        return Cost(step * steps / 3600, drawn / speed.value / 3600)
+        return Cost(step * steps / 3600, row.num_samples / speed.value / 3600)
 
     def train_time(self, row: Row) -> Ratio | None:
         """Hours of training a timed row's model up to its step, by the ratio of a step to Default's."""

@@ -25,11 +25,11 @@ CURVES = ("model", "train_step", "loss_uniform_t")
 
 
 def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
-    """One line for each sampler in any table, by the name of its samples; means over seeds."""
+    """One line for each sampler in any table that is no oracle, by the name of its samples; means over seeds."""
     values = Values(recipe, Records(results))
     by_name: dict[str, dict] = {}
     # A sampler can stand in several tables; those of its rows that have speeds come last and stay.
-    scored = [row for row in recipe.rows() if row.runs and row.runs[0].sample and not row.line.seeds]
+    scored = [row for row in recipe.rows() if row.runs and row.runs[0].sample and not (row.line.seeds or row.oracle)]
     for row in sorted(scored, key=lambda row: bool(row.timings)):
         scores, speed = values.scores(row), values.speed(row)
         name = row.runs[0].sample.rpartition("-")[0]

@@ -40,6 +40,7 @@ class Stream(IntEnum):
     GENERATOR_LIKELIHOOD = 21
     DIAGNOSIS = 22
     GIVEN = 23  # the order of images that no network makes
+    REFINEMENT = 24  # the reverse process that begins with another run's samples
 
 
 def philox4x32(counter, key, rounds: int = 10):

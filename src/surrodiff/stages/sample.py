@@ -16,6 +16,7 @@ from surrodiff.kinds.weights import load_evaluation
 from surrodiff.networks import acceleration
 from surrodiff.planning.runs import Run, SampleConfig
 from surrodiff.runtime import devices
+from surrodiff.runtime.noise import Stream
 from surrodiff.sampling.given import GivenImages
 from surrodiff.sampling.surrogate import SurrogateDiffusion
 from surrodiff.sampling.whole import WholeProcess
@@ -40,7 +41,9 @@ def sampler_of(
         return GivenImages(images, device), tuple(images.shape[1:])
     if config.model:
         network, made = load_evaluation(results, config.model, config.precision, device)
-        refined = kind_of(made.model).process(network, made, config.sampler, config.seed, device, compile)
+        # Noise of its own after samples that may have drawn noise for the same timesteps.
+        stream = Stream.REFINEMENT if config.begun else Stream.REVERSE
+        refined = kind_of(made.model).process(network, made, config.sampler, config.seed, device, compile, stream)
         if config.begun:
             start = GivenImages(torch.from_numpy(load(results, config.begun.samples)[0]), device)
             return SurrogateDiffusion(start, config.begun.t_mid, refined), refined.shape
@@ -93,9 +96,10 @@ def make(run: Run[SampleConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
     config, device = run.config, job.device
     sampler, shape = sampler_of(config, job.results, device, job.execution.compile)
     evaluations = _evaluations(config, job.results)
-    # What ends the sampler also takes the most memory.
+    # What ends the sampler also takes the most memory; images that are there take next to none.
     probe = sampler.reverse.probe if sampler.reverse else sampler
-    batch = acceleration.images_at_once(job.execution.sampling_batch, probe, device)
+    probed_on = torch.device("cpu") if config.given else device
+    batch = acceleration.images_at_once(job.execution.sampling_batch, probe, probed_on)
     total = config.num_samples
     parts = PartFiles(folder.path, "samples", total, np.uint8, shape)
     start, (size, own) = total - len(parts.missing), parts.batches(batch)
