@@ -26,7 +26,10 @@ STAGES = {
     "reference": ("references", "features of both splits, and the calibration on real images"),
     "score": ("scores", "score samples against the training and the held-out split"),
     "refinement": ("refinements", "compare a surrogate's samples with what the diffusion makes of them"),
-    "likelihood": ("likelihoods", "bound a model's -log p of held-out images, in bits per dimension (of a VAE or flow also in nats)"),
+    "likelihood": (
+        "likelihoods",
+        "bound -log p of held-out images by a diffusion, an autoencoder or a flow",
+    ),
     "diagnose": ("diagnoses", "how the gradient of a model's objective varies over noises, by timestep"),
     "time": ("timings", "time a model's training step and sampling beside Default's"),
 }
