@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from data_runs import refusal as refusal_of
-from records import forget
+from records import change_record, fill, forget
 from scipy import stats
 
 from surrodiff.config import params as params_module
@@ -157,7 +158,45 @@ def test_a_table_shows_bounds_and_a_claim_compares_images_pair_by_pair(made, tmp
     write(recipe, results)
     text = (results / "tables" / "mine.md").read_text()
     assert "by the bound of 100 samples of an image" in text
+    assert "Claims about `nll` compare two rows of one training each image by image" in text
     assert "Variance of a reverse step" not in text
+
+
+def test_a_table_of_bits_explains_its_own_columns_alone_and_names_the_samples_of_every_row(raw, tmp_path):
+    raw["presets"]["paper"]["groups"] = ["likelihoods"]
+    raw["studies"] = {"likelihoods": raw["studies"]["likelihoods"]}
+    plan, results = plan_module.build(params_module.parse(raw)), tmp_path / "test"
+    fill(plan, results, "classifier", 64)
+    flow = results / "likelihoods" / run_of(plan, "likelihoods", "Flow").id
+    change_record(flow, lambda record: record["bounds"][-1].update(samples=64))
+    write(recipes.table(plan, "likelihoods"), results)
+    text = (results / "tables" / "likelihoods.md").read_text()
+    assert "`bits_per_dim` of a model with a likelihood of its own is -log p per dimension" in text
+    assert "by the bound of 64, 100 samples of an image" in text
+    assert "Bits per dimension of the variational bound" in text
+    for absent in ("nll", "least_rise", "nats", "image by image"):
+        assert absent not in text
+
+
+@pytest.mark.parametrize(("samples", "trained"), [(5, "nll"), (4, None), (1, None)])
+def test_the_trained_bound_is_blank_where_it_was_not_taken(raw, make, tmp_path, samples, trained):
+    """Of an autoencoder with k = 5, by as many samples and by fewer."""
+    raw["presets"]["test"]["likelihood"]["samples"] = samples
+    raw = own(raw, rows=[{"model": "IWAE5"}], claims=[])
+    plan, results = plan_module.build(params_module.parse(raw)), tmp_path / "test"
+    for stage in ("data", "models", "likelihoods"):
+        for run_id in plan.of_stage(stage):
+            make(plan.runs[run_id], results)
+    recipe = recipes.table(plan, "mine")
+    (row,) = frame(recipe, Records(results)).to_dict("records")
+    assert row["samples_of_nll"] == samples
+    if trained:
+        assert row["nll_by_trained_bound"] == row[trained] < row["nll_by_elbo"]
+        assert row["samples_of_trained_bound"] == 5
+    else:
+        assert pd.isna([row.get("nll_by_trained_bound"), row.get("samples_of_trained_bound")]).all()
+    write(recipe, results)
+    assert ("by as many as in training" in (results / "tables" / "mine.md").read_text()) == bool(trained)
 
 
 # --- training

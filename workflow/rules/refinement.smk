@@ -1,5 +1,5 @@
 def samples_compared(run):
-    """The samples that a refinement compares, where it is missing and so are they, and nothing makes them by the way."""
+    """The samples that a refinement compares, where it and they are missing and nothing makes them by the way."""
     if pathlib.Path(FOLDER, "refinements", run, "done.json").exists():
         return []
     return [done("samples", sample) for sample in compared(run) if only_scores_are_there(sample)]

@@ -1,5 +1,5 @@
-# Sampling and scoring are two runs but one process: starting PyTorch takes longer than scoring a few hundred images. With
-# `one_job_per_model` the first score's job makes all else of its model, and the jobs of that find it made.
+# Sampling and scoring are two runs but one process: starting PyTorch takes longer than scoring a few hundred images.
+# With `one_job_per_model` the first score's job makes all else of its model, and the jobs of that find it made.
 use rule train as score with:
     input:
         models=lambda wc: read_by(wc.run, "models"),
@@ -19,8 +19,8 @@ use rule train as score with:
         "sample and score {wildcards.run} ({params.left})"
 
 
-# Only for figures and refinements, where the score is there and the samples are not, as after `dvc pull`: they come back from models and
-# seeds.
+# Only for figures and refinements, where the score is there and the samples are not, as after `dvc pull`: they come
+# back from models and seeds.
 use rule train as sample with:
     input:
         models=needed("models"),

@@ -53,7 +53,6 @@ def record(params: Params):
             for name in run_record["files"]:
                 verified(path, run_record, name)
     _output("surrodiff.cli", "resolve", "--preset", params.preset)
-    (results / "refinements").mkdir(exist_ok=True)  # of which a preset may ask for none; DVC wants every folder
     _output("dvc", "commit", "--force")
 
 

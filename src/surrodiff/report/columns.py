@@ -164,19 +164,21 @@ def _mean(found: list[Any], what: str) -> float:
 
 
 def _nll(row: Row, values: Values) -> Cells:
-    """-log p in nats by the tightest bound, the one that was trained, and the ELBO; the number of samples of each."""
+    """-log p in nats by the tightest bound, the one that was trained, and the ELBO; the number of samples of each. The
+    trained one is blank where the tightest has fewer samples."""
     if not values.has_nats(row):
         return {}
     bounds = values.bounds(row)
     cells = {"nll": values.estimate("nll", row).value, "nll_interval": values.interval("nll", row)}
     if values.has_rises(row):
-        trained = [bound.bounds[-2] for bound in bounds]  # the one before the tightest
+        samples = getattr(_model(row, values), "importance_samples", 1)  # a flow trains on one dequantisation
+        trained = [line.nats for bound in bounds for line in bound.bounds if line.samples == samples]
         cells |= {
-            "nll_by_trained_bound": _mean(trained, "nats"),
+            "nll_by_trained_bound": statistics.fmean(trained) if trained else None,
             "nll_by_elbo": _mean([bound.bounds[0] for bound in bounds], "nats"),
             "least_rise": values.estimate("bound_rise", row).value,
             "least_rise_interval": values.interval("bound_rise", row),
-            "samples_of_trained_bound": trained[0].samples,
+            "samples_of_trained_bound": samples if trained else None,
         }
     return cells | {"samples_of_nll": bounds[0].bounds[-1].samples, "num_images": bounds[0].num_images}
 
