@@ -10,13 +10,18 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from surrodiff.planning.recipes import Recipe
 from surrodiff.store.runs import load_run, verified
 
+MANY = 1_000  # the ratio of an axis's ends from which only powers of ten are written out
 
-def logarithmic(axis):
-    """Make the horizontal axis logarithmic, with numbers written out at 1, 2 and 5."""
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
+
+def logarithmic(axis, which: str = "x"):
+    """Make an axis, `x` or `y`, logarithmic, with numbers written out at 1, 2 and 5, or only at 1 where there are many.
+    To be called when all is drawn."""
+    low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
+    axis.set(**{f"{which}scale": "log"})
+    written = axis.xaxis if which == "x" else axis.yaxis
+    written.set_major_locator(LogLocator(subs=(1,) if 0 < low < high / MANY else (1, 2, 5)))
+    written.set_major_formatter("{x:g}")
+    written.set_minor_formatter(NullFormatter())
 
 
 _TERMS = {

@@ -38,6 +38,7 @@ _LABELS = {
     "train_evaluations": "network evaluations in training",
     "evaluations": "network evaluations for one image",
 }
+WIDE = 10  # the ratio of distances from which a logarithmic figure shows them by their logarithm
 _HIGH = ("samples_per_second",)  # of these more is better, of the others less
 
 
@@ -130,6 +131,8 @@ class _Axes:
     def names(self, rows: pd.DataFrame) -> list[str]:
         """What rows are called beside their points: by their label, and what else tells them apart."""
         names = [row.iloc[0] + _said("t_mid", row.get(self.t_mid)) for _, row in rows.iterrows()]
+        if self.t_mid != "t_mid":  # of our own alone
+            return names
         counts = [_said("evaluations", row.get("evaluations")) for _, row in rows.iterrows()]
         return [name + count * (names.count(name) > 1) for name, count in zip(names, counts, strict=True)]
 
@@ -155,6 +158,9 @@ def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, oracles: se
         axis.plot(sweep[x], sweep[y], color=colors[label], linewidth=1)
     if wanted.log:
         logarithmic(axis)
+        shown = rows[[x, y]].dropna()[y]
+        if len(shown) and 0 < shown.min() < shown.max() / WIDE:
+            logarithmic(axis, "y")
     standard = rows[block == "standard"].dropna(subset=[x, y])
     if wanted.fit and standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
