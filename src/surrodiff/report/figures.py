@@ -38,6 +38,8 @@ _LABELS = {
     "train_evaluations": "network evaluations in training",
     "evaluations": "network evaluations for one image",
 }
+# Matplotlib's ten colours, and then their lighter ones.
+PALETTE = [mpl.colormaps["tab20"].colors[number] for number in (*range(0, 20, 2), *range(1, 20, 2))]
 WIDE = 10  # the ratio of distances from which a logarithmic figure shows them by their logarithm
 _HIGH = ("samples_per_second",)  # of these more is better, of the others less
 
@@ -148,7 +150,7 @@ def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, oracles: se
     for number, row in rows.iterrows():
         marker, label = "o" if block[number] == "standard" else "s", row.iloc[0]
         own = None if label in colors else label
-        color = colors.setdefault(label, f"C{len(colors) % 10}")
+        color = colors.setdefault(label, PALETTE[len(colors) % len(PALETTE)])
         fill = {"facecolors": "none", "edgecolors": color} if label in oracles else {"color": color}
         point = axis.scatter(row[x], row[y], s=60, marker=marker, label=own, **fill)
         if row[[x, y]].notna().all():
