@@ -16,10 +16,10 @@ MANY = 1_000  # the ratio of an axis's ends from which only powers of ten are wr
 def logarithmic(axis, which: str = "x"):
     """Make an axis, `x` or `y`, logarithmic, with numbers written out at 1, 2 and 5, or only at 1 where there are many.
     To be called when all is drawn."""
-    low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
     axis.set(**{f"{which}scale": "log"})
+    low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
     written = axis.xaxis if which == "x" else axis.yaxis
-    written.set_major_locator(LogLocator(subs=(1,) if 0 < low < high / MANY else (1, 2, 5)))
+    written.set_major_locator(LogLocator(subs=(1,) if low < high / MANY else (1, 2, 5)))
     written.set_major_formatter("{x:g}")
     written.set_minor_formatter(NullFormatter())
 
