@@ -253,10 +253,6 @@ def test_a_wrong_entry_is_told_in_one_line(raw, entry, message):
         ({"surrogate": "FewDDIMM", "t_mid": 0}, "rows.0.surrogate: presets."),
         ({"surrogate": "FewDDIM", "t_mid": 0.5, "model": "SNGAN"}, "rows.0.model: SNGAN is no diffusion model"),
         (
-            {"surrogate": "FewDDIM", "t_mid": 0.5, "handover": "x_t"},
-            "rows.0.handover: FewDDIM has no x_t to hand over, as a diffusion model has; remove it",
-        ),
-        (
             {"surrogate": "FewLearned", "t_mid": 0.5},
             "surrogates.FewLearned: presets.paper.samplers.learned.variance: learned, and Default learns none",
         ),

@@ -12,7 +12,7 @@ from PIL import Image
 @pytest.fixture(scope="module")
 def finished(project):
     """The project with all runs made in one process, which imports everything once, and then by the workflow."""
-    stages = ("data", "models", "references", "samples", "scores", "refinements", "likelihoods", "timings")
+    stages = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
     process = project.surrodiff("make", *stages)
     assert process.returncode == 0, process.stdout
     assert not re.findall(r"Job \d+: (?:train|sample|refinement|likelihood|time|data|reference)", project.snakemake())
