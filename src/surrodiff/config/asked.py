@@ -139,11 +139,6 @@ def _unfit(line: Line, preset: Preset, where: str, needs: set[str]) -> Iterator[
     if isinstance(begun, FewSteps):
         for _, text in _unfit_sampler(begun.line(), preset, where):
             yield "surrogate", f"{where}.surrogates.{line.surrogate}: {text}"
-    if line.handover == "x_t" and not isinstance(preset.models.get(line.surrogate), DDPM):
-        yield (
-            "handover",
-            f"{line.surrogate} has no x_t to hand over, as a diffusion model has; remove it",
-        )
     model = preset.models[line.model]
     if line.surrogate:
         surrogate = preset.models.get(line.surrogate)
