@@ -8,9 +8,13 @@ TARGETS = tables beyond test test-long test-lowest lint lock clean-env
 tables: .venv/complete
 	$(BIN)/python -m snakemake --cores all $(if $(PRESET),--config preset=$(PRESET))
 
-# What goes beyond the paper's tables: twelve more models.
+# What goes beyond the paper's tables, or of it what TABLES="table_2_4 table_5_4" names.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+CHOSEN = $(if $(TABLES),'[$(subst $(space),$(comma),$(strip $(TABLES)))]',beyond)
 beyond: .venv/complete
-	$(BIN)/python -m snakemake --cores all --config groups=beyond $(if $(PRESET),preset=$(PRESET)) -- tables
+	$(BIN)/python -m snakemake --cores all --config groups=$(CHOSEN) $(if $(PRESET),preset=$(PRESET)) -- tables
 
 test: .venv/complete
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
@@ -24,7 +28,7 @@ test-lowest: .venv/complete
 	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) .venv-lowest
 	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct .
 	$(BIN)/python -m uv pip freeze --quiet --python .venv-lowest --exclude surrodiff > .venv-lowest/constraints.txt
-	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --constraint .venv-lowest/constraints.txt '.[test,efficientnet]'
+	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --constraint .venv-lowest/constraints.txt '.[test,efficientnet,flow]'
 	PYTHONPATH=src .venv-lowest/bin/python -m pytest -n auto --dist loadfile -m "not long" \
 	  --ignore tests/workflow --ignore tests/test_params_layout.py
 

@@ -21,7 +21,7 @@ class Copy:
     def __init__(self, root: Path, folder: Path):
         self.root, self.folder = root, folder
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        for name in ("src/surrodiff", "workflow/studies"):
+        for name in ("src/surrodiff", "workflow/studies", "generators"):
             shutil.copytree(root / name, folder / name, ignore=ignored)
         shutil.copy(root / "params.yaml", folder)
 

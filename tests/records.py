@@ -37,10 +37,28 @@ def calibration_row(images: str, split: str, distance: float, corruption=None, a
     return description | {"is_mean": is_mean, "is_std": 0.25, split: distances_to(distance)}
 
 
+def changes_of(distance: float) -> dict:
+    """A refinement's record in pixels or in features."""
+    shares = {"kept": 0.75, "kept_by_chance": 0.25, "above_chance": 0.5, "within": 0.875, "within_by_chance": 0.375}
+    errors = {"distance_error": distance / 64, "relative_error": 1 / 64, "kept_error": 1 / 32}
+    return {"distance": distance, "relative": distance / 2, "above_chance_error": 1 / 16, **shares, **errors}
+
+
 def terms(timesteps: int, learned: bool) -> str:
     """A likelihood's terms by timestep: 1 / (t + 1) bits, and where a variance is learned v = t / 100."""
     lines = [f"{t},{1 / (t + 1)},{t / 100 if learned and t else ''}\n" for t in range(timesteps + 1)]
     return "t,bits_per_dim,v\n" + "".join(lines)
+
+
+def of_its_own(number: int) -> dict:
+    """The record of a likelihood in nats, by two bounds."""
+    nats = 20 + number / 8
+    lines = [
+        {"samples": 1, "nats": nats + 1, "nats_error": 0.5, "rise": None, "rise_error": None},
+        {"samples": 100, "nats": nats, "nats_error": 0.5, "rise": 1.0, "rise_error": 0.25},
+    ]
+    record = {"bits_per_dim": nats / 64, "bits_per_dim_error": 0.01, "nats": nats, "nats_error": 0.5, "bounds": lines}
+    return record | {"num_images": 8, "data": "digits"}
 
 
 def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str, str] | None = None):
@@ -83,7 +101,18 @@ def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str,
                     calibration_row("held_out", "train", 20.5, "noise", 16, is_mean=4.5),
                 ],
             },
-            "likelihoods": {
+            "refinements": {
+                "pixels": changes_of(number / 256),
+                "features": changes_of(number / 128),
+                "num_samples": num_samples,
+                "train_images": 1437,
+                "neighbours": 10,
+                "data": "digits",
+                "feature_network": features,
+            },
+            "likelihoods": of_its_own(number)
+            if getattr(run.config, "samples", None)
+            else {
                 "bits_per_dim": 3 + number / 64,
                 "bits_per_dim_error": 0.25,
                 "prior": 0.125,
@@ -92,6 +121,7 @@ def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str,
                 "num_images": 8,
                 "data": "digits",
             },
+            "diagnoses": {"data": "digits", "num_images": 4, "repetitions": 2},
             "timings": {
                 "model": timed,
                 "baseline": {},
@@ -105,8 +135,15 @@ def fill(plan: Plan, results, features: str, num_samples: int, losses: dict[str,
             if run.stage == "models":
                 texts["losses.csv"] = (losses or {}).get(run.name, LOSSES)
             if run.stage == "likelihoods":
-                T = plan.runs[run.config.model.run].config.model.diffusion.T
-                texts["terms.csv"] = terms(run.config.timesteps or T, run.config.variance == "learned")
+                if run.config.samples:
+                    texts["images.csv"] = "image,nats_1,nats_100\n" + "".join(f"{i},21,{20 + i}\n" for i in range(8))
+                else:
+                    T = plan.runs[run.config.model.run].config.model.diffusion.T
+                    texts["terms.csv"] = terms(run.config.timesteps or T, run.config.variance == "learned")
+            if run.stage == "diagnoses":
+                texts["timesteps.csv"] = "t,effective_sample_size,loss,gradient_variance,gradient_square\n" + "".join(
+                    f"{t},{1 / t},{2 / t},{3 * t},{t - 2}\n" for t in range(1, run.config.timesteps + 1)
+                )
             for file, text in texts.items():
                 (folder.path / file).write_text(text)
             folder.finish(record, list(texts))

@@ -212,7 +212,7 @@ def test_the_coarse_count_of_operations_is_at_least_a_fifth_of_the_exact_one_and
         if kind_of(config.model).macs_per_image is None:  # the classifier
             continue
         exact = kind_of(config.model).macs_per_image(config.model, config.channels)
-        assert 0.19 * exact < memory.multiply_accumulates(config.model) < exact, name
+        assert 0.19 * exact < memory.multiply_accumulates(config.model) <= exact, name
 
 
 def test_where_compiling_fails_auto_goes_on_and_true_is_told(monkeypatch, capsys):

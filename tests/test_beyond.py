@@ -10,7 +10,10 @@ from surrodiff.errors import UserError
 from surrodiff.planning import plan, recipes
 from surrodiff.report import figures, tables
 
-STUDIES = ["parameterisations", "table_5_1", "table_5_2", "table_5_3"]
+STUDIES = [
+    *("iwdiff_weights", "likelihoods", "parameterisations", "table_2_4"),
+    *(f"table_5_{number}" for number in range(1, 8)),
+]
 PRESETS = ["demo", "paper"]
 
 
@@ -39,8 +42,12 @@ def test_a_group_can_be_made_instead_of_a_presets_own(root, beyond):
     assert {*STUDIES, "table_4_1"} <= plan.build(both).tables.keys()
     one = params.load(root / "params.yaml", {"groups": "beyond", "preset": "demo"})
     assert plan.build(one).runs.keys() == planned.runs.keys()
+    chosen = plan.build(params.load(root / "params.yaml", {"groups": ["table_2_4", "table_5_5"], "preset": "demo"}))
+    assert list(chosen.tables) == ["table_2_4", "table_5_5"]
+    assert chosen.runs.keys() < planned.runs.keys()
     with pytest.raises(
-        UserError, match=r"--group, or groups of --config: no study is of the group 'beyind'; there are paper, beyond"
+        UserError,
+        match=r"groups of --config: no study is of the group 'beyind', or called so; there are paper, beyond",
     ):
         params.load(root / "params.yaml", preset="demo", groups=["beyind"])
 
@@ -120,6 +127,65 @@ def test_the_rows_of_a_sweep_are_joined_over_a_logarithmic_axis(beyond):
     joined = [line.get_xdata().tolist() for line in evaluations.lines if len(line.get_xdata()) == 6]
     assert len(joined) == 8
     assert [10, 20, 50, 100, 250, 1000] in joined
+
+
+def test_the_noises_of_iwdiff_stand_beside_the_evaluations_that_they_cost(beyond):
+    frame, _ = table(beyond, "table_5_6", "paper")
+    assert frame["noises"].tolist() == [1, 1, 1, 1, 2, 4, 8, 2, 4, 8, 2, 2, 4, 8, *2 * (2, 4, 8)]
+    whole = 150_000 * 128
+    ratios = [1, 2, 4, 8, 2, 4, 8, 2, 4, 8, 1.333333, 2, 4, 8, *2 * (2, 4, 8)]
+    assert (frame["train_evaluations"] / whole).round(6).tolist() == ratios
+    assert frame["weights"].isna().tolist() == [True] * 4 + [False] * 16
+    assert set(frame["reduction"].dropna()) == {"mean", "sum"}
+    assert frame.loc[frame["weights"] == "uniform", "reduction"].isna().all()
+    longer = frame["objective"] == "one noise, longer"
+    hours = frame.loc[longer, "train_hours"].to_numpy()
+    assert np.allclose(hours[1:] / hours[:-1], 2), "up to the row's step"
+
+
+def test_diagnoses_are_drawn_by_timestep_a_line_for_each_row(beyond):
+    planned, folder = beyond["demo"]
+    (axis,) = figures.diagnoses(recipes.figure(planned, "figure_5_6_effective"), folder).axes
+    labels = [line.get_label() for line in axis.lines]
+    assert len(labels) == 20 == len(set(labels))
+    assert {"one noise", "equal weights: equal8", "one noise, longer: longer@1/4"} <= {*labels}
+    t = np.arange(1, 9)
+    for line in axis.lines:
+        assert np.allclose(line.get_xdata(), t)
+        assert np.allclose(line.get_ydata(), 1 / t)
+    relative, absolute = figures.diagnoses(recipes.figure(planned, "figure_5_6_variance"), folder).axes
+    assert np.allclose(absolute.lines[0].get_ydata(), 3 * t)
+    drawn = relative.lines[0].get_ydata()
+    assert np.isnan(drawn[:2]).all(), "where the mean gradient's square is not known to be positive"
+    assert np.allclose(drawn[2:], (3 * t / (t - 2.0 + (t == 2)))[2:])
+    (loss,) = figures.diagnoses(recipes.figure(planned, "figure_5_6_loss"), folder).axes
+    assert np.allclose(loss.lines[0].get_ydata(), 2 / t)
+
+
+def test_diagnoses_are_of_the_first_training_alone_and_in_no_recipe_of_a_table(raw):
+    raw["presets"]["test"] |= {
+        "seeds": {"training": [4, 0], "sampling": [0, 1], "calibration": []},
+        "groups": ["beyond"],
+    }
+    planned = plan.build(params.parse(raw))
+    models = [planned.runs[planned.runs[run].config.model.run] for run in planned.of_stage("diagnoses")]
+    assert {model.config.seed for model in models} == {4}
+    stages = {stage for stage, _ in recipes.figure(planned, "figure_5_6_loss").sources()}
+    assert stages == {"models", "diagnoses"}
+    for recipe in (recipes.table(planned, "table_5_6"), recipes.figure(planned, "figure_5_6"), recipes.claims(planned)):
+        assert "diagnoses" not in {stage for stage, _ in recipe.sources()}
+
+
+def test_a_figure_of_diagnoses_without_a_diffusion_is_refused(raw):
+    figure = {"kind": "diagnoses", "name": "drawn", "of": "loss"}
+    study = {"title": "Generators", "group": "paper", "rows": [{"model": "SNGAN"}], "columns": ["parameters"]}
+    raw["studies"] = {"generators": study | {"figures": [figure]}}
+    with pytest.raises(UserError) as caught:
+        params.parse(raw)
+    expected = (
+        "params.yaml: studies.generators.figures.0.kind: diagnoses are of diffusion models by themselves, and no "
+    )
+    assert str(caught.value) == expected + "row is about one; add one, or remove the figure"
 
 
 @pytest.mark.parametrize(

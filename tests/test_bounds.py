@@ -127,7 +127,7 @@ def test_samples_and_images_that_no_machine_can_hold_are_refused(raw):
     put(raw, f"{TEST}.sampling.num_samples", 10_000_000)
     params.parse(raw)
     test = raw["presets"]["test"]
-    for block in (test["data"], test["models"]["Default"], test["models"]["SNGAN"]):
+    for block in (test["data"], *(test["models"][name] for name in ("Default", "SNGAN", "VAE", "VAE1", "Flow"))):
         block["image_size"] = 512
     assert refusal(raw).startswith(f"{TEST}.sampling.num_samples: ")
 

@@ -181,7 +181,7 @@ def test_a_model_s_name_that_only_a_preset_has_and_no_study_uses_is_told_with_th
 
 
 def test_a_model_s_name_in_the_paper_s_preset_is_told_where_it_stands(sound):
-    put(sound, "presets.paper.models", {"Defualt": {"network": {"num_res_blocks": 1}}})
+    put(sound, "presets.paper.models.Defualt", {"network": {"num_res_blocks": 1}})
     (line,) = params.warnings(params.parse(sound))
     assert line.startswith("params.yaml: warning: presets.paper.models.Defualt: neither among")
 

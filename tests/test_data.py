@@ -1,5 +1,7 @@
 """Images as arrays: values and sizes, the digits, CIFAR-10, and what is reported when they cannot be read."""
 
+import gzip
+import hashlib
 import io
 import math
 import pickle
@@ -191,8 +193,6 @@ def cifar_batch(images: np.ndarray, labels: list[int]) -> bytes:
 @pytest.fixture
 def cifar(tmp_path):
     """A tiny archive in CIFAR-10's format: its folder, torchvision's class for it, its SHA-256, and what is in it."""
-    import hashlib
-
     rng = np.random.default_rng(0)
     folder = tmp_path / "cifar"
     folder.mkdir()
@@ -269,6 +269,82 @@ def test_a_data_run_asks_for_the_official_archive(tmp_path, no_network):
     folder = tmp_path / "empty"
     message = refusal(lambda: prepared(tmp_path, source="cifar10", path=str(folder), image_size=32, channels=3))
     assert sources.CIFAR10_SHA256 in message
+    assert str(folder) in message
+
+
+# --- MNIST
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """Tiny files in MNIST's format: their folder, torchvision's class for them, their SHA-256, and what is in them."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    arrays = [rng.integers(0, 256, shape, np.uint8) for shape in ((5, 28, 28), (5,), (3, 28, 28), (3,))]
+    arrays[1] %= 10
+    arrays[3] %= 10
+    checksums, files = [], []
+    for (name, _), array in zip(torchvision.datasets.MNIST.resources, arrays, strict=True):
+        sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+        (folder / name).write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
+        checksums.append(sha256(folder / name))
+        files.append((name, hashlib.md5((folder / name).read_bytes()).hexdigest()))
+
+    class Tiny(torchvision.datasets.MNIST):
+        mirrors = ("http://127.0.0.1:9/first/", "http://127.0.0.1:9/second/")
+        resources = tuple(files)
+
+    return folder, Tiny, tuple(checksums), arrays
+
+
+def test_mnist_is_read_from_its_files(mnist):
+    folder, dataset, checksums, arrays = mnist
+    train, test = sources.read_mnist(folder, dataset, checksums)
+    for (images, labels), (pixels_there, labels_there) in zip((train, test), (arrays[:2], arrays[2:]), strict=True):
+        assert (images.dtype, labels.dtype, images.shape[1:]) == (torch.uint8, torch.int64, (1, 28, 28))
+        np.testing.assert_array_equal(images[:, 0].numpy(), pixels_there)
+        assert labels.tolist() == labels_there.tolist()
+
+
+def test_mnist_is_what_torchvision_reads(mnist):
+    """By its own reader of the unpacked files."""
+    folder, dataset, checksums, _ = mnist
+    splits = sources.read_mnist(folder, dataset, checksums)
+    raw = folder / "Tiny" / "raw"
+    raw.mkdir(parents=True)
+    for name, _ in dataset.resources:
+        (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress((folder / name).read_bytes()))
+    for (images, labels), train in zip(splits, (True, False), strict=True):
+        theirs = dataset(str(folder), train=train)
+        assert torch.equal(images[:, 0], theirs.data)
+        assert torch.equal(labels, theirs.targets)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_truncated_file_of_mnist_is_told(mnist, number):
+    folder, dataset, checksums, _ = mnist
+    file = folder / dataset.resources[number][0]
+    file.write_bytes(file.read_bytes()[:-1])
+    message = refusal(sources.read_mnist, folder, dataset, checksums)
+    assert message.startswith(f"{file}: truncated or altered")
+    assert checksums[number] in message
+
+
+def test_mnist_that_cannot_be_downloaded_says_where_to_put_it(mnist, no_network):
+    folder, dataset, checksums, _ = mnist
+    file = folder / dataset.resources[2][0]
+    file.unlink()
+    message = refusal(sources.read_mnist, folder, dataset, checksums)
+    assert message.startswith(f"{file}: not there and cannot be downloaded")
+    assert dataset.mirrors[0] + file.name in message
+    assert checksums[2] in message
+
+
+def test_a_data_run_asks_for_the_official_files_of_mnist(tmp_path, no_network):
+    folder = tmp_path / "empty"
+    message = refusal(lambda: prepared(tmp_path, source="mnist", path=str(folder), image_size=28))
+    assert sources.MNIST_SHA256[0] in message
     assert str(folder) in message
 
 

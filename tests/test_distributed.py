@@ -17,6 +17,8 @@ from test_trainers import CONFIGS, CPU, pictures
 
 from surrodiff.errors import UserError
 from surrodiff.kinds.ddpm import DiffusionTrainer
+from surrodiff.planning.measures import RefinementConfig
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import devices, distributed
 from surrodiff.scoring import features
 from surrodiff.stages import reference, sample, train
@@ -307,3 +309,16 @@ def test_more_processes_than_devices_are_refused(ranks, monkeypatch):
         return str(caught.value)
 
     assert set(ranks(3, refused)) == {"3 processes need as many devices; there are 2: cpu:0, cpu:1"}
+
+
+def test_a_refinement_is_that_of_one_process(ranks, own_results, run_named, make):
+    samples = [run_named("samples", name) for name in ("SNGAN_t0", "SNGAN_t2")]
+    for run in samples:
+        make(run, own_results)
+    alone, refined = (run.id for run in samples)
+    reference, data = run_named("references", "classifier").id, run_named("data", "digits").id
+    run = Run("SNGAN_t2", RefinementConfig(surrogate=alone, refined=refined, reference=reference, data=data))
+    record = make(run, own_results, sampling_batch=24)
+    forget(own_results, run.stage)
+    several = ranks(2, lambda: make(run, own_results, sampling_batch=24))
+    assert [without(one) for one in several if one] == [without(record)]

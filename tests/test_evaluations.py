@@ -41,6 +41,7 @@ class Counting(torch.nn.Module):
     def __init__(self, network: torch.nn.Module):
         super().__init__()
         self.network, self.count = network, 0
+        self.z_dim = getattr(network, "z_dim", None)
 
     def forward(self, x, *t):
         self.count += len(x)

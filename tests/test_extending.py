@@ -31,7 +31,7 @@ def test_every_path_of_the_table_is_walked_here(root):
     table = (root / "CONTRIBUTING.md").read_text().partition("## To add something")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| \d+: ", table, re.MULTILINE)
     walked = re.findall(r'assert_as_listed\(copy, "([^"]+)"\)', Path(__file__).read_text())
-    assert len(rows) == len(walked) == 5
+    assert len(rows) == len(walked) == 6
     assert all(row.startswith(path) for row, path in zip(rows, walked, strict=True))
 
 
@@ -248,29 +248,14 @@ def test_a_sampler(copy, using):
 
 
 AUTOENCODER = '''\
-class AutoencoderTraining(SampledTraining):
-    """Adam; `prior_weight` of the codes' squared distance from 0 beside the images' squared error."""
-
-    prior_weight: Rate
-
-
-class Autoencoder(Generator):
-    """A linear variational autoencoder, whose decoder makes the images."""
+class Autoencoder(Averaged):
+    """A linear variational autoencoder; `prior_weight` of the codes' squared distance from 0 beside the images' squared
+    error."""
 
     kind: Literal["autoencoder"]
     image_size: Side
     z_dim: Width
-    training: AutoencoderTraining
-
-    def timed(self) -> "Autoencoder":
-        """As DDPM.timed."""
-        own = {"batch_size": self.training.batch_size, "precision": self.training.precision}
-        return self.model_copy(update={"training": AutoencoderTraining(**_TRAINING, **own, prior_weight=1.0)})
-
-    def evaluated(self) -> "Autoencoder":
-        """As DDPM.evaluated."""
-        own = {"batch_size": 1, "precision": self.training.precision}
-        return self.model_copy(update={"training": AutoencoderTraining(**_TRAINING, **own, prior_weight=1.0)})
+    prior_weight: Rate
 
     def multiply_accumulates(self) -> int:
         return self.z_dim * self.image_size**2
@@ -282,16 +267,41 @@ class Autoencoder(Generator):
 
 class ClassifierTraining(Block):'''
 
-ENTRY = """\
-    Autoencoder: Kind(
-        build=autoencoder.build,
-        trainer=autoencoder.AutoencoderTrainer,
-        macs_per_image=autoencoder.macs_per_image,
-        described=autoencoder.described,
-        sampling_step=autoencoder.sampling_step,
-        surrogate=autoencoder.surrogate,
-    ),
-    Classifier: Kind("""
+OWN = """
+import json
+from pathlib import Path
+from surrodiff.config import params
+from surrodiff.data.identity import identified
+from surrodiff.planning.plan import build
+from surrodiff.stages.job import Job
+from surrodiff.stages.registry import make
+import torch
+
+loaded = identified(params.load())
+made = build(loaded)
+job = Job(Path("results"), torch.device("cpu"), loaded.selected.execution)
+wanted = {("data", "digits"), ("models", "Default"), ("models", "Mine"), ("samples", "Mine_t4")}
+records = {run.name: make(run, job) for run in made.runs.values() if (run.stage, run.name) in wanted}
+print(json.dumps(records))
+"""
+
+
+def test_a_generator_of_ones_own(copy, using, root):
+    copy.write("generators/mine.py", (root / "generators/energy.py").read_text())
+    assert_as_listed(copy, "a generator of your own")
+
+    training = {"steps": 4, "snapshot_every": 4, "batch_size": 8, "learning_rate": 0.01, "warmup_steps": 1}
+    training |= {"grad_clip": 1.0, "ema_decay": 0.5, "horizontal_flip": False, "precision": "float32", "revision": 1}
+    settings = {"z_dim": 4, "width": 16}
+    file = str(copy.folder / "generators/mine.py")
+    model = {"kind": "own", "file": file, "image_size": 32, "settings": settings, "training": training}
+    params = using({"rows": [{"surrogate": "Mine", "t_mid": 0.5}], "columns": ["scores"]}, models={"Mine": model})
+    for preset in ("demo", "test"):
+        params["presets"][preset]["models"]["Mine"] = {"image_size": 8}
+    found = copy.run(OWN, params)
+    assert found["Mine"]["step"] == 4
+    assert found["Mine_t4"]["evaluations_per_sample"] == 1 + 4
+
 
 COSTED = (
     MADE
@@ -323,15 +333,16 @@ def test_a_kind_of_surrogate(copy, using):
     copy.extend("networks/autoencoder.py", "kinds/autoencoder.py")
     copy.edit(
         CODE + "kinds/registry.py",
-        ("import DDPM, SNGAN, Classifier, Model\n", "import DDPM, SNGAN, Autoencoder, Classifier, Model\n"),
-        ("import classifier, ddpm, sngan\n", "import autoencoder, classifier, ddpm, sngan\n"),
-        ("    Classifier: Kind(", ENTRY),
+        ("import DDPM, SNGAN,", "import DDPM, SNGAN, Autoencoder,"),
+        ("import classifier, ddpm,", "import autoencoder, classifier, ddpm,"),
+        ("KINDS = {DDPM: ddpm.KIND,", "KINDS = {DDPM: ddpm.KIND, Autoencoder: autoencoder.KIND,"),
     )
     assert_as_listed(copy, "a kind of surrogate")
 
-    training = {"steps": 6, "snapshot_every": 2, "batch_size": 8, "learning_rate": 0.01, "prior_weight": 0.1}
+    training = {"steps": 6, "snapshot_every": 2, "batch_size": 8, "learning_rate": 0.01}
+    training |= {"warmup_steps": 1, "grad_clip": 1.0, "ema_decay": 0.5}
     training |= {"horizontal_flip": False, "precision": "float32", "revision": 1}
-    model = {"kind": "autoencoder", "image_size": 32, "z_dim": 4, "training": training}
+    model = {"kind": "autoencoder", "image_size": 32, "z_dim": 4, "prior_weight": 0.1, "training": training}
     rows = [{"surrogate": "Linear", "t_mid": [0, 0.5]}, {"model": "Linear", "steps": "1/3"}]
     params = using({"rows": rows, "columns": ["speed", "scores"]}, models={"Linear": model})
     for preset in ("demo", "test"):  # as of SNGAN
@@ -343,8 +354,11 @@ def test_a_kind_of_surrogate(copy, using):
         record = found[f"samples/{name}"]
         assert record["evaluations_per_sample"] == decoded + denoised, name
         images = record["num_samples"]
-        assert (record["given"]["Decoder"], record["given"].get("UNet", 0)) == (decoded * images, denoised * images)
-    assert found["models/Linear"]["parameters"] == (4 + 1) * 64
+        assert (record["given"]["LinearAutoencoder"], record["given"].get("UNet", 0)) == (
+            decoded * images,
+            denoised * images,
+        )
+    assert found["models/Linear"]["parameters"] == (4 + 1) * 64 + (64 + 1) * 4
     # 3 rounds, one of which warms up, of a step and of a sample for each of 16 images; and so of Default.
     times = found["timings/Linear"]["to_baseline"]
     assert all(0 < ratio < 1 for ratio in times.values()), times

@@ -8,7 +8,7 @@ from records import fill
 
 from surrodiff.config.params import parse
 from surrodiff.planning import recipes
-from surrodiff.report import figures
+from surrodiff.report import figures, pictures
 from surrodiff.store.runs import open_run
 
 SETUPS = ["Default", "ImportanceSampling", "ImportanceSamplingPlus2", "IWDiff", "IWDiffImportanceSampling"]
@@ -146,7 +146,7 @@ def test_pairs_are_drawn_large_and_in_order(tmp_path, plan, shape):
         with open_run(tmp_path, run) as folder:
             np.save(folder.path / "samples.npy", images)
             folder.finish({}, ["samples.npy"])
-    figure = figures.pairs(recipe, tmp_path)
+    figure = pictures.pairs(recipe, tmp_path)
     (drawn,) = figure.axes[0].images
     picture = np.asarray(drawn.get_array())
     picture = picture if picture.ndim == 2 else picture[:, :, 0]
@@ -161,9 +161,41 @@ def test_pairs_are_drawn_large_and_in_order(tmp_path, plan, shape):
         assert pair[height // 2, 3 * width // 4] == 10 * number + 5
 
 
+@pytest.mark.parametrize("several_samplers", [False, True])
+def test_a_sweep_shows_each_sample_over_all_t_mid(raw, tmp_path, several_samplers):
+    """Rows in any order, with another surrogate's between them; a column for each, by t_mid."""
+    rows = [
+        {"surrogate": "SNGAN", "t_mid": [0.75, 0, 0.25]},
+        {"surrogate": "DDPMHalf", "t_mid": 0.5},
+        {"surrogate": "SNGAN", "name": "more", "t_mid": 0.5, "sampler": "ddim" if several_samplers else "ancestral"},
+    ]
+    study = {"title": "Own", "group": "paper", "rows": rows, "columns": ["t_mid"]}
+    raw["studies"] = {"own": study | {"figures": [{"kind": "sweep", "name": "swept", "surrogate": "SNGAN"}]}}
+    plan = plan_of(raw)
+    recipe = recipes.figure(plan, "swept")
+    more = "_ddim" * several_samplers
+    assert [plan.runs[run].name for run in recipe.samples()] == ["SNGAN_t0", "SNGAN_t2", f"SNGAN_t4{more}", "SNGAN_t6"]
+    for column, sample in enumerate(recipe.samples()):
+        images = np.stack([np.full((3, 8, 8), 20 * number + column, np.uint8) for number in range(12)])
+        with open_run(tmp_path, plan.runs[sample]) as folder:
+            np.save(folder.path / "samples.npy", images)
+            folder.finish({}, ["samples.npy"])
+    axis = pictures.sweep(recipe, tmp_path).axes[0]
+    picture = np.asarray(axis.images[0].get_array())
+    side = picture.shape[1] // 4
+    assert side >= 96
+    centres = picture[side // 2 :: side, side // 2 :: side, 0]
+    assert centres.tolist() == [[20 * number + column for column in range(4)] for number in range(8)]
+    labels = [text.get_text().replace("\n", " ") for text in axis.texts]
+    samplers = [" ancestral", " ddim", " ancestral"] if several_samplers else [""] * 3
+    assert labels == ["surrogate alone", *(f"t_mid = {t}{name}" for t, name in zip((2, 4, 6), samplers, strict=True))]
+    middles = [text.get_position()[0] // side for text in axis.texts]
+    assert middles == [0, 1, 2, 3]
+
+
 def test_strokes_stay_where_they_were_when_enlarged():
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8), dtype=np.uint8)
-    large = figures._enlarged(image)
+    large = pictures._enlarged(image)
     assert large.shape == (1, 96, 96)
     coarse = large.reshape(1, 8, 12, 8, 12).mean((2, 4))
     assert np.corrcoef(coarse.flatten(), image.flatten())[0, 1] > 0.95

@@ -21,7 +21,8 @@ from surrodiff.diffusion.likelihood import variational_bound
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.kinds.weights import load_evaluation, load_weights
-from surrodiff.planning.runs import LikelihoodConfig, Run
+from surrodiff.planning.measures import LikelihoodConfig
+from surrodiff.planning.runs import Run
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
 from surrodiff.stages import likelihood
@@ -309,7 +310,7 @@ def test_a_number_of_images_that_cannot_be_had_is_told(own_results, run_named, m
 def test_a_model_without_a_bound_is_told(own_results, run_named, make):
     message = refusal(make, bound_run(run_named, "SNGAN"), own_results)
     assert message.startswith("likelihood: SNGAN-")
-    assert message.endswith("is a sngan; only a ddpm has a bound")
+    assert message.endswith("is a sngan, which has no such likelihood")
 
 
 def test_bounds_that_are_not_finite_are_told_and_not_kept(own_results, run_named, make, monkeypatch):

@@ -66,7 +66,7 @@ def step_of(diffusion: dict, kind: str, learned: bool, **changes) -> ObjectiveGr
 
 def gradient(step: ObjectiveGradient, learned: bool, number: int = 1, micro_batch: int | None = None):
     network = Network(learned)
-    loss = step.accumulate(network, images(), number, micro_batch)
+    loss = step.accumulate(network, images(), number, micro_batch)["loss"]
     return torch.cat([p.grad.flatten() for p in network.parameters()]), loss
 
 
@@ -251,7 +251,7 @@ def test_the_logged_loss_is_the_error_of_the_noise_whatever_is_trained(loss, wei
     _, errors = written_losses(network, formula, loss, weighting, learned, images().double(), t, eps.double())
     step = step_of(diffusion, kind, learned, loss=loss, weighting=weighting)
     for micro_batch in (None, 2):
-        found = step.uniform_loss(Network(learned), images(), 9, micro_batch)
+        found = step.uniform_loss(Network(learned), images(), 9, micro_batch)["loss_uniform_t"]
         assert found.item() == pytest.approx(errors.mean().item(), rel=1e-4)
 
 

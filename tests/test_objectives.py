@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from surrodiff.config.diffusion import Diffusion, Objective
-from surrodiff.diffusion.objectives import ObjectiveGradient, noise_weights
+from surrodiff.diffusion.objectives import ObjectiveGradient, effective_noises, noise_weights
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.runtime import noise
 from surrodiff.runtime.noise import Stream
@@ -47,7 +47,7 @@ def images(step: int = 0, batch: int = BATCH) -> torch.Tensor:
 def gradient(made: ObjectiveGradient, step: int = 1, micro_batch: int | None = None):
     """The gradient of one step as one vector, and the step's loss."""
     network = Network()
-    loss = made.accumulate(network, images(), step, micro_batch)
+    loss = made.accumulate(network, images(), step, micro_batch)["loss"]
     return flat(network), loss
 
 
@@ -113,6 +113,22 @@ def test_noise_weights_are_the_softmax_of_the_losses(rows, reduction):
     assert weights.shape == losses.shape
     assert np.allclose(weights, exponentials / exponentials.sum(0), atol=2e-3 if reduction == "sum" else 1e-6)
     assert np.allclose(weights.sum(0), 1, atol=1e-6)
+
+
+@given(st.integers(1, 5), st.sampled_from(["mean", "sum"]))
+def test_the_weights_of_equation_15_are_the_softmax_of_the_negative_losses(k, reduction):
+    losses = 0.05 * torch.rand(k, 3, generator=torch.Generator().manual_seed(k))
+    scaled = -losses.double().numpy() * (PIXELS if reduction == "sum" else 1)
+    exponentials = np.exp(scaled)
+    assert np.allclose(noise_weights(losses, "iwae", reduction, PIXELS), exponentials / exponentials.sum(0), atol=1e-6)
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=6))
+def test_effective_noises_are_kish_s_effective_sample_size(shares):
+    w = np.array(shares) / sum(shares)
+    found = effective_noises(torch.tensor(w)[:, None]).item()
+    assert found == pytest.approx(sum(shares) ** 2 / (len(w) * np.square(shares).sum()))
+    assert 1 / len(w) - 1e-9 <= found <= 1 + 1e-9
 
 
 def test_weights_are_nearly_one_hot_for_sums_and_nearly_even_for_means():
@@ -287,7 +303,7 @@ def test_the_logged_loss_does_not_depend_on_the_objective():
     before = importance.sampler.history.clone()
     for made in (objective(), objective(noises=2, weights="uniform"), importance):
         for micro_batch in (None, 1, 3, 100):
-            loss = made.uniform_loss(network, x_0, 9, micro_batch)
+            loss = made.uniform_loss(network, x_0, 9, micro_batch)["loss_uniform_t"]
             assert not loss.requires_grad
             assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert torch.equal(importance.sampler.history, before)
@@ -308,6 +324,34 @@ def test_the_logged_loss_sees_every_t_as_often_and_its_mean_over_t_hardly_varies
     assert torch.allclose(shares, torch.full((T,), 1 / T, dtype=shares.dtype), atol=0.02)
     independent = (T**2 - 1) / 12 / BATCH  # the variance of the mean of BATCH independent t
     assert t.mean(1).var() < independent / 4
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 6, 8])
+def test_the_logged_loss_of_each_quartile_of_t_is_of_the_images_whose_t_may_lie_there(batch):
+    network, x_0 = Network(), images(batch=batch)
+    index = torch.arange(batch)
+    t = 1 + ((index + noise.uniform(SEED, Stream.LOG_TIMESTEP, 9, index)[:, 0]) / batch * T).long()
+    eps = noise.normal(SEED, Stream.LOG_EPS, 9, index, SHAPE)
+    losses = direct_losses(network, x_0, t, eps[None])[0].tolist()
+    for micro_batch in (None, 2):
+        logged = objective().uniform_loss(network, x_0, 9, micro_batch)
+        for n in range(4):
+            own = [loss for i, loss in enumerate(losses) if i / batch < (n + 1) / 4 and (i + 1) / batch > n / 4]
+            assert logged[f"loss_t_q{n + 1}"].item() == pytest.approx(sum(own) / len(own), rel=1e-4)
+
+
+@pytest.mark.parametrize("timesteps", ["uniform", "importance"])
+@pytest.mark.parametrize("micro_batch", [None, 1, 4])
+def test_the_effective_noises_of_a_step_are_logged_by_quarters_of_its_t(timesteps, micro_batch):
+    made = objective(noises=3, reduction="sum", timesteps=timesteps)
+    logged = made.accumulate(Network(), images(), 1, micro_batch)
+    t, eps = drawn(1, 3)  # an importance sampler that has seen nothing draws uniformly
+    w = torch.softmax(direct_losses(Network(), images(), t, eps) * PIXELS, 0)
+    by_t = [(1 / (3 * w[:, i].square().sum())).item() for i in sorted(range(BATCH), key=lambda i: t[i].item())]
+    for n in range(4):
+        own = [one for i, one in enumerate(by_t) if i / BATCH < (n + 1) / 4 and (i + 1) / BATCH > n / 4]
+        assert logged[f"effective_noises_t_q{n + 1}"].item() == pytest.approx(sum(own) / len(own), rel=1e-3)
+    assert objective().accumulate(Network(), images(), 1, micro_batch).keys() == {"loss"}
 
 
 def test_steps_differ_and_repeat():

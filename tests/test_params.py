@@ -75,11 +75,11 @@ def leaves(value, key: str):
         (f"{DEFAULT}.objective.weights", "equal", f"{DEFAULT}.objective.weights", "'uniform'"),
         (f"{DEFAULT}.objective.reduction", "max", f"{DEFAULT}.objective.reduction", "'sum'"),
         (f"{DEFAULT}.training.precision", "float16", f"{DEFAULT}.training.precision", "'bfloat16'"),
-        (f"{DEFAULT}.kind", "vae", f"{DEFAULT}.kind", "'ddpm', 'sngan', got 'vae'"),
+        (f"{DEFAULT}.kind", "gan", f"{DEFAULT}.kind", "must be one of 'ddpm', 'sngan', "),
         (f"{TEST}.models.SNGAN.kind", "wgan", f"{TEST}.models.SNGAN.kind", "got 'wgan'"),
-        ("models.Default.kind", "vae", "models.Default.kind", "got 'vae'"),
+        ("models.Default.kind", "gan", "models.Default.kind", "got 'gan'"),
         ("samplers.ancestral.kind", "plms", "samplers.ancestral.kind", "'ancestral'"),
-        (f"{TEST}.data.source", "mnist", f"{TEST}.data.source", "'digits'"),
+        (f"{TEST}.data.source", "imagenet", f"{TEST}.data.source", "'digits'"),
         ("samplers.ancestral.variance", "learnt", "samplers.ancestral.variance", "'fixed_small'"),
         *[
             (
@@ -146,6 +146,9 @@ def leaves(value, key: str):
         (f"{TEST}.seeds.training", [0, -1], f"{TEST}.seeds.training.1", "-1"),
         (f"{TEST}.seeds.training", [2**32], f"{TEST}.seeds.training.0", "4294967296"),
         (f"{TEST}.seeds.training", [], f"{TEST}.seeds.training", "at least 1"),
+        (f"{TEST}.seeds.studies", {"table_4_4": []}, f"{TEST}.seeds.studies.table_4_4", "at least 1"),
+        (f"{TEST}.diagnosis.repetitions", 1, f"{TEST}.diagnosis.repetitions", "2"),
+        (f"{TEST}.diagnosis.num_images", 2000, f"{TEST}.diagnosis.num_images", "more than the 1437"),
         (f"{TEST}.seeds.sampling", [1, 1], f"{TEST}.seeds.sampling", "1 is listed more than once"),
         (f"{TEST}.scoring.neighbours", 1000, f"{TEST}.scoring", "neighbours: must be less than kept_features"),
         (f"{TEST}.scoring.kid_subset_size", 1000, f"{TEST}.scoring", "kid_subset_size: must be less than kept"),
@@ -185,7 +188,12 @@ def leaves(value, key: str):
         ("studies", None, "studies", "block of keys, got None"),
         ("studies.table_4_1", None, "studies.table_4_1", "block of keys"),
         (f"{TEST}.groups", "paper", f"{TEST}.groups", "list"),
-        (f"{TEST}.groups", ["besides"], f"{TEST}.groups", "no study is of the group 'besides'; there are paper"),
+        (
+            f"{TEST}.groups",
+            ["besides"],
+            f"{TEST}.groups",
+            "no study is of the group 'besides', or called so; there are paper",
+        ),
         (f"{TEST}.data.image_size", 16, f"{TEST}.models.Default.image_size", "data.image_size"),
         (f"{TEST}.data.channels", 3, f"{TEST}.data.channels", "greyscale"),
         (f"{TEST}.data.channels", 2, f"{TEST}.data.channels", "1 or 3"),
@@ -228,7 +236,7 @@ def test_a_bad_value_is_told_with_its_key(raw, key, value, names, says):
 @pytest.mark.parametrize(
     "key",
     [
-        *("preset", "device", "presets", "models", "samplers"),
+        *("preset", "device", "presets", "samplers"),
         *("models.Default.kind", "models.Default.training", "models.Default.network.dropout"),
         *("models.SNGAN.z_dim", "models.SNGAN.training.steps", "samplers.ancestral.variance"),
         *("presets.paper.groups", "presets.paper.data", "presets.paper.seeds.sampling"),
@@ -254,8 +262,9 @@ def test_a_missing_default_is_told(raw):
     complete = params.parse(raw).model_dump(mode="json")
     remove(complete, DEFAULT)
     assert refusal(complete).startswith(f"{DEFAULT}: missing")
-    remove(raw, "models.Default")
-    assert refusal(raw).startswith("models.Default: missing")
+    for key in ("models.Default", "models"):
+        remove(raw, key)
+        assert refusal(raw).startswith("models.Default: missing")
 
 
 def test_a_missing_paper_is_told_where_another_preset_is_a_difference_from_it(raw):

@@ -71,9 +71,13 @@ def test_dvc_changes_the_lines_of_the_numbers_alone(root, copy, overrides, lines
 @pytest.mark.parametrize(
     ("override", "old", "new"),
     [
-        ("+presets.demo.likelihood.seed=3", "{num_images: 64}", "{num_images: 64, seed: 3}"),
+        (
+            "+presets.demo.likelihood.seed=3",
+            "{num_images: 64, samples: 500}",
+            "{num_images: 64, samples: 500, seed: 3}",
+        ),
         ("+presets.test.sampling.precision=float32", "{num_samples: 64}", "{num_samples: 64, precision: float32}"),
-        ("+presets.demo.seeds.training=[1,2]", "[0, 1, 2, 3]}", "[0, 1, 2, 3], training: [1, 2]}"),
+        ("+presets.quick.diagnosis.seed=3", "repetitions: 16}", "repetitions: 16, seed: 3}"),
     ],
 )
 def test_a_number_that_a_preset_inherits_is_added_to_its_line(root, copy, override, old, new):

@@ -184,6 +184,17 @@ def test_another_training_seed_adds_every_model_and_keeps_the_others(raw, plan):
         assert own == [[0, 5]] * (len(made_rows(plan.tables[table])) - 1) + [[0, 5, 1, 2]]
 
 
+def test_a_study_s_own_training_seeds_are_those_of_its_rows_alone(raw, plan):
+    after = changed_plan(raw, "seeds.studies", {"table_4_4": [3, 4]})
+    assert plan.runs.keys() <= after.runs.keys(), "the other studies' runs stay, Default's calibration among them"
+    seeds = {row.line.subject: row.seeds for row in made_rows(after.tables["table_4_4"])}
+    assert seeds.pop("Default") == [3, 4, 0, 1, 2]
+    assert set(map(tuple, seeds.values())) == {(3, 4)}
+    for table in ("table_4_1", "table_4_3"):
+        assert [r.seeds for r in made_rows(after.tables[table])] == [r.seeds for r in made_rows(plan.tables[table])]
+    assert after.default == plan.default
+
+
 def test_a_seed_that_is_listed_first_or_last_names_the_same_run(raw):
     both, turned = (changed_plan(raw, "seeds.training", seeds) for seeds in ([0, 1], [1, 0]))
     assert both.runs.keys() == turned.runs.keys()

@@ -78,7 +78,7 @@ def test_needs_of_every_stage(run_named):
 
 def test_the_figure_of_pairs_is_drawn_from_one_generator(plan, run_named):
     drawing = plan.figures["figure_4_4"]
-    alone, refined = drawing.pairs
+    alone, refined = drawing.shown
     assert (drawing.table, refined.t_mid, refined.T) == ("table_4_5", 2, 8)
     assert alone.runs[0].sample == run_named("samples", "SNGAN_t0").id
     assert refined.runs[0].sample == run_named("samples", "SNGAN_t2").id

@@ -62,7 +62,9 @@ def test_an_override_of_none_leaves_the_file_s_value(root):
 
 
 def test_an_override_is_validated(root):
-    with pytest.raises(UserError, match=r"params\.yaml: preset: unknown 'huge'; there are paper, quick, demo, test"):
+    with pytest.raises(
+        UserError, match=r"params\.yaml: preset: unknown 'huge'; there are paper, quick, paper_long, demo, test"
+    ):
         params.load(root / "params.yaml", preset="huge")
 
 
@@ -163,7 +165,7 @@ def test_a_preset_may_draw_its_samples_in_another_way(raw):
     put(raw, f"{TEST}.samplers.ancestral.clip_x0", True)
     loaded = params.parse(raw)
     assert {name: preset.samplers["ancestral"].clip_x0 for name, preset in loaded.presets.items()} == {
-        **dict.fromkeys(("paper", "quick", "demo"), False),
+        **dict.fromkeys(("paper", "quick", "paper_long", "demo"), False),
         "test": True,
     }
 
@@ -198,7 +200,9 @@ def test_a_study_is_checked_against_the_presets_that_make_it_alone(raw):
 
 def test_a_group_that_no_study_has_is_told(raw):
     put(raw, "presets.demo.groups", ["paper", "papers"])
-    assert refusal(raw) == "presets.demo.groups: no study is of the group 'papers'; there are paper, beyond"
+    assert (
+        refusal(raw) == "presets.demo.groups: no study is of the group 'papers', or called so; there are paper, beyond"
+    )
 
 
 def test_more_runs_than_anyone_means_are_refused_and_as_many_as_allowed_are_not(raw):

@@ -50,7 +50,8 @@ def test_a_recipe_says_which_code_makes_the_output(plan):
     report = ("claims.py", "columns.py", "records.py", "rows.py", "tables.py")
     of_tables = {f"report/{name}" for name in report} | {"scoring/uncertainty.py"}
     assert set(recipes.table(plan, "table_4_1").content()["code"]) == of_tables
-    assert set(recipes.figure(plan, "figure_4_2").content()["code"]) == of_tables | {"report/figures.py"}
+    of_figures = {f"report/{name}.py" for name in ("figures", "by_timestep", "pictures", "points")}
+    assert set(recipes.figure(plan, "figure_4_2").content()["code"]) == of_tables | of_figures
     assert set(recipes.summary(plan).content()["code"]) == of_tables | {"report/summary.py"}
 
 

@@ -12,7 +12,7 @@ from surrodiff.config import samplers
 from surrodiff.config.models import Model
 from surrodiff.diffusion.schedule import Schedule
 from surrodiff.kinds.registry import KINDS, kind_of
-from surrodiff.planning.runs import CONFIGS
+from surrodiff.planning.measures import CONFIGS
 from surrodiff.runtime.noise import Stream
 from surrodiff.sampling import registry as sampling_registry
 from surrodiff.sampling.registry import PROCESSES

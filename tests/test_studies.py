@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surrodiff.config import documents, params, studies
-from surrodiff.config.models import AdversarialTraining
 from surrodiff.config.studies import Row, Study
+from surrodiff.config.training import AdversarialTraining
 
 SHARES = st.sampled_from([1, 0.25, "1/3", "2/3", 0.5, "0.125", "7/8"])
 NAMES = st.sampled_from(["Default", "DeepRes1", "IWDiff", "DDPMHalf"])
@@ -143,7 +143,7 @@ def test_a_row_of_another_study_has_no_lines_of_its_own(raw):
 def test_a_study_needs_what_its_columns_claims_and_figures_need(column):
     plain = study({"model": "Default"}, columns=[column])
     needs = Study.model_validate(plain).needs()
-    assert needs <= {"score", "timing", "likelihood"}
+    assert needs <= {"score", "timing", "likelihood", "refinement"}
     claims = [
         {"claim": "so", "comparisons": [["bits_per_dim", "Default", "<", 3], ["sampling_speed", "Default", ">", 1]]}
     ]

@@ -155,7 +155,7 @@ MANY = [f"{n}/2000" for n in range(1, 1002)]
         ("table_4_1.claims.0.comparisons.1.3", float("inf"), "table_4_1.claims.0.comparisons.1.3", "text or a number"),
         # figures
         ("table_4_5.figures.0", "pairs", "table_4_5.figures.0", "block of keys, got 'pairs'"),
-        ("table_4_5.figures.0.kind", "pie", "table_4_5.figures.0.kind", "'scatter', 'terms', got 'pie'"),
+        ("table_4_5.figures.0.kind", "pie", "table_4_5.figures.0.kind", "'terms', 'diagnoses', got 'pie'"),
         ("table_4_5.figures.0.name", "../x", "table_4_5.figures.0.name", A_NAME),
         ("table_4_5.figures.0.name", "figure_4_2", "table_4_5.figures.0.name", "figure_4_2 is drawn by table_4_3, too"),
         ("table_4_5.figures.0.row", "Nobody", "table_4_5.figures.0.row", "there are DDPMHalf@0.25, DDPMHalf@0.5"),
@@ -223,7 +223,7 @@ def test_a_generator_alone_takes_no_timesteps(raw):
 )
 def test_a_generator_alone_has_no_share_of_evaluations(raw, row):
     assert refusal(with_row(raw, evaluations=0.5, **row)) == (
-        "studies.mine.rows.0.evaluations: SNGAN is no diffusion model, and draws an image in one evaluation; remove it"
+        "studies.mine.rows.0.evaluations: SNGAN alone takes no steps of a diffusion that could be fewer; remove it"
     )
 
 
@@ -325,7 +325,7 @@ def mine(tmp_path, root):
     def of(text: str, name: str = "mine.yaml") -> str:
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError) as caught:
-            params.load(root / "params.yaml", folder=tmp_path)
+            params.load(root / "params.yaml", folder=tmp_path, preset="test")
         message = str(caught.value)
         assert "\n" not in message
         assert message.startswith(f"{tmp_path / name}: ")
@@ -373,10 +373,12 @@ def test_a_folder_without_studies_is_told(tmp_path):
 
 def test_the_paper_s_preset_asks_for_the_paper_s_studies(tmp_path, root):
     (tmp_path / "mine.yaml").write_text(PLAIN.replace("group: paper\n", ""))
-    with pytest.raises(UserError, match=r"presets\.paper\.groups: no study is of the group 'paper'; there are none$"):
-        params.load(root / "params.yaml", folder=tmp_path)
+    with pytest.raises(
+        UserError, match=r"presets\.paper\.groups: no study is of the group 'paper', or called so; there are none$"
+    ):
+        params.load(root / "params.yaml", folder=tmp_path, preset="test")
     changes = {"presets": {"paper": {"groups": []}}}
-    assert list(params.load(root / "params.yaml", changes, folder=tmp_path).studies) == ["mine"]
+    assert list(params.load(root / "params.yaml", changes, folder=tmp_path, preset="test").studies) == ["mine"]
 
 
 def test_hidden_files_and_others_are_no_studies(tmp_path):

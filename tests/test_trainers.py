@@ -332,7 +332,9 @@ def test_micro_batches_take_the_same_steps_with_dropout_on(name, micro_batch):
     for step in (1, 2, 3):
         first, second = whole.step(step), split.step(step)
         assert torch.allclose(first["loss"], second["loss"], rtol=1e-4)
-        assert torch.allclose(whole.log(step)["loss_uniform_t"], split.log(step)["loss_uniform_t"], rtol=1e-4)
+        first, second = first | whole.log(step), second | split.log(step)
+        assert first.keys() == second.keys()
+        assert all(torch.allclose(first[key], second[key], rtol=1e-3) for key in first)
     for a, b in zip(whole.network.parameters(), split.network.parameters(), strict=True):
         assert torch.allclose(a, b, atol=2e-4)
 

@@ -12,8 +12,9 @@ from test_trainers import CONFIGS, CPU, EXECUTION, pictures, snapshot
 
 from surrodiff.config import samplers
 from surrodiff.kinds.ddpm import DiffusionTrainer, process
+from surrodiff.planning.measures import LikelihoodConfig
 from surrodiff.planning.plan import Plan
-from surrodiff.planning.runs import LikelihoodConfig, Run
+from surrodiff.planning.runs import Run
 from surrodiff.store import tensors
 
 SHORT = {"T": 2, "beta_1": 0.1, "beta_T": 0.9}  # few timesteps, so that the history of each is full after a few steps

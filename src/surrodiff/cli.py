@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: params.yaml)")
     common.add_argument("--preset", help="preset to use (default: the file's `preset`)")
-    text = "make the studies of this group, may be repeated (default: the preset's `groups`)"
+    text = "make the studies of this group, or this study; may be repeated (default: the preset's `groups`)"
     common.add_argument("--group", action="append", metavar="NAME", help=text)
     common.add_argument("--results", type=Path, help="folder of results (default: results/<preset>)")
     parser = argparse.ArgumentParser(

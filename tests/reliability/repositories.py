@@ -13,7 +13,7 @@ from reliability.projects import PRESET
 from reliability.states import RESULTS
 
 # Damage to these must not stay unseen when results are recorded.
-RECORDED = ("data", "models", "references", "scores", "likelihoods", "timings")
+RECORDED = ("data", "models", "references", "scores", "refinements", "likelihoods", "timings")
 
 
 def repository(folder: Path, finished: Path) -> Repository:

@@ -42,6 +42,7 @@ COMMANDS = {
     "references": "reference",
     "samples": "sample",
     "scores": "score",
+    "refinements": "refinement",
     "likelihoods": "likelihood",
     "timings": "time",
 }

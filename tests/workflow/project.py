@@ -105,6 +105,7 @@ class Repository(Project):
     def start(cls, path: Path, remote: Path) -> "Repository":
         """A new one, as if cloned from the project, with a DVC remote in a folder."""
         project = cls(path)
+        shutil.copytree(ROOT / "generators", path / "generators")
         for name in (".gitattributes", ".gitignore", ".dvcignore", "dvc.yaml"):
             shutil.copy(ROOT / name, path / name)
         (path / ".dvc").mkdir()

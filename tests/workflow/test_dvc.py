@@ -64,6 +64,22 @@ def test_a_pulled_clone_needs_nothing_whatever_its_times_and_trains_what_is_chan
     assert trained(clone.snakemake()) == ["DeepRes1"]
 
 
+def test_a_folder_of_which_the_preset_asks_for_nothing_is_made_though_the_plan_is_up_to_date(clone):
+    """As after an update, by which there is a stage more: dvc.lock and the results are from before it."""
+    lock = clone.path / "dvc.lock"
+    document = yaml.safe_load(lock.read_text())
+    scores = document["stages"]["scores@test"]
+    for stage in ("diagnoses", "refinements"):
+        assert not list((clone.results / stage).iterdir())
+        (clone.results / stage).rmdir()
+        scores["outs"] = [out for out in scores["outs"] if out["path"] != f"results/test/{stage}"]
+    lock.write_text(yaml.safe_dump(document))
+    printed = clone.succeed("dvc", "repro")
+    assert "'plan@test' didn't change, skipping" in printed
+    assert trained(printed) == []
+    clone.assert_clean()
+
+
 def test_a_clone_that_git_would_give_other_line_ends_needs_nothing(recorded, tmp_path):
     clone = Repository.clone(recorded, tmp_path / "a clone", "--config", "core.autocrlf=true")
     clone.assert_clean()

@@ -15,7 +15,7 @@ def finished(project):
     stages = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
     process = project.surrodiff("make", *stages)
     assert process.returncode == 0, process.stdout
-    assert not re.findall(r"Job \d+: (?:train|sample|likelihood|time|data|reference)", project.snakemake())
+    assert not re.findall(r"Job \d+: (?:train|sample|refinement|likelihood|time|data|reference)", project.snakemake())
     return project
 
 
@@ -150,7 +150,7 @@ def test_wrong_params_and_studies_end_in_one_line(finished):
     assert "Traceback" not in process.stdout
     unknown = finished.run("snakemake", "--cores", "2", "--config", "preset=papr")
     assert unknown.returncode != 0
-    assert "unknown 'papr'; there are paper, quick, demo, test" in unknown.stdout
+    assert "unknown 'papr'; there are paper, quick, paper_long, demo, test" in unknown.stdout
     assert "Traceback" not in unknown.stdout
 
 

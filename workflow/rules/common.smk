@@ -117,16 +117,17 @@ def needed(stage, of=lambda run: run):
 
 
 def shown(score):
-    """The model that a score is about: of Surrogate Diffusion, the surrogate."""
-    sample = PLAN.runs[PLAN.runs[score].config.sample].config
-    return (sample.surrogate or sample.model).run
+    """The model that a score is about: of Surrogate Diffusion, the surrogate; of images that no model makes, these."""
+    return PLAN.runs[PLAN.runs[score].config.sample].config.subject(PLAN.runs)
 
 
-SCORES_OF, LIKELIHOODS_OF = collections.defaultdict(list), collections.defaultdict(list)
+SCORES_OF, MEASURES_OF = collections.defaultdict(list), collections.defaultdict(list)
+SCORED = collections.defaultdict(list)  # by the samples
 for _run in PLAN.of_stage("scores"):
     SCORES_OF[shown(_run)].append(_run)
-for _run in PLAN.of_stage("likelihoods"):
-    LIKELIHOODS_OF[PLAN.runs[_run].config.model.run].append(_run)
+    SCORED[PLAN.runs[_run].config.sample].append(_run)
+for _run in PLAN.of_stage("likelihoods") + PLAN.of_stage("diagnoses"):
+    MEASURES_OF[PLAN.runs[_run].config.model.run].append(_run)
 
 
 def made_before(model, run=None):
@@ -139,15 +140,33 @@ def made_by(score):
     """The runs that the job of a score makes: with their model's first score, all else of that model."""
     model = shown(score)
     together = EXECUTION.one_job_per_model and SCORES_OF[model][0] == score
-    scores = SCORES_OF[model] if together else [score]
-    runs = [run for own in scores for run in (PLAN.runs[own].config.sample, own)]
-    return runs + (LIKELIHOODS_OF[model] if together else [])
+    runs = []
+    for own in SCORES_OF[model] if together else [score]:
+        sample = PLAN.runs[own].config.sample
+        runs += [*PLAN.runs[sample].config.begins_with(PLAN.runs), sample, own]
+    return list(dict.fromkeys(runs + (MEASURES_OF[model] if together else [])))
+
+
+def begins_after(score):
+    """The markers of scores whose samples a score's samples begin with, where another job makes them."""
+    begun = PLAN.runs[PLAN.runs[score].config.sample].config.begins_with(PLAN.runs)
+    return [
+        ancient(done("scores", run))
+        for run in PLAN.of_stage("scores")
+        if not EXECUTION.one_job_per_model and PLAN.runs[run].config.sample in begun
+    ]
 
 
 def read_by(score, stage):
     """The markers of those runs of a stage that the job of a score reads."""
     needs = [need for run in made_by(score) for need in PLAN.runs[run].config.needs() if need[0] == stage]
     return [ancient(done(*need)) for need in dict.fromkeys(needs)]
+
+
+def only_scores_are_there(sample):
+    """Whether nothing will make these samples by the way, as the job of a missing score does."""
+    there = [pathlib.Path(FOLDER, "scores", run, "done.json").exists() for run in SCORED[sample]]
+    return all(there) and not pathlib.Path(FOLDER, "samples", sample, "done.json").exists()
 
 
 def processes(wildcards):

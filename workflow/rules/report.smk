@@ -1,14 +1,5 @@
 # Tables, figures, claims and the summary keep plain names. Beside each lies what it was made from (see
 # surrodiff.planning.recipes); while that is today's, its inputs are `ancient`.
-SCORED = collections.defaultdict(list)
-for _run in PLAN.of_stage("scores"):
-    SCORED[PLAN.runs[_run].config.sample].append(_run)
-
-
-def only_scores_are_there(sample):
-    """Whether nothing will make these samples by the way, as the job of a missing score does."""
-    there = [pathlib.Path(FOLDER, "scores", run, "done.json").exists() for run in SCORED[sample]]
-    return all(there) and not pathlib.Path(FOLDER, "samples", sample, "done.json").exists()
 
 
 @functools.cache
@@ -40,6 +31,7 @@ rule table:
         models=made_from("models", *TABLE),
         references=made_from("references", *TABLE),
         scores=made_from("scores", *TABLE),
+        refinements=made_from("refinements", *TABLE),
         likelihoods=made_from("likelihoods", *TABLE),
         timings=made_from("timings", *TABLE),
         changed=made_from("changed", *TABLE),
@@ -61,7 +53,9 @@ use rule table as figure with:
         references=made_from("references", *FIGURE),
         scores=made_from("scores", *FIGURE),
         samples=made_from("samples", *FIGURE),
+        refinements=made_from("refinements", *FIGURE),
         likelihoods=made_from("likelihoods", *FIGURE),
+        diagnoses=made_from("diagnoses", *FIGURE),
         timings=made_from("timings", *FIGURE),
         changed=made_from("changed", *FIGURE),
     output:
@@ -79,6 +73,7 @@ use rule table as claims with:
         models=made_from("models", *CLAIMS),
         references=made_from("references", *CLAIMS),
         scores=made_from("scores", *CLAIMS),
+        refinements=made_from("refinements", *CLAIMS),
         likelihoods=made_from("likelihoods", *CLAIMS),
         timings=made_from("timings", *CLAIMS),
         changed=made_from("changed", *CLAIMS),
@@ -97,6 +92,8 @@ use rule table as summary with:
         models=made_from("models", *SUMMARY),
         references=made_from("references", *SUMMARY),
         scores=made_from("scores", *SUMMARY),
+        refinements=made_from("refinements", *SUMMARY),
+        likelihoods=made_from("likelihoods", *SUMMARY),
         timings=made_from("timings", *SUMMARY),
         changed=made_from("changed", *SUMMARY),
     output:

@@ -1,7 +1,7 @@
 # What may be asked for by name, in the order of the work.
 rule data:
     input:
-        done("data", PLAN.data),
+        all_of("data"),
 
 
 rule models:
@@ -13,7 +13,9 @@ rule models:
 rule scores:
     input:
         all_of("scores"),
+        all_of("refinements"),
         all_of("likelihoods"),
+        all_of("diagnoses"),
         all_of("timings"),
 
 

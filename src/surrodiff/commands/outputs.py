@@ -3,6 +3,7 @@
 from surrodiff.commands.given import parameters, results_folder
 from surrodiff.errors import UserError
 from surrodiff.planning import recipes
+from surrodiff.planning.measures import CONFIGS
 from surrodiff.planning.plan import build as build_plan
 
 
@@ -49,4 +50,7 @@ def resolve(args):
     _refuse_group(args)
     path = results_folder(args) / "plan.json"
     write_json(path, recipes.resolved(build_plan(parameters(args))))
+    # DVC's outputs, which must be there even where the preset asks for no run of a stage.
+    for stage in CONFIGS:
+        (path.parent / stage).mkdir(exist_ok=True)
     print(path)

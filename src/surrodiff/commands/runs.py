@@ -25,7 +25,12 @@ STAGES = {
     "sample": ("samples", "draw a model's samples"),
     "reference": ("references", "features of both splits, and the calibration on real images"),
     "score": ("scores", "score samples against the training and the held-out split"),
-    "likelihood": ("likelihoods", "bits per dimension of a model's variational bound on held-out images"),
+    "refinement": ("refinements", "compare a surrogate's samples with what the diffusion makes of them"),
+    "likelihood": (
+        "likelihoods",
+        "bound -log p of held-out images by a diffusion, an autoencoder or a flow",
+    ),
+    "diagnose": ("diagnoses", "how the gradient of a model's objective varies over noises, by timestep"),
     "time": ("timings", "time a model's training step and sampling beside Default's"),
 }
 

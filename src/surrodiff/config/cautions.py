@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
 from surrodiff.config.diffusion import Diffusion
-from surrodiff.config.models import DDPM, Sampled, SampledTraining, Training
+from surrodiff.config.models import DDPM, Sampled
 from surrodiff.config.presets import Classifier, Preset
 from surrodiff.config.schedules import MOST_BETA
 from surrodiff.config.studies import Line, Study, timestep
+from surrodiff.config.training import SampledTraining, Training
 
 MOST_SIGNAL = 0.1  # of x_0 in x_T, for x_T to pass as noise
 LEAST_SIGNAL = 0.02  # of a surrogate's sample at t_mid, for it to matter
@@ -54,6 +55,7 @@ def _of_model(model: Sampled) -> Iterator[str]:
     texts = [*_of_rate(model.training)]
     if isinstance(model, DDPM):
         yield from _of_schedule(model.diffusion)
+    if isinstance(model.training, Training):
         texts += _of_training(model.training)
     yield from (f"training.{text}" for text in texts)
 
@@ -133,6 +135,13 @@ def of_groups(studies: Mapping[str, Study], presets: Mapping[str, Preset]) -> di
         for name, study in studies.items()
         if study.group and study.group not in named and sizes[study.group] == 1
     }
+
+
+def of_study_seeds(named: Mapping, studies: Mapping) -> Iterator[str]:
+    """Warnings about names in `seeds.studies` that no study has and that are nearly one's."""
+    for name in named:
+        if name not in studies and (nearest := get_close_matches(name, studies, n=1)):
+            yield f"seeds.studies.{name}: there is no such study; did you mean {nearest[0]}?"
 
 
 def of_own_models(own: Mapping, shared: Mapping, used: set[str | None]) -> Iterator[str]:

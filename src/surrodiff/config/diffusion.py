@@ -65,7 +65,8 @@ class Diffusion(Grown):
 
 class Objective(Grown):
     """What one training step minimises (section 4.5): `noises` is k of IWDiff (3.1), `weights` how the k losses are
-    weighted, `reduction` whether those weights see a loss as the mean or the sum over pixels.
+    weighted (by softmax(+l), as Algorithm 3 prints; equally; or by softmax(-l), which equations 14 and 15 give),
+    `reduction` whether those weights see a loss as the mean or the sum over pixels.
 
     loss: the squared error of what the network predicts (`simple`), that with 0.001 of the variational bound, whose
     gradient only reaches the variance (`hybrid`), or the bound (`vlb`). weighting: of the squared error over t: none
@@ -79,7 +80,7 @@ class Objective(Grown):
     timesteps: Literal["uniform", "importance", "lognormal"]
     extra_timestep_batches: Annotated[int, Field(ge=0, le=MOST_EXTRA_BATCHES)]
     noises: Annotated[int, Field(ge=1, le=MOST_NOISES)]
-    weights: Literal["importance", "uniform"]
+    weights: Literal["importance", "uniform", "iwae"]
     reduction: Literal["mean", "sum"]
     loss: Literal["simple", "hybrid", "vlb"] = "simple"
     weighting: Literal["simple", "min_snr", "vlb"] = "simple"

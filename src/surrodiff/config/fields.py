@@ -1,11 +1,13 @@
 """What blocks of `params.yaml` are made of: the classes of blocks, names, and numbers with their bounds."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from fractions import Fraction as Exact
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
 from pydantic_core import PydanticCustomError
 
 # 10 to 100 times the largest published use that we know of: beyond lies a slip, such as a zero too many.
@@ -33,9 +35,41 @@ def _distinct(values: list) -> list:
     return values
 
 
+def _share(value: Any) -> Any:
+    """A share as it is written: 1, 0.25 or 1/3."""
+    text = str(value)
+    if (
+        isinstance(value, bool)
+        or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,15}|/[0-9]{1,9})?", text)
+        or not as_share(text) <= 1
+    ):
+        raise PydanticCustomError("share", "must be a share from 0 to 1, such as 0.25 or 1/3")
+    return value
+
+
+def as_share(written: str | int | float) -> Exact:
+    """The number that a share stands for."""
+    try:
+        return Exact(str(written))
+    except ZeroDivisionError:
+        return Exact(2)
+
+
+def check_path(path: str, key: str = "path"):
+    """Raise ValueError, which begins with the key, for text that is no path."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError(f"{key}: half of a character; write the whole one") from None
+    if b"\0" in encoded:
+        raise ValueError(f"{key}: a NUL character, which no path has; remove it")
+
+
 # What becomes a part of paths and of commands.
 Name = Annotated[str, AfterValidator(_named)]
 Distinct = AfterValidator(_distinct)
+Text = Annotated[str, Field(min_length=1, max_length=1_000)]
+Share = Annotated[Any, BeforeValidator(_share)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]

@@ -14,19 +14,24 @@ from surrodiff.config.fields import (
     Distinct,
     FractionOrZero,
     Grown,
+    Name,
     Natural,
-    Precision,
     Rate,
     Repetitions,
     Revision,
     Side,
     Steps,
+    Text,
     Width,
+    check_path,
 )
+from surrodiff.config.training import AdversarialTraining, Training, VAETraining
 
 MOST_LEVELS = 12  # of resolution
 MOST_MULTIPLIER = 64
 MOST_RES_BLOCKS = 100  # a level
+MOST_DEQUANTISATIONS = 64  # of an image; on digits 64 tighten a flow's bound by 0.001 bits per dimension more than 16
+Setting = bool | int | float | str  # of a generator of the user's own
 
 
 class Network(Grown):
@@ -58,38 +63,6 @@ class Network(Grown):
         if self.base_channels % 2:
             raise ValueError("base_channels: must be even (pairs of sine and cosine in the timestep embedding)")
         return self
-
-
-class SampledTraining(Block):
-    """What the training of every kind of model has that draws samples."""
-
-    steps: Steps
-    snapshot_every: Steps
-    batch_size: Batch
-    learning_rate: Rate
-    horizontal_flip: bool
-    precision: Precision
-    revision: Revision
-
-    @model_validator(mode="after")
-    def _check(self):
-        if self.steps % self.snapshot_every:
-            raise ValueError(f"snapshot_every: {self.snapshot_every} does not divide the {self.steps} steps")
-        return self
-
-
-class Training(SampledTraining):
-    """Adam with linear warm-up, clipping of the gradient's norm and an exponential moving average of the weights."""
-
-    warmup_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)]
-    grad_clip: Rate
-    ema_decay: FractionOrZero
-
-
-class AdversarialTraining(SampledTraining):
-    """SNGAN's training; `steps` counts generator steps, each after `discriminator_steps` of the discriminator."""
-
-    discriminator_steps: Repetitions
 
 
 class DDPM(Block):
@@ -139,12 +112,25 @@ class DDPM(Block):
         return self
 
 
-class Generator(Block):
+class Generator(Grown):
     """A cheap model, such as Surrogate Diffusion begins with: one evaluation of its network is a batch of images of the
     data's size. Its subclasses are kinds of models, each with its `kind`, `image_size` and `training`, and with `timed`
-    and `evaluated` as of DDPM."""
+    and `evaluated` as of DDPM.
 
+    data: the name among the preset's `datasets` of the images that it is trained on; None: the preset's `data`.
+    has_likelihood: its network gives log p(x) or bounds on it.
+    """
+
+    later = ("data",)
     by_all: ClassVar[bool] = False
+    has_likelihood: ClassVar[bool] = False
+
+    data: Name | None = None
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        """By how many samples of an image its likelihood is bounded, in rising order, given the number of the tightest
+        bound."""
+        return (samples,)
 
     def sampling_precision(self, asked: str) -> str:
         """Its own: a generator samples as it was trained, since its one evaluation is the image itself."""
@@ -201,6 +187,139 @@ class SNGAN(Generator):
         return self
 
 
+class Averaged(Generator):
+    """A generator whose network has one loss, trained as a diffusion is, with an average of the weights (see
+    kinds.generators)."""
+
+    training: Training
+
+    def timed(self) -> "Averaged":
+        """As DDPM.timed."""
+        return self._with_fixed_training(self.training.batch_size)
+
+    def evaluated(self) -> "Averaged":
+        """As DDPM.evaluated."""
+        return self._with_fixed_training(1)
+
+    def _with_fixed_training(self, batch_size: int) -> "Averaged":
+        fixed = _TRAINING | _ADAM | {"batch_size": batch_size}
+        return self.model_copy(update={"training": self.training.model_copy(update=fixed)})
+
+
+class VAE(Averaged):
+    """A variational or importance weighted autoencoder (section 2.4): in training k codes inside the logarithm
+    (`importance_samples`; 1 is the VAE) and so many such bounds averaged (`repetitions`). width: units of a layer, or
+    channels of the first."""
+
+    has_likelihood = True
+
+    kind: Literal["vae"]
+    image_size: Side
+    layers: Literal["convolutional", "connected"]
+    decoder: Literal["gaussian", "bernoulli"]
+    z_dim: Width
+    width: Width
+    importance_samples: Repetitions
+    repetitions: Repetitions
+    training: VAETraining
+
+    def timed(self) -> "VAE":
+        """As DDPM.timed."""
+        timed = super().timed()
+        return timed.model_copy(update={"training": timed.training.model_copy(update={"rates": "constant"})})
+
+    def evaluated(self) -> "VAE":
+        """As DDPM.evaluated."""
+        training = super().evaluated().training.model_copy(update={"rates": "constant"})
+        return self.model_copy(update={"importance_samples": 1, "repetitions": 1, "training": training})
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        return tuple(sorted({1, min(self.importance_samples, samples), samples}))
+
+    def multiply_accumulates(self) -> int:
+        if self.layers == "connected":
+            return self.width * (self.z_dim + self.width + self.image_size**2)
+        return 9 * self.width**2 * self.image_size**2
+
+    def training_bytes(self, channels: int) -> int:
+        codes, image = self.importance_samples * self.repetitions, channels * self.image_size**2
+        connected = self.layers == "connected"
+        each = 3 * image + (4 * self.width if connected else 2 * self.width * self.image_size**2)
+        weights = 2 * self.width * (self.width + image) if connected else 18 * self.width**2
+        return 20 * weights + 4 * self.training.batch_size * codes * each
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.layers == "convolutional" and (self.image_size < 4 or self.image_size % 2):
+            raise ValueError(
+                f"image_size: convolutional layers need an even one from 4, got {self.image_size}; or write layers: "
+                "connected"
+            )
+        return self
+
+
+class Flow(Averaged):
+    """A normalising flow (see networks.flow): at each level half the resolution, and so many invertible steps, whose
+    couplings have `hidden_channels`."""
+
+    has_likelihood = True
+
+    kind: Literal["flow"]
+    image_size: Side
+    levels: Annotated[int, Field(ge=1, le=MOST_LEVELS)]
+    steps_per_level: Repetitions
+    hidden_channels: Width
+
+    def bound_sizes(self, samples: int) -> tuple[int, ...]:
+        return tuple(sorted({1, min(samples, MOST_DEQUANTISATIONS)}))
+
+    def multiply_accumulates(self) -> int:
+        # Of the couplings' three convolutions on images of one channel: 4 channels, and from level to level 2 times.
+        hidden, channels = self.hidden_channels, [4 << level for level in range(self.levels)]
+        pixels = [(self.image_size >> level + 1) ** 2 for level in range(self.levels)]
+        of_levels = (side * (hidden**2 + 13 * c * hidden) for side, c in zip(pixels, channels, strict=True))
+        return self.steps_per_level * sum(of_levels)
+
+    def training_bytes(self, channels: int) -> int:
+        weights = self.steps_per_level * self.levels * (self.hidden_channels**2 + 54 * channels * self.hidden_channels)
+        pixels = sum((self.image_size >> level + 1) ** 2 for level in range(self.levels))
+        values = self.steps_per_level * pixels * (2 * self.hidden_channels + 8 * channels)
+        return 20 * weights + 4 * self.training.batch_size * values
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.image_size % 2**self.levels:
+            raise ValueError(f"image_size: {self.image_size} cannot be halved {self.levels} times, once for each level")
+        if self.training.precision != "float32":
+            raise ValueError("training.precision: a flow needs float32, for an inverse and determinants that are exact")
+        return self
+
+
+class Own(Averaged):
+    """A generator that a file of the user's describes, in a class `Generator` (see kinds.own).
+
+    file: its path; settings: what its class is made with besides size and channels; sha256: of the file when
+    the runs were planned (see data.identity), None until then.
+    """
+
+    kind: Literal["own"]
+    image_size: Side
+    file: Text
+    settings: dict[Name, Setting | list[Setting]] = Field(default={})
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _check(self):
+        check_path(self.file, "file")
+        return self
+
+    def multiply_accumulates(self) -> int:
+        return 0  # nobody has counted
+
+    def training_bytes(self, channels: int) -> int:
+        return 4 * channels * self.image_size**2 * self.training.batch_size
+
+
 class ClassifierTraining(Block):
     """Adam on the cross-entropy."""
 
@@ -238,7 +357,7 @@ class Classifier(Block):
         return self.model_copy(update={"training": training})
 
 
-Sampled = DDPM | SNGAN  # every kind of model that draws samples
+Sampled = DDPM | SNGAN | VAE | Flow | Own  # every kind of model that draws samples
 Model = Sampled | Classifier
 OneSampled = Annotated[Sampled, Field(discriminator="kind")]
 OneModel = Annotated[Model, Field(discriminator="kind")]

@@ -1,6 +1,7 @@
 """`params.yaml` and the studies, typed and validated: every key that the pipeline knows, its type and its range."""
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,8 @@ from surrodiff.config.models import Sampled
 from surrodiff.config.presets import MOST_RUNS
 from surrodiff.config.samplers import Sampler
 from surrodiff.config.studies import Study
-from surrodiff.config.whole import BASE, SHARED, Params
+from surrodiff.config.surrogates import Surrogate
+from surrodiff.config.whole import BASE, LIKE, SHARED, Params
 from surrodiff.errors import UserError, printable
 
 STUDIES = Path("workflow/studies")  # beside params.yaml
@@ -24,22 +26,43 @@ def _words(kinds: Any) -> list[str]:
     return [get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(kinds) or [kinds]]
 
 
-TAGS = (*_words(Sampled), *_words(Sampler), *studies.KINDS)  # which pydantic puts into the places of mistakes
+TAGS = (
+    *_words(Sampled),
+    *_words(Sampler),
+    *_words(Surrogate),
+    *studies.KINDS,
+)  # which pydantic puts into the places of mistakes
 
 
 def _places(keys: list[str], raw: Any) -> Iterator[list[str]]:
     """Where what a complete preset has at the given keys may be written, the place that counts first."""
     _, preset, *rest = keys
     key_paths = [rest]
-    # A model that has a kind is no difference from Default.
-    blocks = (["presets", preset], ["presets", BASE], [])
-    if rest[:1] == ["models"] and not any(_is_there([*block, *rest[:2], "kind"], raw) for block in blocks):
-        key_paths.append(["models", "Default", *rest[2:]])
+    if rest[:1] == ["models"] and len(rest) > 1:
+        key_paths += [["models", name, *rest[2:]] for name in _bases_of(rest[1], preset, raw)]
     for key_path in key_paths:
         yield ["presets", preset, *key_path]
         yield ["presets", BASE, *key_path]
         if key_path[:1] in ([key] for key in SHARED):
             yield key_path
+
+
+def _bases_of(model: str, preset: str, raw: Any) -> list[str]:
+    """The models from which one is a difference, the nearest first."""
+    blocks = [
+        block
+        for keys in (["presets", preset, "models"], ["presets", BASE, "models"], ["models"])
+        if _is_there(keys, raw) and isinstance(block := reduce(lambda value, key: value[key], keys, raw), dict)
+    ]
+
+    def written(name: str) -> dict:
+        return reduce(merged, [own for block in reversed(blocks) if isinstance(own := block.get(name), dict)], {})
+
+    bases, own = [], written(model)
+    if isinstance(own.get(LIKE), str):
+        bases, own = [own[LIKE]], merged(written(own[LIKE]), own)
+    # A model that has a kind is no difference from Default.
+    return bases if "kind" in own or model == "Default" else [*bases, "Default"]
 
 
 def _is_there(keys: list[str], value: Any, blocks_too: bool = True) -> bool:
@@ -72,8 +95,8 @@ def _check_studies(params: Params, source: str, file_of: dict[str, str]):
         raise UserError("\n".join(printable(line) for line in lines[: refusals.MOST_LINES]))
     for name, preset in params.presets.items():
         seeds = preset.seeds
-        rows = sum(len(params.lines(study)) for study in params.made(preset).values())
-        runs = (rows * len(seeds.training) + len(seeds.calibration)) * len(seeds.sampling)
+        rows = sum(len(params.lines(study)) * len(seeds.of_study(key)) for key, study in params.made(preset).items())
+        runs = (rows + len(seeds.calibration)) * len(seeds.sampling)
         if runs > MOST_RUNS:
             raise UserError(
                 f"{source}: presets.{name}.seeds: with the rows of the studies, {runs:,} sets of samples; at most "
@@ -88,8 +111,8 @@ def _bases(keys: list[str], raw: Any) -> Iterator[tuple[str, ...]]:
         return
     _, preset, *rest = keys
     sources = [["presets", BASE, *rest]] if preset != BASE else []
-    if rest[:1] == ["models"] and rest[1:2] != ["Default"]:
-        sources.append(["presets", preset, "models", "Default", *rest[2:]])
+    if rest[:1] == ["models"] and len(rest) > 1:
+        sources += [["presets", preset, "models", name, *rest[2:]] for name in _bases_of(rest[1], preset, raw)]
     for source in sources:
         yield from (tuple(source[:end]) for end in range(len(source) - len(rest) + 1, len(source) + 1))
 
@@ -171,13 +194,13 @@ def _folder(beside: Path) -> Path:
 
 
 def _with_groups(raw: dict, groups: Any, default_studies: dict[str, Study] | None) -> dict:
-    """A document whose selected preset makes the studies of the given groups. Raises UserError for groups that there
-    are not."""
+    """A document whose selected preset makes the studies of the given groups, or of the given names. Raises UserError
+    for what there is not."""
     groups = groups if isinstance(groups, list) else [groups]
     if default_studies is not None:
         known = list(dict.fromkeys(study.group for study in default_studies.values() if study.group))
-        if not groups or (unknown := [group for group in groups if group not in known]):
-            wrong = f"no study is of the group {unknown[0]!r}" if groups else "none is given"
+        if not groups or (unknown := [group for group in groups if group not in {*known, *default_studies}]):
+            wrong = f"no study is of the group {unknown[0]!r}, or called so" if groups else "none is given"
             raise UserError(f"--group, or groups of --config: {wrong}; there are {', '.join(known) or 'none'}")
     name, presets = raw.get("preset"), raw.get("presets")
     if not isinstance(presets, dict) or not isinstance(name, str) or not isinstance(presets.get(name), dict):
@@ -229,5 +252,7 @@ def of_config(config: dict, folder: Path | None = None) -> Params:
 def warnings(params: Params, source: str = "params.yaml") -> list[str]:
     """One line for each thing that the studies or the selected preset may say but most likely do not mean."""
     lines = [line for study in params.made(params.selected).values() for line in params.lines(study)]
-    texts = [(None, f"presets.{params.preset}.{text}") for text in cautions.of_preset(params.selected, lines)]
+    about_seeds = cautions.of_study_seeds(params.selected.seeds.studies, params.studies)
+    about_preset = [*cautions.of_preset(params.selected, lines), *about_seeds]
+    texts = [(None, f"presets.{params.preset}.{text}") for text in about_preset]
     return [f"{printable(file or source)}: warning: {text}" for file, text in [*params._cautions, *texts]]

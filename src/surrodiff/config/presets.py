@@ -1,7 +1,6 @@
 """A preset: data, models, and what is made of them; typed, with ranges, and checked as a whole."""
 
 import math
-import os
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from surrodiff.config import memory
 from surrodiff.config.fields import (
     MOST_BATCH,
+    MOST_REPETITIONS,
     Batch,
     Block,
     Distinct,
@@ -23,19 +23,23 @@ from surrodiff.config.fields import (
     Seed,
     Side,
     Steps,
+    Timesteps,
     Width,
+    check_path,
 )
-from surrodiff.config.models import DDPM, Generator, OneSampled
+from surrodiff.config.models import DDPM, Generator, OneSampled, Sampled
 from surrodiff.config.samplers import OneSampler
+from surrodiff.config.surrogates import FewSteps, OneSurrogate, Upsampled
 
 # As in config.models: far beyond any published use.
 MOST_SAMPLES = 10_000_000
+MOST_CODES = 1_000_000  # of an image
 MOST_KEPT = 1_000_000  # features
 MOST_SUBSETS = 10_000
 MOST_SEEDS = 1_000
 MOST_THREADS = 4_096
 MOST_GPUS = 1_024  # of one job
-DIGITS, CIFAR10 = 1_797, (50_000, 10_000)
+DIGITS, CIFAR10, MNIST = 1_797, (50_000, 10_000), (60_000, 10_000)
 LEAST_IMAGES = 4  # of a split, to be scored
 MOST_RUNS = 10_000  # sets of samples of one preset; the paper's tables have 26
 
@@ -58,27 +62,18 @@ BatchOrAuto = Annotated[
 SwitchOrAuto = Annotated[bool | Literal["auto"], _auto_or("true or false", lambda v: isinstance(v, bool))]
 
 
-def _check_path(path: str):
-    try:
-        encoded = os.fsencode(path)
-    except UnicodeEncodeError:
-        raise ValueError("path: half of a character; write the whole one") from None
-    if b"\0" in encoded:
-        raise ValueError("path: a NUL character, which no path has; remove it")
-
-
 _OF_FOLDERS = {"padding", "fingerprint"}  # keys that only image folders have
 
 
 class Data(Block):
-    """Where the images come from. `path` is the archive's folder (cifar10) or the folder of images (image_folder);
-    `held_out` is the part kept for calibration where the source has no held-out split of its own.
+    """Where the images come from. `path` is the folder of the archive (cifar10) or files (mnist), or of images
+    (image_folder); `held_out` is the part kept for calibration where the source has no held-out split of its own.
 
     Of image folders alone: `padding` says how those that are not square are fitted, and `fingerprint` what the folder
     held when the runs were planned (see data.identity); it is None until then.
     """
 
-    source: Literal["digits", "cifar10", "image_folder"]
+    source: Literal["digits", "cifar10", "mnist", "image_folder"]
     path: str | None
     image_size: Side
     channels: Literal[1, 3]
@@ -97,10 +92,12 @@ class Data(Block):
             raise ValueError(f"path: source {self.source} needs a folder")
         if self.source == "digits" and self.channels != 1:
             raise ValueError("channels: digits are greyscale; write 1")
+        if self.source == "mnist" and self.channels != 1:
+            raise ValueError("channels: MNIST is greyscale; write 1")
         if self.source == "cifar10" and self.channels != 3:
             raise ValueError("channels: CIFAR-10 is in colour; write 3")
         if self.path is not None:
-            _check_path(self.path)
+            check_path(self.path)
         if self.splits and min(self.splits) < LEAST_IMAGES:
             raise ValueError(
                 f"held_out: {self.held_out} leaves {self.splits[0]} images to train on and {self.splits[1]} held out; "
@@ -117,6 +114,8 @@ class Data(Block):
         """How many images there are to train on and held out; None for a folder, whose images nobody has counted."""
         if self.source == "cifar10":
             return CIFAR10
+        if self.source == "mnist":
+            return MNIST
         if self.source == "digits":
             held_out = math.ceil(self.held_out * DIGITS)
             return DIGITS - held_out, held_out
@@ -129,13 +128,22 @@ class Sampling(Block):
     revision: Revision
 
 
+OneOrMoreSeeds = Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
+
+
 class Seeds(Block):
     """Every row of a table is made once for each pair of a training and a sampling seed and shows their mean;
-    `calibration`: the training seeds of Default whose spread says how much of a difference is noise."""
+    `calibration`: the training seeds of Default whose spread says how much of a difference is noise; `studies`: by the
+    study's name, training seeds of its rows instead of `training`."""
 
-    training: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
-    sampling: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Distinct]
+    training: OneOrMoreSeeds
+    sampling: OneOrMoreSeeds
     calibration: Annotated[list[Seed], Field(max_length=MOST_SEEDS), Distinct]
+    studies: dict[Name, OneOrMoreSeeds] = Field(default={})
+
+    def of_study(self, name: str) -> list[int]:
+        """The training seeds of a study's rows."""
+        return self.studies.get(name, self.training)
 
 
 class Classifier(Block):
@@ -171,12 +179,24 @@ class Scoring(Block):
 
 class Likelihood(Block):
     """The variational bound on `num_images` held-out images; `clip_x0`: with the predicted x_0 clipped to [-1, 1], as
-    published bounds are."""
+    published bounds are. samples: of an image, by which a model with a likelihood of its own bounds it."""
 
     num_images: Annotated[int, Field(ge=2, le=MOST_SAMPLES)]
+    samples: Annotated[int, Field(ge=1, le=MOST_CODES)] = 5000
     variance: Literal["fixed_large", "fixed_small"]
     clip_x0: bool
     precision: Precision
+    seed: Seed
+    revision: Revision
+
+
+class Diagnosis(Block):
+    """How the gradient of a trained diffusion's objective varies: on `num_images` training images, by `repetitions` of
+    its noises, at so many of its `timesteps`, or all where it has no more."""
+
+    num_images: Batch
+    repetitions: Annotated[int, Field(ge=2, le=MOST_REPETITIONS)]
+    timesteps: Timesteps
     seed: Seed
     revision: Revision
 
@@ -208,16 +228,26 @@ class Execution(Block):
 
 
 class Preset(Block):
+    """datasets: by name, images other than `data` that a model may be trained on."""
+
     groups: Annotated[list[Name], Distinct]
     data: Data
+    datasets: dict[Name, Data] = Field(default={})
     models: dict[Name, OneSampled]
     samplers: dict[Name, OneSampler]
+    surrogates: dict[Name, OneSurrogate] = Field(default={})
     seeds: Seeds
     sampling: Sampling
     scoring: Scoring
     likelihood: Likelihood
+    diagnosis: Diagnosis
     timing: Timing
     execution: Execution
+
+    def data_of(self, model: Sampled) -> tuple[str, Data]:
+        """Where the images are written that a model is trained on, and what they are."""
+        name = getattr(model, "data", None)
+        return ("data", self.data) if name is None else (f"datasets.{name}", self.datasets[name])
 
     @model_validator(mode="after")
     def _check(self):
@@ -229,46 +259,75 @@ class Preset(Block):
         if default.image_size != self.data.image_size:
             raise ValueError(f"models.Default.image_size: must be data.image_size ({self.data.image_size})")
         for name, model in self.models.items():
-            if isinstance(model, Generator) and model.image_size != self.data.image_size:
-                raise ValueError(
-                    f"models.{name}.image_size: a generator's must be data.image_size ({self.data.image_size})"
-                )
-            if model.image_size > self.data.image_size:
+            if isinstance(model, Generator):
+                if model.data not in (None, *self.datasets):
+                    known = ", ".join(self.datasets) or "none"
+                    raise ValueError(f"models.{name}.data: no data set {model.data!r} in datasets; there are {known}")
+                where, data = self.data_of(model)
+                if model.image_size != data.image_size:
+                    raise ValueError(
+                        f"models.{name}.image_size: a generator's must be {where}.image_size ({data.image_size})"
+                    )
+            elif model.image_size > self.data.image_size:
                 raise ValueError(f"models.{name}.image_size: larger than data.image_size ({self.data.image_size})")
         if "ancestral" not in self.samplers:
             raise ValueError("samplers.ancestral: missing; it draws the rows that name no sampler")
         if self.sampling.num_samples < self.scoring.is_splits:
             raise ValueError(f"scoring.is_splits: more splits than the {self.sampling.num_samples} samples")
-        if self.data.splits:
-            self._check_counts(*self.data.splits)
+        self._check_surrogates()
+        self._check_counts()
         self._check_memory()
         return self
 
-    def _check_counts(self, train: int, held_out: int):
+    def _check_surrogates(self):
+        for name, surrogate in self.surrogates.items():
+            where = f"surrogates.{name}"
+            if name in self.models:
+                raise ValueError(f"{where}: a model has this name, too, and rows name both alike; give another one")
+            if isinstance(surrogate, Upsampled) and surrogate.image_size >= self.data.image_size:
+                size = self.data.image_size
+                raise ValueError(f"{where}.image_size: must be less than data.image_size ({size}), to be resized to it")
+            if isinstance(surrogate, FewSteps):
+                model = self.models.get(surrogate.model)
+                if not isinstance(model, DDPM) or model.image_size != self.data.image_size:
+                    raise ValueError(
+                        f"{where}.model: must be a ddpm of `models` with the data's size, got {surrogate.model!r}"
+                    )
+                if surrogate.sampler not in self.samplers:
+                    known = ", ".join(self.samplers)
+                    raise ValueError(f"{where}.sampler: there is no {surrogate.sampler!r}; there are {known}")
+
+    def _check_counts(self):
         """Nothing asks for more images than a split has."""
-        batches = {f"models.{name}.training.batch_size": m.training.batch_size for name, m in self.models.items()}
+        trained = [
+            (f"models.{name}.training.batch_size", model.training.batch_size, self.data_of(model)[1])
+            for name, model in self.models.items()
+        ]
+        trained.append(("diagnosis.num_images", self.diagnosis.num_images, self.data))
         if self.scoring.features == "classifier":
-            batches["scoring.classifier.batch_size"] = self.scoring.classifier.batch_size
-        for key, size in batches.items():
-            if size > train:
-                raise ValueError(f"{key}: {size} is more than the {train} images to train on")
-        counts = {
-            "likelihood.num_images": self.likelihood.num_images,
-            "scoring.is_splits": self.scoring.is_splits,
-            "scoring.kid_subset_size": self.scoring.kid_subset_size,
-            "scoring.neighbours": self.scoring.neighbours + 1,
-        }
-        for key, count in counts.items():
-            if count > held_out:
-                raise ValueError(f"{key}: too many for the {held_out} held-out images; lower it")
+            trained.append(("scoring.classifier.batch_size", self.scoring.classifier.batch_size, self.data))
+        for key, size, data in trained:
+            if data.splits and size > data.splits[0]:
+                raise ValueError(f"{key}: {size} is more than the {data.splits[0]} images to train on")
+        used = [self.data, *(self.data_of(model)[1] for model in self.models.values())]
+        held_out = [
+            *(("likelihood.num_images", self.likelihood.num_images, data) for data in used),
+            ("scoring.is_splits", self.scoring.is_splits, self.data),
+            ("scoring.kid_subset_size", self.scoring.kid_subset_size, self.data),
+            ("scoring.neighbours", self.scoring.neighbours + 1, self.data),
+        ]
+        for key, count, data in held_out:
+            if data.splits and count > data.splits[1]:
+                raise ValueError(f"{key}: too many for the {data.splits[1]} held-out images; lower it")
 
     def _check_memory(self):
         """Nothing needs more memory than any machine has."""
         channels, execution = self.data.channels, self.execution
         for name, model in self.models.items():
             processes = execution.gpus_per_job if isinstance(model, DDPM) else 1
-            needed = memory.training_step(model, channels, execution.micro_batch, processes)
-            advice = "lower batch_size, noises or channels, or set execution.micro_batch"
+            own_channels = self.data_of(model)[1].channels
+            needed = memory.training_step(model, own_channels, execution.micro_batch, processes)
+            advice = "lower batch_size, noises, importance_samples or channels, or set execution.micro_batch"
             _refuse_beyond(needed, f"models.{name}.training: a step", advice)
             if isinstance(model, DDPM):
                 if execution.sampling_batch != "auto":

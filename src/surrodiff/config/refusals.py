@@ -53,7 +53,7 @@ def keys_of(error: dict, tags: tuple[str, ...]) -> list[str]:
     return [
         key
         for index, key in enumerate(keys)
-        if not (key in tags and index >= 2 and keys[index - 2] in ("models", "samplers", "figures"))
+        if not (key in tags and index >= 2 and keys[index - 2] in ("models", "samplers", "surrogates", "figures"))
     ]
 
 

@@ -18,35 +18,15 @@ from pydantic_core import PydanticCustomError
 
 from surrodiff.config import documents, refusals
 from surrodiff.config.columns import AXES, GROUPS, METRICS
-from surrodiff.config.fields import Block, Distinct, Name
-from surrodiff.config.models import SampledTraining
+from surrodiff.config.fields import Block, Distinct, Name, Share, Text, as_share
+from surrodiff.config.training import SampledTraining
 from surrodiff.errors import UserError, printable
 
 MOST_ROWS = 1_000  # of one study
 OTHERS = "others"  # in a claim: all other rows that have the paper's number
-KINDS = ("pairs", "curves", "scatter", "terms")
+KINDS = ("pairs", "sweep", "curves", "scatter", "terms", "diagnoses")
 RULE = "a study's file has a name of letters (a to z), digits or _, beginning with a letter,"
 SWEPT = ("model", "surrogate", "sampler", "steps", "t_mid", "evaluations", "handover")
-
-
-def _share(value: Any) -> Any:
-    """A share as it is written: 1, 0.25 or 1/3."""
-    text = str(value)
-    if (
-        isinstance(value, bool)
-        or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,15}|/[0-9]{1,9})?", text)
-        or not as_share(text) <= 1
-    ):
-        raise PydanticCustomError("share", "must be a share from 0 to 1, such as 0.25 or 1/3")
-    return value
-
-
-def as_share(written: str | int | float) -> Fraction:
-    """The number that a share stands for."""
-    try:
-        return Fraction(str(written))
-    except ZeroDivisionError:
-        return Fraction(2)
 
 
 def _is_plain(value: Any) -> bool:
@@ -82,10 +62,8 @@ def _column(value: Any) -> Any:
     return value
 
 
-Share = Annotated[Any, BeforeValidator(_share)]
 Cell = Annotated[Any, BeforeValidator(_cell)]
 Compared = Annotated[Any, BeforeValidator(_compared)]
-Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 # Of one of several rows; a configuration that went through Snakemake has null for an empty text.
 Note = Annotated[str, Field(max_length=1_000), BeforeValidator(lambda value: "" if value is None else value)]
 OneOrMore = BeforeValidator(_listed)
@@ -219,6 +197,11 @@ class Line:
         """The model that the row is about."""
         return self.surrogate or self.model
 
+    @property
+    def is_refined(self) -> bool:
+        """Whether a diffusion takes over from a surrogate."""
+        return bool(self.surrogate and as_share(self.t_mid))
+
 
 class Claim(Block):
     """A sentence that compares rows: comparisons that must all hold, each of a metric, a row, `<`, `>` or `=` (almost
@@ -253,6 +236,15 @@ class Pairs(Block):
     row: str
 
 
+class Sweep(Block):
+    """A row of images for each sample: the `surrogate`'s, then what the diffusion makes of it in each of the table's
+    rows of that surrogate, from the smallest t_mid to the largest."""
+
+    kind: Literal["sweep"]
+    name: Name
+    surrogate: Name
+
+
 class Curves(Block):
     """The training losses of the rows' models."""
 
@@ -264,7 +256,8 @@ class Scatter(Block):
     """The Frechet distance against columns, ours beside the paper's where it has them.
 
     fit: draw the least-squares line through the rows with standard blocks; join: draw a line through the rows of each
-    label; log: the columns' axes are logarithmic.
+    label; log: the columns' axes are logarithmic; front: draw the Pareto front, of the points that no other one is
+    better than in both, and label its points.
     """
 
     kind: Literal["scatter"]
@@ -273,6 +266,7 @@ class Scatter(Block):
     fit: Literal["standard"] | None = None
     join: bool = False
     log: bool = False
+    front: bool = False
 
 
 class Terms(Block):
@@ -284,8 +278,17 @@ class Terms(Block):
     of: Literal["bits_per_dim", "v"]
 
 
-Figure = Annotated[Pairs | Curves | Scatter | Terms, Field(discriminator="kind")]
-_NEEDED = {"curves": "", "terms": "likelihood"}  # by figures, where they do not need scores
+class Diagnoses(Block):
+    """By timestep, of the rows' objectives: the effective sample size of the weights of their noises, the variance of
+    their gradients, or their mean losses."""
+
+    kind: Literal["diagnoses"]
+    name: Name
+    of: Literal["effective_sample_size", "gradient_variance", "loss"]
+
+
+Figure = Annotated[Pairs | Sweep | Curves | Scatter | Terms | Diagnoses, Field(discriminator="kind")]
+_NEEDED = {"curves": "", "terms": "likelihood", "diagnoses": "diagnosis"}  # by figures, where they do not need scores
 
 
 class Study(Block):
@@ -303,7 +306,8 @@ class Study(Block):
     figures: list[Figure] = Field(default=[])
 
     def needs(self) -> set[str]:
-        """The kinds of runs that columns and claims need of every row: score, timing, likelihood."""
+        """The kinds of runs that columns, claims and figures need of the rows: score, timing, likelihood, refinement,
+        diagnosis."""
         metrics = [METRICS[comparison[0]][0] for claim in self.claims for comparison in claim.comparisons]
         figures = [_NEEDED.get(figure.kind, "score") for figure in self.figures]
         return {*(GROUPS[column].needs for column in self.columns), *metrics, *figures} - {""}

@@ -11,7 +11,9 @@ from surrodiff.config.refusals import shown
 from surrodiff.config.studies import Line, Row, Study
 
 BASE = "paper"  # the preset that is written out
-SHARED = ("models", "samplers")  # blocks of the document that every preset has, and may change
+LIKE = "like"  # the key of a model that is a difference from another one than Default
+# Blocks of the document that every preset has, and may change; the last may be absent.
+SHARED = ("models", "samplers", "surrogates")
 
 
 def _complete(raw: dict) -> dict:
@@ -38,7 +40,7 @@ def _complete(raw: dict) -> dict:
             continue
         if BASE not in presets and (missing_keys := Preset.model_fields.keys() - preset.keys() - {*SHARED}):
             raise ValueError(f"presets.{BASE}: missing; {name} has no {min(missing_keys)}, and is a difference from it")
-        for key in SHARED:
+        for key in SHARED[:2]:
             if key not in preset:
                 raise ValueError(f"{key}: missing")
         if isinstance(preset["models"], dict):
@@ -48,14 +50,22 @@ def _complete(raw: dict) -> dict:
 
 
 def _of_default(models: dict, where: str) -> dict:
-    """Models that are differences from Default, written out; where: of the block that should have it."""
+    """Models that are differences from Default, or from the one that their key LIKE names, written out; where: of the
+    block that should have Default."""
     default = models.get("Default")
     if not isinstance(default, dict):
         raise ValueError(f"{where}models.Default: missing; the other models are differences from it")
-    return {
-        name: model if not isinstance(model, dict) or "kind" in model else merged(default, model)
-        for name, model in models.items()
-    }
+    written_out = {}
+    for name, model in models.items():
+        if isinstance(model, dict) and LIKE in model:
+            other = models.get(model[LIKE]) if isinstance(model[LIKE], str) else None
+            if not isinstance(other, dict) or LIKE in other:
+                raise ValueError(
+                    f"models.{name}.{LIKE}: must name a model that is not like another itself, got {shown(model[LIKE])}"
+                )
+            model = merged(other, {key: value for key, value in model.items() if key != LIKE})
+        written_out[name] = model if not isinstance(model, dict) or "kind" in model else merged(default, model)
+    return written_out
 
 
 class Params(Block):
@@ -73,8 +83,9 @@ class Params(Block):
         return self.presets[self.preset]
 
     def made(self, preset: Preset) -> dict[str, Study]:
-        """The studies that a preset makes: those of its groups, and those of none."""
-        return {name: study for name, study in self.studies.items() if study.group in (None, *preset.groups)}
+        """The studies that a preset makes: those that its groups name, themselves or their group, and those of none."""
+        wanted = {None, *preset.groups}
+        return {name: study for name, study in self.studies.items() if wanted & {study.group, name}}
 
     def lines(self, study: Study) -> list[Line]:
         """The rows of a study, with those that it has from others."""
@@ -97,7 +108,9 @@ class Params(Block):
         groups = dict.fromkeys(study.group for study in self.studies.values() if study.group)
         for name, preset in self.presets.items():
             for group in preset.groups:
-                if self.studies and group not in groups:
+                if self.studies and group not in {*groups, *self.studies}:
                     known = ", ".join(groups) or "none"
-                    raise ValueError(f"presets.{name}.groups: no study is of the group {group!r}; there are {known}")
+                    raise ValueError(
+                        f"presets.{name}.groups: no study is of the group {group!r}, or called so; there are {known}"
+                    )
         return self

@@ -93,31 +93,31 @@ def _unreadable(path: Path | str, error: OSError) -> UserError:
     return UserError(f"{printable(str(path))}: cannot be read ({error.strerror}); mend it or take it away")
 
 
-def list_files(root: Path) -> Listing:
+def list_files(root: Path, key: str = "data.path") -> Listing:
     """All files below a folder, links followed. Names that begin with a dot, and __MACOSX, are ignored, and so is every
-    file without an image's suffix.
+    file without an image's suffix. key: what names the folder, for messages.
 
     Raises UserError if a folder cannot be read, a link leads nowhere, or a folder holds a link to one that it lies in.
     """
     try:
         status = os.stat(root)
     except OSError as error:
-        raise UserError(f"{printable(str(root))}: {_missing(root, error)}") from None
+        raise UserError(f"{printable(str(root))}: {_missing(root, error, key)}") from None
     if not stat.S_ISDIR(status.st_mode):
         kind = "an archive; unpack it:" if root.suffix.lower() in ARCHIVES else "a file, and no folder;"
-        raise UserError(f"{printable(str(root))}: {kind} data.path must name a folder of images or of class folders")
+        raise UserError(f"{printable(str(root))}: {kind} {key} must name a folder of images or of class folders")
     listing = Listing(root)
     _list(listing, str(root), "", frozenset({(status.st_dev, status.st_ino)}))
     return listing
 
 
-def _missing(root: Path, error: OSError) -> str:
+def _missing(root: Path, error: OSError, key: str) -> str:
     """Why a folder is not there, and what to do."""
     if isinstance(error, FileNotFoundError) and root.name and root.with_name(f"{root.name}.dvc").is_file():
         return "no such folder, but DVC tracks it: `dvc pull` brings it"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "no such folder; data.path must name a folder of images or of class folders"
-    return f"cannot be read ({error.strerror}); mend it, or name another folder in data.path"
+        return f"no such folder; {key} must name a folder of images or of class folders"
+    return f"cannot be read ({error.strerror}); mend it, or name another folder in {key}"
 
 
 def _list(listing: Listing, folder: str, prefix: str, ancestors: frozenset[tuple[int, int]]):

@@ -1,5 +1,6 @@
 """The images: read from a source, resized, split into training and held-out, kept as uint8 arrays."""
 
+import gzip
 import math
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from surrodiff.store.runs import load_run, sha256, verified
 
 IMAGES = "images.safetensors"
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+# Of the four files, in the order of torchvision's list: training images and labels, test images and labels.
+MNIST_SHA256 = (
+    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+)
 SPLITS = ("train", "held_out")
 Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, S, S), labels int64 (N,)
 
@@ -39,22 +47,54 @@ def read_cifar10(folder: Path, dataset=None, archive_sha256: str = CIFAR10_SHA25
     import torchvision
 
     dataset = dataset or torchvision.datasets.CIFAR10
-    archive = folder / dataset.filename
-    if not archive.exists():
-        try:
-            torchvision.datasets.utils.download_url(dataset.url, str(folder), dataset.filename, dataset.tgz_md5)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"{archive}: not there and cannot be downloaded ({error}); fetch {dataset.url} elsewhere and put it "
-                f"there; its SHA-256 is {archive_sha256}"
-            ) from None
-    if sha256(archive) != archive_sha256:
-        raise UserError(f"{archive}: truncated or altered (SHA-256 is not {archive_sha256}); delete it and run again")
+    _fetch(folder / dataset.filename, [dataset.url], dataset.tgz_md5, archive_sha256)
     splits = []
     for train in (True, False):
         split = dataset(str(folder), train=train, download=True)  # unpacks the archive that was just checked
         splits.append((torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)))
     return splits[0], splits[1]
+
+
+def _fetch(file: Path, urls: list[str], md5: str, checksum: str):
+    """Download a file if it is not there, from the first of several places that has it. Raises UserError if none has,
+    or if the file is not the one with a SHA-256."""
+    from torchvision.datasets.utils import download_url
+
+    problem = None
+    for url in urls:
+        if file.exists():
+            break
+        try:
+            download_url(url, str(file.parent), file.name, md5)
+        except (OSError, RuntimeError) as error:
+            problem = error
+    if not file.exists():
+        raise UserError(
+            f"{file}: not there and cannot be downloaded ({problem}); fetch {urls[0]} elsewhere and put it there; its "
+            f"SHA-256 is {checksum}"
+        )
+    if sha256(file) != checksum:
+        raise UserError(f"{file}: truncated or altered (SHA-256 is not {checksum}); delete it and run again")
+
+
+def read_mnist(folder: Path, dataset=None, checksums: tuple[str, ...] = MNIST_SHA256) -> tuple[Split, Split]:
+    """MNIST's training and test split, 28x28, from its four official files in `folder`, downloaded if they are not
+    there.
+
+    `dataset` is torchvision's MNIST or a class like it. Raises UserError if a file cannot be had or is altered.
+    """
+    import torchvision
+
+    dataset, arrays = dataset or torchvision.datasets.MNIST, []
+    for (name, md5), checksum in zip(dataset.resources, checksums, strict=True):
+        _fetch(folder / name, [mirror + name for mirror in dataset.mirrors], md5, checksum)
+        # Two bytes of 0, one of the type, one of how many sizes follow, of four bytes each; then the values.
+        content = gzip.decompress((folder / name).read_bytes())
+        sizes = np.frombuffer(content, ">i4", content[3], 4)
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes)
+        arrays.append(torch.from_numpy(values.copy()))
+    train_images, train_labels, test_images, test_labels = arrays
+    return (train_images[:, None], train_labels.long()), (test_images[:, None], test_labels.long())
 
 
 def read_image_folder(folder: ImageFolder, size: int, channels: int, padding: str) -> tuple[dict[str, Split], dict]:

@@ -21,7 +21,7 @@ from surrodiff.planning import plan
 from surrodiff.runtime.locks import try_lock
 from surrodiff.store.runs import LOCK, load_run, verified
 
-STAGES = ("data", "models", "references", "samples", "scores", "likelihoods", "timings")
+STAGES = ("data", "models", "references", "samples", "scores", "refinements", "likelihoods", "diagnoses", "timings")
 
 
 def _output(*command: str) -> str:

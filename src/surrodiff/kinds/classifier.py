@@ -8,6 +8,7 @@ from surrodiff.data.pixels import to_float
 from surrodiff.errors import UserError
 from surrodiff.kinds.adam import Adam
 from surrodiff.kinds.batches import Batches, prefixed, without_prefix
+from surrodiff.kinds.kind import Kind
 from surrodiff.networks import classifier
 from surrodiff.planning.runs import ModelConfig
 
@@ -76,3 +77,6 @@ class ClassifierTrainer:
             ]
         self.network.train()
         return float((torch.cat(found) == labels).float().mean())
+
+
+KIND = Kind(build=build, trainer=ClassifierTrainer)

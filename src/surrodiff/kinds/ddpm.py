@@ -1,11 +1,9 @@
 """A DDPM: its network, one step of training it (Algorithm 1, or 3 for IWDiff), and how it samples."""
 
-import copy
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from surrodiff import networks
 from surrodiff.config.memory import is_large
@@ -15,8 +13,9 @@ from surrodiff.config.samplers import Ancestral, Sampler
 from surrodiff.diffusion.objectives import ObjectiveGradient
 from surrodiff.diffusion.reverse import ReverseProcess
 from surrodiff.diffusion.schedule import Schedule
-from surrodiff.kinds.adam import Adam
+from surrodiff.kinds.averaged import AveragedTrainer
 from surrodiff.kinds.batches import Batches, prefixed, without_prefix
+from surrodiff.kinds.kind import Kind
 from surrodiff.networks.acceleration import Evaluation, compiled, layout, resolve_precision
 from surrodiff.networks.blocks import Dropout
 from surrodiff.networks.unet import UNet
@@ -101,25 +100,21 @@ def sampling_step(
     return step
 
 
-class DiffusionTrainer:
-    """Adam with warm-up and clipping; the exponential moving average of the weights is what gets sampled."""
+class DiffusionTrainer(AveragedTrainer):
+    """Minimises a diffusion's objective; all processes of a job do it together."""
 
     def __init__(self, config: ModelConfig, images, labels, device: torch.device, execution: Execution):
         model, self.seed, self.device = config.model, config.seed, device
-        self.model, self.training, self.micro_batch = model, model.training, execution.micro_batch
-        flip = self.training.horizontal_flip
+        self.model, self.micro_batch = model, execution.micro_batch
+        flip = model.training.horizontal_flip
         self.batches = Batches(images, labels, image_size=model.image_size, flip=flip, seed=self.seed, device=device)
         torch.manual_seed(self.seed)
         large = is_large(model)
-        self.precision = resolve_precision(self.training.precision, device, large)
+        self.precision = resolve_precision(model.training.precision, device, large)
         memory_format = layout(execution.channels_last, device)
-        self.network = build(model, config.channels).to(device, memory_format=memory_format).train()
-        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.weights, self.ema_weights = list(self.network.parameters()), list(self.ema.parameters())
+        network = build(model, config.channels).to(device, memory_format=memory_format).train()
+        super().__init__(model.training, network, execution.fused)
         self.dropouts = [module for module in self.network.modules() if isinstance(module, Dropout)]
-        self.update_ema = get_ema_multi_avg_fn(self.training.ema_decay)
-        rate, fused = self.training.learning_rate, execution.fused
-        self.optimiser = Adam(self.weights, rate, fused=fused)
         variance = "learned" if model.network.learned_variance else "fixed_large"
         schedule = Schedule(model.diffusion, variance, device)
         self.objective = ObjectiveGradient(model.objective, schedule, self.seed, self._seed_dropout)
@@ -137,35 +132,22 @@ class DiffusionTrainer:
         with autocast(self.device, self.precision):
             return self.network(x_t, t)
 
-    def step(self, step: int) -> dict[str, torch.Tensor]:
-        """Training step number `step` = 1, 2, ...; returns scalars on the device, without waiting for them."""
+    def accumulate(self, step: int) -> dict[str, torch.Tensor]:
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        self.optimiser.lr = self.training.learning_rate * min(1.0, step / max(1, self.training.warmup_steps))
-        self.optimiser.zero_grad()
-        loss = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
+        losses = self.objective.accumulate(self.denoise, x_0, step, self.micro_batch)
         distributed.sum_gradients(self.weights)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.training.grad_clip)
-        self.optimiser.step()
-        self.update_ema(self.ema_weights, self.weights, None)
-        return {"loss": loss, "grad_norm": norm}
+        return losses
 
     def log(self, step: int) -> dict[str, torch.Tensor]:
-        """The loss at uniform t on the step's batch, without weights (Figure 4.3)."""
+        """The loss at uniform t on the step's batch, without weights (Figure 4.3), and of each quartile of t."""
         x_0, _ = self.batches.get(step - 1, self.training.batch_size)
-        return {"loss_uniform_t": self.objective.uniform_loss(self.denoise, x_0, step, self.micro_batch)}
+        return self.objective.uniform_loss(self.denoise, x_0, step, self.micro_batch)
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {
-            **prefixed("model", self.network.state_dict()),
-            **prefixed("ema", self.ema.state_dict()),
-            **prefixed("adam", self.optimiser.state()),
-            **prefixed("timesteps", self.objective.sampler.state()),
-        }
+        return super().state() | prefixed("timesteps", self.objective.sampler.state())
 
     def load_state(self, tensors: dict[str, torch.Tensor]):
-        self.network.load_state_dict(without_prefix("model", tensors))
-        self.ema.load_state_dict(without_prefix("ema", tensors))
-        self.optimiser.load_state(without_prefix("adam", tensors))
+        super().load_state(tensors)
         self.objective.sampler.load_state(without_prefix("timesteps", tensors))
 
     def record(self, arrays: dict[str, torch.Tensor]) -> dict:
@@ -173,7 +155,13 @@ class DiffusionTrainer:
         parameters = networks.trainable_parameters(self.result)
         return {"parameters_by_paper": networks.parameters_by_paper(parameters, self.model)}
 
-    @property
-    def result(self) -> torch.nn.Module:
-        """The network to sample with: the moving average."""
-        return self.ema
+
+KIND = Kind(
+    build=build,
+    trainer=DiffusionTrainer,
+    macs_per_image=macs_per_image,
+    described=described,
+    sampling_step=sampling_step,
+    process=process,
+    surrogate=surrogate,
+)

@@ -1,65 +1,24 @@
-"""SNGAN (Miyato et al., 2018): its generator, one step of training it, and its samples."""
-
-from collections.abc import Callable
+"""SNGAN (Miyato et al., 2018): its generator and one step of training it."""
 
 import torch
 
-from surrodiff import networks
 from surrodiff.config.memory import is_large
 from surrodiff.config.models import SNGAN
 from surrodiff.config.presets import Execution
+from surrodiff.kinds import generators
 from surrodiff.kinds.adam import Adam
 from surrodiff.kinds.batches import Batches, prefixed, without_prefix
-from surrodiff.networks.acceleration import Evaluation, resolve_precision
+from surrodiff.networks.acceleration import resolve_precision
 from surrodiff.networks.sngan import Discriminator, Generator, hinge_discriminator
-from surrodiff.planning.runs import ModelConfig, SampleConfig
+from surrodiff.planning.runs import ModelConfig
 from surrodiff.runtime import noise
 from surrodiff.runtime.devices import autocast
 from surrodiff.runtime.noise import Stream
-from surrodiff.sampling.generator import GeneratorSampler
 
 
 def build(model: SNGAN, channels: int, classes: None = None) -> Generator:
     """The generator of images with so many channels."""
     return Generator(model.image_size, channels, model.z_dim, model.generator_channels)
-
-
-def macs_per_image(model: SNGAN, channels: int) -> int:
-    """Multiply-accumulates of one image."""
-    with torch.device("meta"):
-        return networks.macs(build(model, channels), torch.empty(1, model.z_dim))
-
-
-def described(model: SNGAN, parameters: int) -> dict[str, object]:
-    """What a list of models says of one, by column."""
-    return {
-        "block": "SNGAN generator",
-        "multipliers": "",
-        "res blocks": "",
-        "base channels": model.generator_channels,
-        "parameters": parameters,
-        "paper's count, M": "",
-    }
-
-
-def surrogate(
-    network: Evaluation, config: ModelConfig, sample: SampleConfig, image_size: int, device, compile: bool | str
-) -> GeneratorSampler:
-    """A trained generator as the surrogate of a sample run, whose images have its size."""
-    return GeneratorSampler(network, config.model.z_dim, sample.seed)
-
-
-def sampling_step(
-    network: Evaluation, config: ModelConfig, batch: int, device: torch.device, compile: bool | str
-) -> Callable[[], None]:
-    """What takes one evaluation of a sample for a batch: all of it."""
-    z = noise.normal(0, Stream.Z, 0, torch.arange(batch, device=device), (config.model.z_dim,))
-
-    @torch.inference_mode()
-    def step():
-        network(z)
-
-    return step
 
 
 class AdversarialTrainer:
@@ -137,3 +96,6 @@ class AdversarialTrainer:
     @property
     def result(self) -> torch.nn.Module:
         return self.generator
+
+
+KIND = generators.kind("SNGAN generator", build, AdversarialTrainer)

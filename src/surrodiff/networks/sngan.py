@@ -38,7 +38,7 @@ class Generator(nn.Module):
 
     def __init__(self, image_size: int, image_channels: int, z_dim: int, channels: int):
         super().__init__()
-        self.channels = channels
+        self.channels, self.z_dim = channels, z_dim
         self.linear = nn.Linear(z_dim, 4 * 4 * channels)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from surrodiff.config.studies import Study
+from surrodiff.planning.measures import CONFIGS
 from surrodiff.planning.plan import Drawing, Plan, Row, Table
-from surrodiff.planning.runs import CONFIGS, canonical
+from surrodiff.planning.runs import canonical
 
 # Below the package's folder. A change of one of these makes tables anew.
 TABLE_CODE = (
@@ -38,8 +39,8 @@ class Recipe:
 
     def rows(self) -> list[Row]:
         """All rows: those of its tables, and those that they are compared with."""
-        pairs = (self.drawing and self.drawing.pairs) or ()
-        return [*(row for table in self.tables.values() for row in table.rows), *pairs, *filter(None, [self.default])]
+        shown = self.drawing.shown if self.drawing else ()
+        return [*(row for table in self.tables.values() for row in table.rows), *shown, *filter(None, [self.default])]
 
     def sources(self) -> list[tuple[str, str]]:
         """The (stage, id) of every run that it reads; the samples of `samples` apart."""
@@ -51,12 +52,15 @@ class Recipe:
         for row in self.rows():
             yield from (("timings", timing) for timing, _ in row.timings)
             for run in row.runs:
-                found = (("models", run.model), ("scores", run.score), ("likelihoods", run.likelihood))
+                found = (
+                    *(("models", run.model), ("scores", run.score), ("likelihoods", run.likelihood)),
+                    *(("refinements", run.refinement), ("diagnoses", run.diagnosis)),
+                )
                 yield from ((stage, run_id) for stage, run_id in found if run_id)
 
     def samples(self) -> list[str]:
         """The ids of the sample runs whose images it shows, and not only their scores."""
-        return [row.runs[0].sample for row in (self.drawing and self.drawing.pairs) or ()]
+        return [row.runs[0].sample for row in (self.drawing.shown if self.drawing else ())]
 
     def content(self) -> dict:
         """All of it as plain values: what is kept beside the output."""
@@ -72,7 +76,7 @@ class Recipe:
             },
             "default": self.default and asdict(self.default),
             "reference": self.reference,
-            "pairs": [asdict(row) for row in (self.drawing and self.drawing.pairs) or ()],
+            "shown": [asdict(row) for row in (self.drawing.shown if self.drawing else ())],
         }
 
 
@@ -82,10 +86,11 @@ def _checksum(path: Path) -> str:
 
 def _only(row: Row, needs: set[str]) -> Row:
     """A row without the runs that are not needed."""
-    kinds = {"sample": "score", "score": "score", "likelihood": "likelihood"}
+    kinds = {"sample": "score", "score": "score"}
+    kinds |= {need: need for need in ("likelihood", "refinement", "diagnosis")}
     less = {field: None for field, need in kinds.items() if need not in needs}
-    timings = row.timings if "timing" in needs else ()
-    return replace(row, timings=timings, runs=tuple(replace(run, **less) for run in row.runs))
+    timings, trainings = (row.timings, row.trainings) if "timing" in needs else ((), ())
+    return replace(row, timings=timings, trainings=trainings, runs=tuple(replace(run, **less) for run in row.runs))
 
 
 def _compared_with(plan: Plan, studies: list[Study], needs: set[str]) -> Row | None:
@@ -99,7 +104,11 @@ def _compared_with(plan: Plan, studies: list[Study], needs: set[str]) -> Row | N
 
 
 def _recipe(plan: Plan, output: str, tables: dict[str, Table], *more: str, drawing: Drawing | None = None) -> Recipe:
-    needs = {need for table in tables.values() for need in table.study.needs()}
+    # Diagnoses are in figures of their own alone.
+    needs = {need for table in tables.values() for need in table.study.needs()} - {"diagnosis"}
+    tables = {
+        name: replace(table, rows=tuple(_only(row, needs) for row in table.rows)) for name, table in tables.items()
+    }
     studies = [table.study for table in tables.values()]
     default, reference = _compared_with(plan, studies, needs), plan.reference if "score" in needs else None
     return Recipe(output, (*TABLE_CODE, *more), tables, default, reference, drawing)
@@ -112,16 +121,17 @@ def table(plan: Plan, name: str) -> Recipe:
 
 def figure(plan: Plan, name: str) -> Recipe:
     """What a figure is made from."""
-    drawing, code = plan.figures[name], "report/figures.py"
+    drawing = plan.figures[name]
+    code = tuple(f"report/{module}.py" for module in ("figures", "by_timestep", "pictures", "points"))
     whole = plan.tables[drawing.table]
     if drawing.figure.kind == "scatter":
-        return _recipe(plan, name, {drawing.table: whole}, code, drawing=drawing)
-    # The others show models, their bounds or images, whatever else the table has of them.
-    needs = {"likelihood"} if drawing.figure.kind == "terms" else set()
+        return _recipe(plan, name, {drawing.table: whole}, *code, drawing=drawing)
+    # The others show models, their bounds, diagnoses or images, whatever else the table has of them.
+    needs = {"terms": {"likelihood"}, "diagnoses": {"diagnosis"}}.get(drawing.figure.kind, set())
     rows = tuple(_only(replace(row, runs=row.runs[:1]), needs) for row in whole.rows)
-    if drawing.pairs:
-        rows, drawing = (), replace(drawing, pairs=tuple(_only(row, {"score"}) for row in drawing.pairs))
-    return Recipe(name, (*TABLE_CODE, code), {drawing.table: replace(whole, rows=rows)}, None, None, drawing)
+    if drawing.shown:
+        rows, drawing = (), replace(drawing, shown=tuple(_only(row, {"score"}) for row in drawing.shown))
+    return Recipe(name, (*TABLE_CODE, *code), {drawing.table: replace(whole, rows=rows)}, None, None, drawing)
 
 
 def claims(plan: Plan) -> Recipe:

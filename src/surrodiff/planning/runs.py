@@ -9,14 +9,15 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from surrodiff.config.fields import Block, Grown, Precision, Revision, Seed, Steps
-from surrodiff.config.models import DDPM, OneModel, OneSampled, Sampled
+from surrodiff.config.models import DDPM, OneModel, Sampled
 from surrodiff.config.presets import Data
 from surrodiff.config.samplers import OneSampler
+from surrodiff.config.surrogates import OneGiven
 from surrodiff.planning.units import Evaluation, Features, ImageScore, TrainStep, Unit
 
 
@@ -26,6 +27,13 @@ def canonical(value: Any) -> str:
 
 
 Runs = Mapping[str, "Run[Any]"]  # by id; at least those that a configuration names, and what those name
+
+
+class RealImages(NamedTuple):
+    """How many images there are to train on, and how many a reference scores."""
+
+    train: int
+    scored: float
 
 
 class Rows(NamedTuple):
@@ -51,10 +59,10 @@ class Config(Block):
         """The (stage, id) of every run that must be complete before this one is made."""
         return []
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
         """How many of which units a run is made of; None where that is unknown.
 
-        reference_images: how many images a reference scores, None while that is unknown.
+        real: None while the images are not counted.
         """
         return Counter()
 
@@ -98,7 +106,7 @@ class ModelConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("data", self.data)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         return Counter({TrainStep(model=self.model.timed(), channels=self.channels): self.model.training.steps})
 
 
@@ -129,10 +137,10 @@ class ReferenceConfig(Config):
             classifier=runs[run].config.model.evaluated() if run else None,
         )
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit] | None:
-        if reference_images is None:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit] | None:
+        if real is None:
             return None
-        return Counter({self.image_score(runs): round(reference_images)})
+        return Counter({self.image_score(runs): round(real.scored)})
 
 
 class Trained(Block):
@@ -152,12 +160,30 @@ class Surrogate(Trained):
     handover: Literal["x0", "x_t"] | None
 
 
-class SampleConfig(Config):
+class Given(Block):
+    """Images that no network makes, fitted to those of a data run."""
+
+    source: OneGiven
+    data: str
+
+
+class Begun(Block):
+    """The samples of another run as those of the surrogate, which are noised to t_mid."""
+
+    samples: str
+    t_mid: int
+
+
+class SampleConfig(Config, Grown):
     """Samples of a diffusion, of a surrogate alone (t_mid = 0; `model` is None), or of both. A generator counts as a
-    surrogate. sampler: None where no diffusion takes part."""
+    surrogate. sampler: None where no diffusion takes part.
+
+    given: the samples are images from elsewhere. begun: `model` begins with another run's samples.
+    """
 
     stage = "samples"
     seconds = "sample_seconds"
+    later = ("given", "begun")
 
     num_samples: int
     sampler: OneSampler | None
@@ -166,18 +192,41 @@ class SampleConfig(Config):
     revision: Revision
     model: Trained | None
     surrogate: Surrogate | None
+    given: Given | None = None
+    begun: Begun | None = None
 
     def needs(self) -> list[tuple[str, str]]:
-        return [("models", part.run) for part in (self.model, self.surrogate) if part]
+        return [
+            *(("models", part.run) for part in (self.model, self.surrogate) if part),
+            *([("samples", self.begun.samples)] if self.begun else ()),
+            *([("data", self.given.data)] if self.given else ()),
+        ]
+
+    def subject(self, runs: Runs) -> str:
+        """The id of the model that the samples are about: of Surrogate Diffusion the surrogate; of given images, which
+        are of none, that of their own samples. runs: those that it needs, and that these need."""
+        if self.begun:
+            return runs[self.begun.samples].config.subject(runs)
+        if self.given:
+            return next(run_id for run_id, run in runs.items() if run.config == self)
+        return (self.surrogate or self.model).run
+
+    def begins_with(self, runs: Runs) -> list[str]:
+        """The ids of the sample runs that it begins with, and these with."""
+        return [*runs[self.begun.samples].config.begins_with(runs), self.begun.samples] if self.begun else []
 
     def evaluations(self, models: Runs) -> list[tuple[Sampled, int]]:
-        """The models that it evaluates, first a surrogate if it has one, and how often each for one image.
+        """The models that it evaluates, first a surrogate if it has one, and how often each for one image; without what
+        another run's samples took, with which it begins.
 
         models: the runs that it needs, by id.
         """
+        if self.given:
+            return []
         made, surrogate = (part and models[part.run].config.model for part in (self.model, self.surrogate))
         if not surrogate:
-            return [(made, self.sampler.evaluations(made.diffusion, made.diffusion.T))]
+            t_start = self.begun.t_mid if self.begun else made.diffusion.T
+            return [(made, self.sampler.evaluations(made.diffusion, t_start))]
         t_mid, own = self.surrogate.t_mid, 1
         if isinstance(surrogate, DDPM):
             # One more for the estimate of x_0; x_t is handed over as it is, and at t_mid = 0 it is the sample.
@@ -185,14 +234,18 @@ class SampleConfig(Config):
             own = self.sampler.evaluations(surrogate.diffusion, surrogate.diffusion.T, t_mid) + estimates
         return [(surrogate, own)] + ([(made, self.sampler.evaluations(made.diffusion, t_mid))] if made else [])
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
-        found, channels = Counter(), runs[(self.model or self.surrogate).run].config.channels
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
+        found = Counter()
         for model, count in self.evaluations(runs):
             if count:  # a surrogate whose x_T is handed over is evaluated never
-                found[_evaluation(model, channels, self.precision)] += count * self.num_samples
+                channels = runs[(self.model or self.surrogate).run].config.channels
+                found[evaluation_of(model, channels, self.precision)] += count * self.num_samples
         return found
 
     def rows(self, runs: Runs) -> Rows:
+        if self.given:
+            data = runs[self.given.data].config
+            return Rows("samples", data.channels * data.image_size**2, self.num_samples)
         made = runs[(self.surrogate or self.model).run].config
         # A surrogate's samples are resized to the data's size.
         size = runs[made.data].config.image_size if self.surrogate else made.model.image_size
@@ -214,93 +267,15 @@ class ScoreConfig(Config):
     def needs(self) -> list[tuple[str, str]]:
         return [("samples", self.sample), ("references", self.reference)]
 
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
+    def work(self, runs: Runs, real: RealImages | None) -> Counter[Unit]:
         return Counter({runs[self.reference].config.image_score(runs): runs[self.sample].config.num_samples})
 
 
-class LikelihoodConfig(Config, Grown):
-    """The variational bound of a DDPM on held-out images (see presets.Likelihood). timesteps: how many of the
-    diffusion's, evenly spaced; all if None."""
-
-    stage = "likelihoods"
-    later = ("timesteps",)
-
-    num_images: int
-    variance: Literal["fixed_large", "fixed_small", "learned"]
-    timesteps: int | None = None
-    clip_x0: bool
-    precision: Precision
-    seed: Seed
-    revision: Revision
-    model: Trained
-    data: str
-
-    def needs(self) -> list[tuple[str, str]]:
-        return [("data", self.data), ("models", self.model.run)]
-
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
-        trained = runs[self.model.run].config
-        unit = _evaluation(trained.model, trained.channels, self.precision)
-        return Counter({unit: self._count(runs) * self.num_images})
-
-    def rows(self, runs: Runs) -> Rows:
-        learned = self._count(runs) * (self.variance == "learned")
-        return Rows("terms", 8 * (self._count(runs) + 1 + learned), self.num_images)
-
-    def _count(self, runs: Runs) -> int:
-        return self.timesteps or runs[self.model.run].config.model.diffusion.T
-
-    def share_made(self, record: dict) -> float:
-        return record["evaluated_now"] / self.num_images
-
-
-class TimingConfig(Config):
-    """Speeds of a model beside Default's (`baseline`), both as `timed` gives them."""
-
-    stage = "timings"
-
-    rounds: int
-    train_steps: int
-    sampling_steps: int
-    batch_size: int
-    revision: Revision
-    model: OneSampled
-    baseline: DDPM
-    channels: Literal[1, 3]
-    sampling_precision: Precision
-
-    def units(self, model: Sampled) -> tuple[TrainStep, Evaluation]:
-        """What is timed of a model."""
-        step = TrainStep(model=model, channels=self.channels)
-        return step, _evaluation(model, self.channels, self.sampling_precision)
-
-    def work(self, runs: Runs, reference_images: float | None) -> Counter[Unit]:
-        found, rounds = Counter(), self.rounds + 1  # one warms up
-        for model in (self.model, self.baseline)[: 2 - (self.model == self.baseline)]:
-            step, evaluation = self.units(model)
-            found[step] += rounds * self.train_steps
-            found[evaluation] += rounds * self.sampling_steps * self.batch_size
-        return found
-
-    def rates(self, work: Counter[Unit], record: dict) -> dict[Unit, float]:
-        step, evaluation = self.units(self.model)
-        told = record["model"]
-        return {step: told["train_step_seconds"], evaluation: told["evaluation_seconds_per_image"]}
-
-
-def _evaluation(model: Sampled, channels: int, asked: str) -> Evaluation:
+def evaluation_of(model: Sampled, channels: int, asked: str) -> Evaluation:
     """One evaluation of a model that is asked to sample in a precision."""
     precision = model.sampling_precision(asked)
     return Evaluation(model=model.evaluated(), channels=channels, precision=precision)
 
-
-CONFIGS = {
-    config.stage: config
-    for config in (
-        *(DataConfig, ModelConfig, ReferenceConfig, SampleConfig),
-        *(ScoreConfig, LikelihoodConfig, TimingConfig),
-    )
-}
 
 Made = TypeVar("Made", bound=Config)
 
@@ -319,3 +294,18 @@ class Run(Generic[Made]):
     @cached_property
     def id(self) -> str:
         return f"{self.name}-{hashlib.sha256(canonical(self.config.json_value()).encode()).hexdigest()[:8]}"
+
+
+@dataclass
+class Collected:
+    """Runs by id."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    def add(self, name: str, config: Config) -> str:
+        run = Run(name, config)
+        self.runs[run.id] = run
+        return run.id
+
+    def of_stage(self, stage: str) -> list[str]:
+        return [run_id for run_id, run in self.runs.items() if run.stage == stage]

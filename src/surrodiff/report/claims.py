@@ -11,8 +11,8 @@ from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.columns import printed
 from surrodiff.report.records import Records
-from surrodiff.report.rows import Values
-from surrodiff.scoring.uncertainty import Estimate, difference
+from surrodiff.report.rows import OVER_IMAGES, REFINEMENTS, Values
+from surrodiff.scoring.uncertainty import Estimate, difference, student_95
 
 ALMOST = 0.1  # values that differ by at most this share of the larger are almost equal
 COLUMNS = ["table", "claim", "verdict", "in_the_papers_numbers", "comparisons", "quote", "note"]
@@ -23,7 +23,8 @@ HOLDS, FAILS, UNDECIDED, UNKNOWN = "holds", "fails", "undecided", "not measured"
 class Quantity:
     """A row's value, half of its 95 % interval (0 for what is exact) and the paper's value; None where there is none.
 
-    estimate: of what varies with the training, its values by training seed.
+    estimate: of what varies with the training, its values by training seed; images: of one training what each image
+    gives, by its number.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Quantity:
     interval: float | None = None
     paper: float | None = None
     estimate: Estimate | None = None
+    images: pd.Series | None = None
 
 
 def compare(left: float | None, relation: str, right: float | None, interval: float | None) -> str:
@@ -70,6 +72,9 @@ class Comparison:
         left, right = self.left, self.right
         if left.estimate and right.estimate:
             _, interval = difference(left.estimate, right.estimate)
+        elif left.images is not None and right.images is not None and {*left.images.index} == {*right.images.index}:
+            differences = left.images - right.images  # of the same images, pair by pair
+            interval = student_95(len(differences) - 1) * differences.sem()
         elif left.interval is None or right.interval is None:
             interval = None
         else:
@@ -134,16 +139,25 @@ class _Rows:
         if not row.runs:  # it only quotes
             return Quantity(key, paper=paper)
         match metric:
+            case "parameters" | "loss_variance" if row.runs[0].model is None:  # of images that no model made
+                return Quantity(key, paper=paper)
             case "parameters":
                 return Quantity(key, self.values.records.trained(row.runs[0].model).parameters, 0.0, paper)
             case "sampling_speed" | "train_time":
                 timed = self.values.speed(row) if metric == "sampling_speed" else self.values.train_time(row)
                 return Quantity(key, timed and timed.ratio, timed and timed.interval, paper)
-            case "bits_per_dim" if row.runs[0].likelihood is None:  # Default, in a study without it
+            case "bits_per_dim" | "nll" | "bound_rise" if row.runs[0].likelihood is None:
+                return Quantity(key, paper=paper)  # Default, in a study without it
+            case "nll" if not self.values.has_nats(row):
                 return Quantity(key, paper=paper)
-            case "bits_per_dim":
-                value = self.values.estimate(metric, row).value
-                return Quantity(key, value, self.values.interval(metric, row), paper)
+            case "bound_rise" if not self.values.has_rises(row):
+                return Quantity(key, paper=paper)
+            case _ if metric in REFINEMENTS and not row.line.is_refined:  # one of the others
+                return Quantity(key, paper=paper)
+            case _ if metric in OVER_IMAGES:
+                value, interval = self.values.estimate(metric, row).value, self.values.interval(metric, row)
+                images = self.values.nats_of_images(row) if metric == "nll" and len(row.seeds) == 1 else None
+                return Quantity(key, value, interval, paper, images=images)
             case _:
                 estimate = self.values.estimate(metric, row)
                 return Quantity(key, estimate.value, estimate.interval, paper, estimate)
@@ -152,7 +166,7 @@ class _Rows:
         keys = [right]
         if right == OTHERS:
             left_row = self.named[left]
-            keys = [key for key, row in self.distinct.items() if row.runs != left_row.runs]
+            keys = [key for key, row in self.distinct.items() if row.runs != left_row.runs and not row.oracle]
             if left_row.line.paper:  # what a paper says of all rows is about its own
                 keys = [key for key in keys if self.distinct[key].line.paper]
         left_quantity = self.quantity(metric, left)

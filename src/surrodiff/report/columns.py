@@ -12,12 +12,24 @@ from surrodiff.config.models import DDPM, Model
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe
 from surrodiff.report.records import Distances, RealScores, Records, Scores
-from surrodiff.report.rows import Names, Values, over_samples
+from surrodiff.report.rows import REFINEMENTS, Names, Values, over_samples
 from surrodiff.store.runs import load_run
 
 Cells = dict[str, Any]
-_COUNTS = ("train_steps", "t_mid", "T", "num_res_blocks", "base_channels", "image_size", "parameters", "evaluations")
-_WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), "num_samples", "num_images", "seeds", "seed")
+_COUNTS = (
+    "train_steps",
+    "train_evaluations",
+    "noises",
+    "t_mid",
+    "T",
+    "num_res_blocks",
+    "base_channels",
+    "image_size",
+    "parameters",
+    "evaluations",
+)
+_OTHER_COUNTS = ("num_samples", "num_images", "samples_of_trained_bound", "samples_of_nll", "seeds", "seed")
+_WHOLE = (*_COUNTS, *(f"paper_{name}" for name in _COUNTS), *_OTHER_COUNTS)
 # Behind which of our columns a paper's number stands, where that has another name.
 _BESIDE = {"parameters_m": "parameters_m_by_paper"}
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -31,7 +43,10 @@ def _T(row: Row, values: Values) -> Cells:
     return {"T": row.T}
 
 
-def _model(row: Row, values: Values) -> Model:
+def _model(row: Row, values: Values) -> Model | None:
+    """The model that a row is about; None where no model made its images."""
+    if row.runs[0].model is None:
+        return None
     return load_run(values.records.results, "models", row.runs[0].model)[1].model
 
 
@@ -53,6 +68,28 @@ def _objective(row: Row, values: Values) -> Cells:
     return {"prediction": model.diffusion.prediction, **own}
 
 
+def _noises(row: Row, values: Values) -> Cells:
+    """k, and how the k noises are weighted, where that means something."""
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return dict.fromkeys(("noises", "weights", "reduction"))
+    objective = model.objective
+    several = objective.noises > 1
+    weights = objective.weights if several else None
+    reduction = objective.reduction if several and weights != "uniform" else None
+    return {"noises": objective.noises, "weights": weights, "reduction": reduction}
+
+
+def _train_evaluations(row: Row, values: Values) -> Cells:
+    """How often training has evaluated the network on an image up to the row's step, of importance sampling's extra
+    batches of timesteps as well."""
+    model = _model(row, values)
+    if not isinstance(model, DDPM):
+        return {"train_evaluations": None}
+    each = model.objective.noises * (1 + model.objective.extra_timestep_batches)
+    return {"train_evaluations": row.step * model.training.batch_size * each}
+
+
 def _network(row: Row, values: Values) -> Cells:
     model = _model(row, values)
     names = ("block", "channel_multipliers", "num_res_blocks", "base_channels")
@@ -63,6 +100,8 @@ def _network(row: Row, values: Values) -> Cells:
 
 
 def _parameters(row: Row, values: Values) -> Cells:
+    if row.runs[0].model is None:
+        return {"parameters": None, "parameters_m_by_paper": None}
     found = values.records.trained(row.runs[0].model)
     return {"parameters": found.parameters, "parameters_m_by_paper": found.parameters_by_paper}
 
@@ -76,26 +115,36 @@ def _t_mid(row: Row, values: Values) -> Cells:
 
 
 def _sampler(row: Row, values: Values) -> Cells:
-    alone = not row.t_mid and not isinstance(_model(row, values), DDPM)  # a generator takes no steps
-    return {"sampler": None if alone else row.line.sampler, "evaluations": row.evaluations}
+    return {"sampler": row.sampler, "evaluations": row.evaluations}
 
 
 def _speed(row: Row, values: Values) -> Cells:
     speed = values.speed(row)
-    ratios = {"sampling_speed_ratio": speed.ratio, "sampling_speed_ratio_interval": speed.interval}
-    return {"samples_per_second": speed.value} | ratios
+    ratios = {
+        "sampling_speed_ratio": speed and speed.ratio,
+        "sampling_speed_ratio_interval": speed and speed.interval,
+    }
+    return {"samples_per_second": speed and speed.value} | ratios
+
+
+def _cost(row: Row, values: Values) -> Cells:
+    cost = values.cost(row)
+    return {"all_train_hours": cost and cost.training, "total_hours": cost and cost.training + cost.sampling}
 
 
 def _train_hours(row: Row, values: Values) -> Cells:
-    return {"train_hours": values.train_time(row).value}
+    time = values.train_time(row)
+    return {"train_hours": time and time.value}
 
 
 def _train_time(row: Row, values: Values) -> Cells:
     time = values.train_time(row)
-    return {"train_time_ratio": time.ratio, "train_time_ratio_interval": time.interval}
+    return {"train_time_ratio": time and time.ratio, "train_time_ratio_interval": time and time.interval}
 
 
 def _loss_variance(row: Row, values: Values) -> Cells:
+    if row.runs[0].model is None:
+        return {"loss_variance": None, "loss_variance_interval": None}
     found = values.estimate("loss_variance", row)
     return {"loss_variance": found.value, "loss_variance_interval": found.interval}
 
@@ -105,9 +154,47 @@ def _likelihood(row: Row, values: Values) -> Cells:
     return {
         "bits_per_dim": values.estimate("bits_per_dim", row).value,
         "bits_per_dim_interval": values.interval("bits_per_dim", row),
-        **{part: statistics.fmean(getattr(bound, part) for bound in bounds) for part in ("prior", "kl", "decoder")},
+        **{part: None if values.has_nats(row) else _mean(bounds, part) for part in ("prior", "kl", "decoder")},
         "num_images": bounds[0].num_images,
     }
+
+
+def _mean(found: list[Any], what: str) -> float:
+    return statistics.fmean(getattr(one, what) for one in found)
+
+
+def _nll(row: Row, values: Values) -> Cells:
+    """-log p in nats by the tightest bound, the one that was trained, and the ELBO; the number of samples of each. The
+    trained one is blank where the tightest has fewer samples."""
+    if not values.has_nats(row):
+        return {}
+    bounds = values.bounds(row)
+    cells = {"nll": values.estimate("nll", row).value, "nll_interval": values.interval("nll", row)}
+    if values.has_rises(row):
+        samples = getattr(_model(row, values), "importance_samples", 1)  # a flow trains on one dequantisation
+        trained = [line.nats for bound in bounds for line in bound.bounds if line.samples == samples]
+        cells |= {
+            "nll_by_trained_bound": statistics.fmean(trained) if trained else None,
+            "nll_by_elbo": _mean([bound.bounds[0] for bound in bounds], "nats"),
+            "least_rise": values.estimate("bound_rise", row).value,
+            "least_rise_interval": values.interval("bound_rise", row),
+            "samples_of_trained_bound": samples if trained else None,
+        }
+    return cells | {"samples_of_nll": bounds[0].bounds[-1].samples, "num_images": bounds[0].num_images}
+
+
+def _refinement(row: Row, values: Values) -> Cells:
+    found = values.refinements(row)
+    cells: Cells = {}
+    for metric, (space, name) in REFINEMENTS.items():
+        if name == "above_chance":  # for claims; a reader sees both of its parts
+            continue
+        cells[metric] = values.estimate(metric, row).value if found else None
+        cells[f"{metric}_interval"] = values.interval(metric, row) if found else None
+        for more in ("kept_by_chance", "within", "within_by_chance") if name == "kept" else ():
+            mean = statistics.fmean(getattr(getattr(one, space), more) for one in found) if found else None
+            cells[metric.removesuffix("kept") + more] = mean
+    return cells
 
 
 def _images(row: Row, values: Values) -> Cells:
@@ -162,18 +249,23 @@ CELLS: dict[str, Callable[[Row, Values], Cells]] = {
     "T": _T,
     "schedule": _schedule,
     "objective": _objective,
+    "noises": _noises,
     "network": _network,
     "parameters": _parameters,
     "image_size": _image_size,
     "t_mid": _t_mid,
     "sampler": _sampler,
     "speed": _speed,
+    "cost": _cost,
     "train_hours": _train_hours,
     "train_time": _train_time,
+    "train_evaluations": _train_evaluations,
     "loss_variance": _loss_variance,
     "scores": _scores,
     "images": _images,
     "likelihood": _likelihood,
+    "nll": _nll,
+    "refinement": _refinement,
 }
 
 
@@ -184,10 +276,12 @@ def _last(row: Row, values: Values, columns: list[str]) -> Cells:
         score = values.scores(row)[0]
         found = {"against_default": values.against_default(row), "seeds": len(row.seeds)}
         found |= {"num_samples": score.num_samples, "train_steps": row.step, "data": score.data}
-    elif "likelihood" in columns:
+    elif {"likelihood", "nll"} & {*columns}:
         found = {"train_steps": row.step, "seeds": len(row.seeds), "data": values.bounds(row)[0].data}
     else:
         found = {"train_steps": row.step, "seeds": len(row.seeds)}
+        if refinements := values.refinements(row):
+            found |= {"num_samples": refinements[0].num_samples, "data": refinements[0].data}
     return found | {"note": row.line.note}
 
 
@@ -271,7 +365,7 @@ def frame(recipe: Recipe, records: Records, *more: str) -> pd.DataFrame:
             made = {name: cell for column in columns for name, cell in CELLS[column](row, values).items()}
             last = {name: cell for name, cell in _last(row, values, columns).items() if name not in made}
             # The label stays, even below a heading that a column has.
-            cells = [{study.subject: None, **made, **last, study.subject: row.line.label}]
+            cells = [{study.subject: None, **made, **last, study.subject: row.label}]
         else:
             cells = [{study.subject: row.line.label, "note": row.line.note}]
         lines += [(line, paper) for line in cells]

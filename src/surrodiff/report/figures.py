@@ -2,25 +2,25 @@
 
 import math
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
-from PIL import Image
 
 from surrodiff.config.studies import Scatter
-from surrodiff.data.grids import tile
 from surrodiff.errors import UserError
 from surrodiff.planning.recipes import Recipe, sidecar
+from surrodiff.report import pictures, points
+from surrodiff.report.by_timestep import diagnoses, logarithmic, terms
 from surrodiff.report.columns import frame
 from surrodiff.report.records import Records
 from surrodiff.report.rows import Values
 from surrodiff.report.tables import require_sources
 from surrodiff.store.losses import training_losses
-from surrodiff.store.runs import load_run, replacing, verified, write_text
+from surrodiff.store.runs import load_run, replacing, write_text
 
 # The same numbers give the same file: no dates, no random ids, and margins set by hand: a solved layout can differ.
 _STYLE = {"svg.hashsalt": "surrodiff", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
@@ -33,17 +33,25 @@ _LABELS = {
     "parameters_m": "parameters, millions (of 2^20)",
     "samples_per_second": "sampling speed, samples/s",
     "train_hours": "train time, hours",
+    "total_hours": "all trainings and samples, hours",
     "train_steps": "training steps",
+    "train_evaluations": "network evaluations in training",
     "evaluations": "network evaluations for one image",
 }
+# Matplotlib's ten colours, and then their lighter ones.
+PALETTE = [mpl.colormaps["tab20"].colors[number] for number in (*range(0, 20, 2), *range(1, 20, 2))]
+WIDE = 10  # the ratio of distances from which a logarithmic figure shows them by their logarithm
+_HIGH = ("samples_per_second",)  # of these more is better, of the others less
 
 
 def scatter(recipe: Recipe, results: Path) -> Figure:
     """The distance against each of the figure's columns, ours with 95 % intervals beside the paper's; if asked for, a
-    dotted line is the least-squares line through the standard blocks."""
+    dotted line is the least-squares line through the standard blocks, and a dashed one the Pareto front. Oracles are
+    hollow and on no front."""
     records = Records(results)
-    values, rows = Values(recipe, records), frame(recipe, records, "scores")
+    values, rows = Values(recipe, records), frame(recipe, records, "scores", "t_mid", "sampler")
     distance, wanted = values.names.distance, recipe.drawing.figure
+    oracles = {row.label for row in recipe.table.rows if row.oracle}
     papers = {
         name: f"paper_{name}_mean" if f"paper_{name}_mean" in rows else f"paper_{name}" for name in (*wanted.x, "fid")
     }
@@ -70,17 +78,21 @@ def scatter(recipe: Recipe, results: Path) -> Figure:
     axes = figure.subplots(len(wanted.x), 1 + beside, squeeze=False)
     for x, (left, *right) in zip(wanted.x, axes, strict=True):
         ours = _OURS.get(x, x)
-        _scatter(left, rows, ours, distance, labels.get(x, x), distance, wanted)
+        drawn = _Axes(x, ours, distance, labels.get(x, x), distance, "t_mid")
+        _scatter(left, rows, drawn, wanted, oracles)
         found = rows.dropna(subset=[ours, distance])
         intervals = found[f"{distance}_interval"]
         left.errorbar(found[ours], found[distance], intervals, fmt="none", ecolor="gray", zorder=0)
+        _front(left, rows, drawn, wanted, oracles)
         for axis in right:
             if rows[papers[x]].notna().any():
-                _scatter(axis, rows, papers[x], papers["fid"], _LABELS.get(x, x), "FID", wanted)
+                quoted = _Axes(x, papers[x], papers["fid"], _LABELS.get(x, x), "FID", "paper_t_mid")
+                _scatter(axis, rows, quoted, wanted, oracles)
+                _front(axis, rows, quoted, wanted, oracles)
             else:
                 axis.axis("off")
     score = values.scores(recipe.default)[0]
-    steps = sorted({row.of_steps for row in recipe.table.rows if row.runs})
+    steps = sorted({row.of_steps for row in recipe.table.rows if row.of_steps})
     axes[0, 0].set_title(
         f"ours, preset {results.name}: {score.data}, {', '.join(map(str, steps))} training steps,\n"
         f"{score.features} features of {score.num_samples} samples; bars: 95 % intervals",
@@ -97,27 +109,76 @@ def _in_lines(text: str, width: int = 60) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def _scatter(axis, rows: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, wanted: Scatter):
+@dataclass(frozen=True)
+class _Axes:
+    """What a scatter's axes show: the figure's `x`, the columns of x, y and t_mid, and their labels."""
+
+    wanted: str
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+    t_mid: str
+
+    def described(self, row: pd.Series) -> str:
+        """A row's point in words."""
+        parts = [f"t_mid {row[self.t_mid]:g}"] if pd.notna(row.get(self.t_mid)) else []
+        if self.t_mid == "t_mid":  # of our own
+            parts += [row["sampler"]] * pd.notna(row["sampler"]) + [f"{row['evaluations']:g} evaluations"]
+        interval = row.get(f"{self.y}_interval")
+        spread = "" if pd.isna(interval) else f" ± {interval:.2g}"
+        parts += [f"{self.x_label} {row[self.x]:.4g}", f"{self.y_label} {row[self.y]:.4g}{spread}"]
+        return f"{row.iloc[0]}: {', '.join(parts)}"
+
+    def names(self, rows: pd.DataFrame) -> list[str]:
+        """What rows are called beside their points: by their label, and what else tells them apart."""
+        names = [row.iloc[0] + _said("t_mid", row.get(self.t_mid)) for _, row in rows.iterrows()]
+        if self.t_mid != "t_mid":  # of our own alone
+            return names
+        counts = [_said("evaluations", row.get("evaluations")) for _, row in rows.iterrows()]
+        return [name + count * (names.count(name) > 1) for name, count in zip(names, counts, strict=True)]
+
+
+def _said(what: str, number) -> str:
+    return "" if pd.isna(number) or not number else f", {what} {number:g}"
+
+
+def _scatter(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, oracles: set[str]):
+    x, y = axes.x, axes.y
     block = rows.get("block", pd.Series("standard", rows.index))
     colors: dict[str, str] = {}  # rows of one label, a sweep, have one and are one entry of the legend
     for number, row in rows.iterrows():
         marker, label = "o" if block[number] == "standard" else "s", row.iloc[0]
         own = None if label in colors else label
-        color = colors.setdefault(label, f"C{len(colors) % 10}")
-        axis.scatter(row[x], row[y], s=60, marker=marker, color=color, label=own)
+        color = colors.setdefault(label, PALETTE[len(colors) % len(PALETTE)])
+        fill = {"facecolors": "none", "edgecolors": color} if label in oracles else {"color": color}
+        point = axis.scatter(row[x], row[y], s=60, marker=marker, label=own, **fill)
+        if row[[x, y]].notna().all():
+            point.set_gid(points.title(axes.described(row)))
     for label, sweep in rows.dropna(subset=[x, y]).groupby(rows.columns[0]) if wanted.join else ():
         sweep = sweep.sort_values(x)
         axis.plot(sweep[x], sweep[y], color=colors[label], linewidth=1)
     if wanted.log:
-        _logarithmic(axis)
+        logarithmic(axis)
+        shown = rows[[x, y]].dropna()[y]
+        if len(shown) and 0 < shown.min() < shown.max() / WIDE:
+            logarithmic(axis, "y")
     standard = rows[block == "standard"].dropna(subset=[x, y])
     if wanted.fit and standard[x].nunique() > 1:
         slope, offset = np.polyfit(standard[x].astype(float), standard[y].astype(float), 1)
         ends = np.array([standard[x].min(), standard[x].max()], dtype=float)
         axis.plot(ends, slope * ends + offset, ":", color="gray", label="fit over standard blocks")
     axis.margins(0.12)
-    axis.set_xlabel(x_label)
-    axis.set_ylabel(y_label)
+    axis.set_xlabel(axes.x_label)
+    axis.set_ylabel(axes.y_label)
+
+
+def _front(axis, rows: pd.DataFrame, axes: _Axes, wanted: Scatter, oracles: set[str]):
+    """Draw the Pareto front of the rows that are no oracles, if it is asked for."""
+    rows = rows[~rows.iloc[:, 0].isin(oracles)]
+    on_front = rows.iloc[points.front(rows[axes.x], rows[axes.y], high=axes.wanted in _HIGH)]
+    if wanted.front and len(on_front):
+        points.draw_front(axis, on_front[axes.x], on_front[axes.y], axes.names(on_front))
 
 
 def curves(recipe: Recipe, results: Path) -> Figure:
@@ -135,7 +196,7 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     level, roughness = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     settled = {level: [], roughness: []}
     # One training of each diffusion model is drawn: the first seed's.
-    first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs}
+    first = {row.runs[0].model: row for row in reversed(recipe.table.rows) if row.runs and row.runs[0].model}
     logs = [(row, training_losses(results, run)) for run, row in reversed(first.items())]
     logs = [log for log in logs if "loss_uniform_t" in log[1]]
     if not logs:
@@ -173,52 +234,6 @@ def curves(recipe: Recipe, results: Path) -> Figure:
     return figure
 
 
-def _logarithmic(axis):
-    """Make the horizontal axis logarithmic, with numbers written out at 1, 2 and 5."""
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
-_TERMS = {
-    "bits_per_dim": "term of the bound, bits per dimension",
-    "v": "learned variance by its logarithm\n(0: the posterior's, 1: beta)",
-}
-
-
-def terms(recipe: Recipe, results: Path) -> Figure:
-    """Of the rows' likelihoods over all timesteps of a diffusion, what they have by timestep: terms of the bound, of
-    which that of t is KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) and at t = 1 -log p(x_0 | x_1); or the mean v of a
-    learned variance. Both are means over images and pixels, of the first training seed."""
-    column, rows = recipe.drawing.figure.of, {}
-    for row in recipe.table.rows:
-        if row.runs and row.runs[0].likelihood:
-            path, config, record = load_run(results, "likelihoods", row.runs[0].likelihood)
-            table = pd.read_csv(verified(path, record, "terms.csv"))
-            if config.timesteps is None and column in table and table[column].notna().any():
-                rows.setdefault(row.runs[0].likelihood, (row, table[table["t"] > 0], record))
-    figure = Figure(figsize=(9, 5.5))
-    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.24, top=0.9)
-    axis = figure.subplots()
-    for row, table, _ in rows.values():
-        axis.plot(table["t"], table[column], ".-", markersize=3, linewidth=1.2, label=row.line.label)
-    _logarithmic(axis)
-    if column == "bits_per_dim":
-        axis.set_yscale("log")
-    axis.set_xlabel("timestep t")
-    axis.set_ylabel(_TERMS[column])
-    counts = sorted({record["num_images"] for _, _, record in rows.values()})
-    steps = sorted({row.of_steps for row, _, _ in rows.values()})
-    data = next(iter(rows.values()))[2]["data"]
-    axis.set_title(
-        f"Preset {results.name}: {data}, {', '.join(map(str, steps))} training steps, means over "
-        f"{', '.join(map(str, counts))} held-out images"
-    )
-    figure.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
-    return figure
-
-
 def _cut(axis, curves: list[pd.Series], lowest: float | None = None):
     """Limit an axis to the values of `curves`, or from `lowest` to the highest of them, with a margin."""
     values = pd.concat(curves).dropna()
@@ -228,47 +243,17 @@ def _cut(axis, curves: list[pd.Series], lowest: float | None = None):
         axis.set_ylim(bottom - (margin if lowest is None else 0), top + margin)
 
 
-def pairs(recipe: Recipe, results: Path, count: int = 24, columns: int = 6) -> Figure:
-    """The surrogate's samples and what the diffusion makes of them from t_mid on, side by side."""
-    halves = []
-    for sample in recipe.samples():
-        path, _, record = load_run(results, "samples", sample)
-        images = np.load(verified(path, record, "samples.npy"), allow_pickle=False)[:count]
-        halves.append(np.stack([_enlarged(image) for image in images]))
-    halves[0] = np.pad(halves[0], ((0, 0), (0, 0), (0, 0), (0, 2)), constant_values=255)
-    together = np.pad(np.concatenate(halves, 3), ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=255)
-    picture = tile(together, columns)
-    height = 9 * picture.shape[0] / picture.shape[1]
-    figure = Figure(figsize=(9, height + 0.5))
-    axis = figure.add_axes((0, 0, 1, height / (height + 0.5)))
-    axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
-    axis.axis("off")
-    size, (_, refined) = images.shape[-1], recipe.drawing.pairs
-    axis.set_title(
-        f"Pairs: {refined.line.label}'s sample on the left, refined from t_mid = {refined.t_mid} (T = {refined.T}) on "
-        "the right\n"
-        f"preset {results.name}; {size}x{size} pixels, enlarged bicubically",
-        fontsize=9,
-    )
-    return figure
-
-
-def _enlarged(image: np.ndarray, least: int = 96) -> np.ndarray:
-    """A uint8 image (C, S, S) enlarged by a whole factor to `least` pixels or more. Bicubic, because squares hide the
-    strokes of so few pixels."""
-    size = image.shape[-1]
-    side = size * -(-least // size)
-    planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC) for plane in image]
-    return np.stack(planes)
-
-
-DRAW = {"scatter": scatter, "curves": curves, "pairs": pairs, "terms": terms}
+DRAW = {
+    **{"scatter": scatter, "curves": curves, "pairs": pictures.pairs, "sweep": pictures.sweep},
+    **{"terms": terms, "diagnoses": diagnoses},
+}
 
 
 def write(recipe: Recipe, results: Path):
     """Draw a recipe's figure as PNG and SVG, and write the recipe itself, into `results`/figures.
 
-    Raises UserError before anything is written if a run that the recipe names is not complete.
+    In the SVG the points of a scatter say under the mouse what they are. Raises UserError before anything is written if
+    a run that the recipe names is not complete.
     """
     require_sources(recipe, results)
     folder, name = results / "figures", recipe.output
@@ -279,4 +264,5 @@ def write(recipe: Recipe, results: Path):
             figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
         with replacing(folder / f"{name}.svg") as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
+            points.add_titles(temporary)
     write_text(folder / f"{name}.json", sidecar(recipe, results))

@@ -76,16 +76,59 @@ class Trained(Record):
     parameters_by_paper: float | None = None
 
 
+class BoundBySamples(Record):
+    """-L_k in nats for k samples, and by how much L_k exceeds the one before; each with its standard error over
+    images."""
+
+    samples: int
+    nats: float
+    nats_error: float
+    rise: float | None
+    rise_error: float | None
+
+
 class Bound(Record):
-    """Of a likelihood, in bits per dimension, with its standard error over images and its three parts."""
+    """Of a likelihood, in bits per dimension, with its standard error over images: of a diffusion its three parts, of a
+    model with a likelihood of its own -log p in nats and all of its bounds, by rising numbers of samples."""
 
     bits_per_dim: float
     bits_per_dim_error: float
-    prior: float
-    kl: float
-    decoder: float
+    prior: float | None = None
+    kl: float | None = None
+    decoder: float | None = None
+    nats: float | None = None
+    nats_error: float | None = None
+    bounds: list[BoundBySamples] = []
     num_images: int
     data: str
+
+
+class Changes(Record):
+    """What refinement changes in images, in pixels or in features (see scoring.refinement)."""
+
+    distance: float
+    distance_error: float
+    relative: float
+    relative_error: float
+    kept: float
+    kept_error: float
+    kept_by_chance: float
+    above_chance: float
+    above_chance_error: float
+    within: float
+    within_by_chance: float
+
+
+class Refinement(Record):
+    """Of a surrogate's samples. neighbours: among how many nearest training images `within` looks."""
+
+    pixels: Changes
+    features: Changes
+    num_samples: int
+    train_images: int
+    neighbours: int
+    data: str
+    feature_network: str
 
 
 class Speeds(Record):
@@ -108,6 +151,7 @@ KINDS = {
     "scores": Score,
     "references": Reference,
     "models": Trained,
+    "refinements": Refinement,
     "likelihoods": Bound,
     "timings": Timing,
 }
@@ -142,6 +186,9 @@ class Records:
 
     def bound(self, run_id: str) -> Bound:
         return self._read("likelihoods", run_id)
+
+    def refinement(self, run_id: str) -> Refinement:
+        return self._read("refinements", run_id)
 
     def timing(self, run_id: str) -> Timing:
         return self._read("timings", run_id)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report.records import Records
-from surrodiff.report.rows import Values
+from surrodiff.report.rows import Values, score_names
 from surrodiff.report.tables import require_sources
 from surrodiff.store.losses import training_losses
 from surrodiff.store.runs import write_json, write_text
@@ -25,11 +25,11 @@ CURVES = ("model", "train_step", "loss_uniform_t")
 
 
 def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
-    """One line for each sampler in any table, by the name of its samples; means over seeds."""
+    """One line for each sampler in any table that is no oracle, by the name of its samples; means over seeds."""
     values = Values(recipe, Records(results))
     by_name: dict[str, dict] = {}
     # A sampler can stand in several tables; those of its rows that have speeds come last and stay.
-    scored = [row for row in recipe.rows() if row.runs and row.runs[0].sample and not row.line.seeds]
+    scored = [row for row in recipe.rows() if row.runs and row.runs[0].sample and not (row.line.seeds or row.oracle)]
     for row in sorted(scored, key=lambda row: bool(row.timings)):
         scores, speed = values.scores(row), values.speed(row)
         name = row.runs[0].sample.rpartition("-")[0]
@@ -39,7 +39,7 @@ def rows(recipe: Recipe, results: Path) -> pd.DataFrame:
             "train_steps": row.step,
             "t_mid": row.t_mid,
             "frechet_distance": fmean(score.train.frechet_distance for score in scores),
-            "frechet_column": values.names.distance,
+            "frechet_column": score_names(scores[0].features, scores[0].num_samples).distance,
             "is_mean": fmean(score.is_mean for score in scores),
             "is_std": fmean(score.is_std for score in scores),
             "kernel_distance": fmean(score.train.kernel_distance for score in scores),
@@ -59,7 +59,9 @@ def curves(recipe: Recipe, results: Path) -> pd.DataFrame:
     """Training loss at uniform t of every diffusion model in any table, in at most CURVE_POINTS averages; of several
     seeds the first."""
     frames = []
-    for run_id in sorted({row.runs[0].model for row in recipe.rows() if row.runs and not row.line.seeds}):
+    for run_id in sorted(
+        {row.runs[0].model for row in recipe.rows() if row.runs and row.runs[0].model and not row.line.seeds}
+    ):
         losses = training_losses(results, run_id)
         if "loss_uniform_t" in losses:
             group = losses.index // -(-len(losses) // CURVE_POINTS)

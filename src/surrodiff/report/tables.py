@@ -1,15 +1,17 @@
 """The tables as CSV and as Markdown: every number as CSV, the readable ones with what they rest on as Markdown."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from surrodiff.config.studies import Study
 from surrodiff.planning.plan import Row
 from surrodiff.planning.recipes import Recipe, sidecar
 from surrodiff.report import claims
 from surrodiff.report.columns import frame
-from surrodiff.report.records import Records
+from surrodiff.report.records import Bound, Records
 from surrodiff.report.rows import Values
 from surrodiff.store.runs import load_run, write_text
 
@@ -27,13 +29,18 @@ def _cell(value, spread=None) -> str:
     return f"{value:.{decimals}f} ± {spread:.{decimals}f}"
 
 
+def _is_blank(column: pd.Series) -> bool:
+    """All the way down."""
+    return column.isin([None, ""]).all()
+
+
 def _markdown(table: pd.DataFrame) -> str:
     """A table with each number and its spread in one cell: the standard deviation over splits or subsets if there is
     one, else half of the interval; columns that are blank all the way down are left out."""
     shown = {}
     for column in table:
         base = column.removesuffix("_mean")
-        if column.endswith(("_std", "_interval")) or column in _LEFT_OUT or table[column].isin([None, ""]).all():
+        if column.endswith(("_std", "_interval")) or column in _LEFT_OUT or _is_blank(table[column]):
             continue
         values = table[column]
         if pd.api.types.is_float_dtype(values):
@@ -68,16 +75,21 @@ def _pages_tables(table: pd.DataFrame, recipe: Recipe, values: Values) -> list[s
     return [_markdown(main_table), "## More scores", _markdown(ours[[table.columns[0], *subjects, *more_columns]])]
 
 
-def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
+def _basis(table: pd.DataFrame, recipe: Recipe, results: Path, values: Values) -> list[str]:
     """What the numbers of a table rest on, a paragraph each."""
     study = recipe.table.study
     rows = [row for row in recipe.table.rows if row.runs]
-    steps = sorted({row.of_steps for row in rows} | ({recipe.default.of_steps} if recipe.default else set()))
+    steps = sorted(
+        {row.of_steps for row in rows if row.of_steps} | ({recipe.default.of_steps} if recipe.default else set())
+    )
     trained = f"of models trained for {', '.join(map(str, steps))} steps" if steps else "no model of ours"
     paragraphs = []
-    if "likelihood" in study.columns and rows:
-        paragraphs.append(_of_bounds(rows, results, values, trained))
-    if recipe.reference:
+    if {"likelihood", "nll"} & {*study.columns} and rows:
+        paragraphs += _of_bounds(table, rows, recipe, results, values, trained)
+    if "refinement" in study.columns and (refined := [row for row in rows if row.line.is_refined]):
+        paragraphs.append(_of_refinements(refined, results, values, trained))
+    shows_scores = recipe.reference and _shows_scores(study)
+    if shows_scores:
         paragraphs.append(_of_scores(recipe, rows, results, values, trained))
     if any(row.line.images for row in recipe.table.rows):
         paragraphs.append(
@@ -86,7 +98,7 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
             "against. `amount`: of noise its standard deviation of 255, of blur its standard deviation in pixels, of "
             "classes their number."
         )
-    elif recipe.reference:
+    elif shows_scores:
         paragraphs.append(_intervals(recipe, rows, values))
     if not paragraphs:
         paragraphs.append(f"Preset `{results.name}`; {trained}.")
@@ -103,25 +115,81 @@ def _basis(recipe: Recipe, results: Path, values: Values) -> list[str]:
     return paragraphs
 
 
+def _shows_scores(study: Study) -> bool:
+    """Whether its columns or claims are about scores; its figures may need the samples alone."""
+    metrics = (comparison[0] for claim in study.claims for comparison in claim.comparisons)
+    return bool({"scores", "distance", "score"} & {*study.columns, *metrics})
+
+
 def _incomparable(recipe: Recipe, values: Values) -> str:
     if recipe.reference and values.names.distance == "fid":
         return ""
     return " Ours here rest on something else and do not compare with them."
 
 
-def _of_bounds(rows: list[Row], results: Path, values: Values, trained: str) -> str:
-    bound = values.bounds(rows[0])[0]
-    counts = {len(row.seeds) for row in rows}
-    alone = "over images, of the one training alone"
+def _covers(rows: list[Row]) -> str:
+    """What the intervals over images of rows are, in words (see report.rows.OVER_IMAGES)."""
+    counts, alone = {len(row.seeds) for row in rows}, "over images, of the one training alone"
+    return alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
+
+
+_OF_NLL = {
+    "nll_by_elbo": "by one sample",
+    "nll_by_trained_bound": "by as many as in training",
+    "least_rise": "by how much a bound exceeds the one by fewer samples, where that is least sure",
+}
+
+
+def _of_bounds(
+    table: pd.DataFrame, rows: list[Row], recipe: Recipe, results: Path, values: Values, trained: str
+) -> Iterator[str]:
+    """What likelihoods rest on, of those columns that the table has: of models with a likelihood of their own, and of
+    diffusions."""
+    columns = [column for column in table if not _is_blank(table[column])]
+
+    def begin(bounds: list[Bound]) -> str:
+        return f"Preset `{results.name}`, data {', '.join(dict.fromkeys(f'`{bound.data}`' for bound in bounds))}. "
+
+    if in_nats := [row for row in rows if values.has_nats(row)]:
+        bounds = [bound for row in in_nats for bound in values.bounds(row)]
+        samples = sorted({bound.bounds[-1].samples for bound in bounds})
+        whats = {
+            "nll": "`nll` is -log p of an image in nats",
+            "bits_per_dim": "`bits_per_dim` of a model with a likelihood of its own is -log p per dimension",
+        }
+        what = ", and ".join(text for column, text in whats.items() if column in columns)
+        more = "".join(f"; `{column}`: {text}" for column, text in _OF_NLL.items() if column in columns)
+        compared = {comparison[0] for claim in recipe.table.study.claims for comparison in claim.comparisons}
+        pairs = " Claims about `nll` compare two rows of one training each image by image." * ("nll" in compared)
+        yield (
+            f"{begin(bounds)}{what}, averaged over {bounds[0].num_images} held-out images, by the bound of "
+            f"{', '.join(map(str, samples))} samples of an image, {trained}{more}. `±` is a 95 % interval "
+            f"{_covers(in_nats)}.{pairs}"
+        )
+    rows = [row for row in rows if row not in in_nats]
+    if not rows or "likelihood" not in recipe.table.study.columns:
+        return
+    bounds = [bound for row in rows for bound in values.bounds(row)]
     configs = [load_run(results, "likelihoods", run.likelihood)[1] for row in rows for run in row.runs]
     variances = ", ".join(dict.fromkeys(config.variance for config in configs))
     variances += " where the model has learned it" * ("learned" in variances and "," in variances)
-    covers = alone if counts == {1} else "over trainings" + f", and {alone} of a row of one seed" * (1 in counts)
+    yield (
+        f"{begin(bounds)}Bits per dimension of the variational bound on {bounds[0].num_images} held-out images, "
+        f"{trained}; the parts sum to it. Variance of a reverse step: {variances}. `±` is a 95 % interval "
+        f"{_covers(rows)}. Bounds of other image sizes or data do not compare."
+    )
+
+
+def _of_refinements(rows: list[Row], results: Path, values: Values, trained: str) -> str:
+    record = values.refinements(rows[0])[0]
     return (
-        f"Preset `{results.name}`, data `{bound.data}`. Bits per dimension of the variational bound on "
-        f"{bound.num_images} held-out images, {trained}; the parts sum to it. Variance of a "
-        f"reverse step: {variances}. `±` is a 95 % interval {covers}. Bounds "
-        "of other image sizes or data do not compare."
+        f"Preset `{results.name}`, data `{record.data}`, {trained}. {record.num_samples} samples of a surrogate alone "
+        f"beside those that the diffusion refined from the same ones, and {record.train_images} training images, in "
+        f"pixels and in `{record.feature_network}` features. `moved`: the root mean square difference of an image's "
+        "pixels in [-1, 1]; `_relative`, `_in_features`: in units of the mean distance of two images of different "
+        "numbers. `_kept`: the share whose nearest training image stays the same; `_within`: that of which the "
+        f"surrogate's nearest is among the {record.neighbours} nearest of what became of it; `_by_chance`: these "
+        f"shares for images of different numbers. `±` is a 95 % interval {_covers(rows)}."
     )
 
 
@@ -198,7 +266,7 @@ def write(recipe: Recipe, results: Path):
     table = frame(recipe, records)
     judged = claims.judge(recipe, records)
     write_text(folder / f"{name}.csv", _csv(table))
-    sections = [f"# {study.title}", *_pages_tables(table, recipe, values), *_basis(recipe, results, values)]
+    sections = [f"# {study.title}", *_pages_tables(table, recipe, values), *_basis(table, recipe, results, values)]
     write_text(folder / f"{name}.md", "\n\n".join([*sections, *_claims(judged)]) + "\n")
     write_text(folder / f"{name}.json", sidecar(recipe, results))
 

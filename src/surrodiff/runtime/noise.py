@@ -36,6 +36,11 @@ class Stream(IntEnum):
     BOUND = 17  # which held-out images the variational bound is of, and their q(x_t | x_0)
     SCORING = 18  # the order in which real images are scored
     DAMAGE = 19
+    GENERATOR_LOSS = 20  # what the loss of a generator with a likelihood draws
+    GENERATOR_LIKELIHOOD = 21
+    DIAGNOSIS = 22
+    GIVEN = 23  # the order of images that no network makes
+    REFINEMENT = 24  # the reverse process that begins with another run's samples
 
 
 def philox4x32(counter, key, rounds: int = 10):
@@ -80,3 +85,25 @@ def permutation(seed: int, stream: Stream, step: int, n: int, device=None) -> to
     """A random order of 0, ..., n - 1, int64 (n,)."""
     words = _words(seed, stream, step, torch.arange(n, device=device), 2)
     return torch.argsort((words[:, 0] << 31) ^ words[:, 1], stable=True)
+
+
+class Draws:
+    """Random numbers for the rows of a batch. Each call gives new ones, which depend on the seed, the stream, the
+    number of the batch, the row and the place of the call alone."""
+
+    def __init__(self, seed: int, stream: Stream, number: int, index: torch.Tensor):
+        """index: int64 (B,), the rows."""
+        self.seed, self.stream, self.number, self.index, self.calls = seed, stream, number, index, 0
+
+    def _rows(self) -> torch.Tensor:
+        self.calls += 1
+        return self.index + (self.calls << 32)
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """(B, *shape) float32 standard normal."""
+        return normal(self.seed, self.stream, self.number, self._rows(), shape)
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """(B, *shape) float32 in (0, 1)."""
+        rows = self._rows()
+        return uniform(self.seed, self.stream, self.number, rows, math.prod(shape)).reshape(len(rows), *shape)

@@ -152,10 +152,11 @@ def _parts(rows: torch.Tensor, others: torch.Tensor) -> Sequence[torch.Tensor]:
     return rows.split(max(1, BOUNDED_AT_ONCE // len(others)))
 
 
-def _screened(rows: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Between which bounds the squared distances of rows (N, D) from others (M, D) lie, (N, M) each, by one product of
-    matrices, which is ten times as fast as `_exact` and leaves noise where rows are nearly equal."""
-    a, b = rows.square().sum(1)[:, None], others.square().sum(1)
+def _screened(rows: torch.Tensor, others: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Between which bounds the squared distances of rows (N, D) from others (M, D) lie, (N, M) each, by one product
+    of matrices, which is ten times as fast as `_exact` and leaves noise where rows are nearly equal. b: the others'
+    squared norms (M,)."""
+    a = rows.square().sum(1)[:, None]
     squares, sizes = a + b - 2 * rows @ others.T, a + b
     # Sums of D products in any order, of either way: each is off by at most D eps / 2 of the sizes; the rest is room.
     sizes *= 8 * (rows.shape[1] + 8) * torch.finfo(rows.dtype).eps
@@ -174,11 +175,32 @@ def _exact(rows: torch.Tensor, others: torch.Tensor, wanted: torch.Tensor) -> to
     return distances
 
 
+def nearest(rows: torch.Tensor, others: torch.Tensor, count: int) -> torch.Tensor:
+    """Numbers int64 (N, count) of the `others` (M, D) that are nearest to each of the rows (N, D), the nearest first;
+    of equally near ones the lower number first. Distances are exact, in float64, whatever the blocks.
+
+    `others` are copied as float64, the rows a block at a time. count <= M.
+    """
+    others, found = others.double(), []
+    squares = others.square().sum(1)
+    for part in _parts(rows, others):
+        part = part.double()
+        low, high = _screened(part, others, squares)
+        near = low <= high.kthvalue(count, keepdim=True).values
+        distances, (i, j) = _exact(part, others, near), near.nonzero(as_tuple=True)
+        # By row, then by distance; j rises within a row, and so it does where both sorts leave ties alone.
+        order = distances[i, j].argsort(stable=True)
+        order = order[i[order].argsort(stable=True)]
+        first = near.sum(1).cumsum(0) - near.sum(1)
+        found.append(j[order][first[:, None] + torch.arange(count, device=j.device)])
+    return torch.cat(found)
+
+
 def _radii(centres: torch.Tensor, neighbours: int) -> torch.Tensor:
     """The distance (M,) of each of the centres (M, D) from its k-th nearest other centre."""
-    radii = []
+    radii, squares = [], centres.square().sum(1)
     for part in _parts(centres, centres):
-        low, high = _screened(part, centres)
+        low, high = _screened(part, centres, squares)
         # Each is its own nearest, at 0. The k + 1 nearest are among those whose bounds do not rule it out.
         near = low <= high.kthvalue(neighbours + 1, keepdim=True).values
         radii.append(_exact(part, centres, near).kthvalue(neighbours + 1).values)
@@ -194,8 +216,9 @@ def _share_within(rows: torch.Tensor, centres: torch.Tensor, neighbours: int) ->
     centres = centres.repeat_interleave(copies.clamp(max=neighbours + 1), 0)
     radii, within = _radii(centres, neighbours), []
     low_radii, high_radii = (radii.square() * (1 + room) for room in (-1e-12, 1e-12))
+    squares = centres.square().sum(1)
     for part in _parts(rows, centres):
-        low, high = _screened(part, centres)
+        low, high = _screened(part, centres, squares)
         inside = (high <= low_radii).any(1)
         doubtful = (low <= high_radii) & ~inside[:, None]
         within.append(inside | (_exact(part, centres, doubtful) <= radii).any(1))

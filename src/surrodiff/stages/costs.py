@@ -17,7 +17,7 @@ from pathlib import Path
 
 from surrodiff.planning import units
 from surrodiff.planning.plan import Plan
-from surrodiff.planning.runs import ModelConfig, Rows, Run
+from surrodiff.planning.runs import ModelConfig, RealImages, Rows, Run
 from surrodiff.planning.units import Unit
 from surrodiff.scoring.severities import images_scored
 from surrodiff.store.runs import work_folder, write_json
@@ -109,7 +109,7 @@ class Costs:
     def work(self, run: Run) -> Counter[Unit] | None:
         """How many of which units a run is made of; None while the number of images is unknown."""
         images = self._images()
-        return run.config.work(self.plan.runs, images and images_scored(*images))
+        return run.config.work(self.plan.runs, images and RealImages(images[0], images_scored(*images)))
 
     def _images(self) -> tuple[int, int] | None:
         record = self.records.get(self.plan.data, {})

@@ -43,6 +43,9 @@ def _read(config: DataConfig) -> tuple[dict[str, Split], str, dict]:
         case "cifar10":
             train, held_out = sources.read_cifar10(identity.expanded(config.path))
             splits = {"train": train, "held_out": held_out}
+        case "mnist":
+            train, held_out = sources.read_mnist(identity.expanded(config.path))
+            splits = {"train": train, "held_out": held_out}
         case "image_folder":
             splits, report = sources.read_planned_folder(config)
     if "held_out" in splits:

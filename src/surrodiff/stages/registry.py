@@ -19,7 +19,9 @@ MODULES = {
     "references": "reference",
     "samples": "sample",
     "scores": "score",
+    "refinements": "refinement",
     "likelihoods": "likelihood",
+    "diagnoses": "diagnosis",
     "timings": "time",
 }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from surrodiff.data import pixels
+from surrodiff.config.surrogates import Upsampled
+from surrodiff.data import given, pixels, sources
 from surrodiff.data.grids import save_grid
 from surrodiff.diffusion.reverse import Sampler
 from surrodiff.errors import UserError
@@ -15,6 +16,8 @@ from surrodiff.kinds.weights import load_evaluation
 from surrodiff.networks import acceleration
 from surrodiff.planning.runs import Run, SampleConfig
 from surrodiff.runtime import devices
+from surrodiff.runtime.noise import Stream
+from surrodiff.sampling.given import GivenImages
 from surrodiff.sampling.surrogate import SurrogateDiffusion
 from surrodiff.sampling.whole import WholeProcess
 from surrodiff.stages.job import Job
@@ -33,9 +36,17 @@ def sampler_of(
     compile: as in `execution`. Raises UserError if a model is not trained or its weights are damaged.
     """
     refined = None
+    if config.given:
+        images = _given(config, results)
+        return GivenImages(images, device), tuple(images.shape[1:])
     if config.model:
         network, made = load_evaluation(results, config.model, config.precision, device)
-        refined = kind_of(made.model).process(network, made, config.sampler, config.seed, device, compile)
+        # Noise of its own after samples that may have drawn noise for the same timesteps.
+        stream = Stream.REFINEMENT if config.begun else Stream.REVERSE
+        refined = kind_of(made.model).process(network, made, config.sampler, config.seed, device, compile, stream)
+        if config.begun:
+            start = GivenImages(torch.from_numpy(load(results, config.begun.samples)[0]), device)
+            return SurrogateDiffusion(start, config.begun.t_mid, refined), refined.shape
         if not config.surrogate:
             return WholeProcess(refined), refined.shape
     network, made = load_evaluation(results, config.surrogate, config.precision, device)
@@ -43,6 +54,16 @@ def sampler_of(
     start = kind_of(made.model).surrogate(network, made, config, data.image_size, device, compile)
     sampler = SurrogateDiffusion(start, config.surrogate.t_mid, refined) if refined else start
     return sampler, (made.channels, data.image_size, data.image_size)
+
+
+def _given(config: SampleConfig, results: Path) -> torch.Tensor:
+    """The images, uint8 (N, C, S, S), of samples that no network makes."""
+    source, count, seed = config.given.source, config.num_samples, config.seed
+    if isinstance(source, Upsampled):
+        arrays, _ = sources.load(results, config.given.data)
+        return given.upsampled(source, arrays["train_images"], count, seed)
+    _, data, _ = load_run(results, "data", config.given.data)
+    return given.of_folder(source, count, data.image_size, data.channels, seed)
 
 
 def sampler_named(results: Path, name: str, device: torch.device | str = "cpu") -> Sampler:
@@ -60,8 +81,9 @@ def sampler_named(results: Path, name: str, device: torch.device | str = "cpu") 
 
 
 def _evaluations(config: SampleConfig, results: Path) -> int:
-    """How many evaluations of networks an image takes."""
-    runs = {run: Run(run.rpartition("-")[0], load_run(results, stage, run)[1]) for stage, run in config.needs()}
+    """How many evaluations of networks an image takes, besides those of samples with which it begins."""
+    needs = [(stage, run) for stage, run in config.needs() if stage == "models"]
+    runs = {run: Run(run.rpartition("-")[0], load_run(results, stage, run)[1]) for stage, run in needs}
     return sum(count for _, count in config.evaluations(runs))
 
 
@@ -74,16 +96,17 @@ def make(run: Run[SampleConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
     config, device = run.config, job.device
     sampler, shape = sampler_of(config, job.results, device, job.execution.compile)
     evaluations = _evaluations(config, job.results)
-    # What ends the sampler also takes the most memory.
-    last, probe = (sampler.reverse.denoiser, sampler.reverse.probe) if sampler.reverse else (sampler.generator, sampler)
-    batch = acceleration.images_at_once(job.execution.sampling_batch, probe, device)
+    # What ends the sampler also takes the most memory; images that are there take next to none.
+    probe = sampler.reverse.probe if sampler.reverse else sampler
+    probed_on = torch.device("cpu") if config.given else device
+    batch = acceleration.images_at_once(job.execution.sampling_batch, probe, probed_on)
     total = config.num_samples
     parts = PartFiles(folder.path, "samples", total, np.uint8, shape)
     start, (size, own) = total - len(parts.missing), parts.batches(batch)
     began = time.monotonic()
     progress = devices.Progress(f"sample {run.id}", total, "images", start)
     # Assumes equal progress on all ranks.
-    scale = (total - start) / max(1, len(own) * size) / evaluations
+    scale = (total - start) / max(1, len(own) * size) / max(1, evaluations)
 
     def advance(count: int):
         progress.advance(count * scale)
@@ -106,6 +129,8 @@ def make(run: Run[SampleConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
         return None
     with replacing(folder.path / SAMPLES) as temporary, open(temporary, "wb") as file:
         np.save(file, images)
+    last = sampler.reverse.denoiser if sampler.reverse else getattr(sampler, "generator", None)
+    precision = last.precision if last else "uint8"
     save_grid(folder.path / GRID, images[:64])
     record = {
         "num_samples": total,
@@ -113,7 +138,7 @@ def make(run: Run[SampleConfig], folder: RunFolder, job: Job) -> tuple[dict, lis
         "sampled_now": total - start,
         "sample_seconds": time.monotonic() - began,
         "batch": size,
-        "provenance": provenance.describe(device, last.precision),
+        "provenance": provenance.describe(device, precision),
     }
     return record, [SAMPLES, GRID]
 

@@ -58,8 +58,10 @@ def make(run: Run[ScoreConfig], folder: RunFolder, job: Job) -> tuple[dict, list
 
 
 def _models(results: Path, config: SampleConfig) -> list[dict]:
-    """Every model that took part in a sample: after which step, its whole configuration, and what trained it."""
-    models = []
+    """Every model that took part in a sample, first those of samples with which it begins: after which step, its whole
+    configuration, and what trained it."""
+    begun = config.begun and load_run(results, "samples", config.begun.samples)[1]
+    models = _models(results, begun) if begun else []
     for part in (config.model, config.surrogate):
         if part:
             _, model, record = load_run(results, "models", part.run)

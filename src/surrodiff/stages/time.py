@@ -18,7 +18,8 @@ from surrodiff.config.presets import Execution
 from surrodiff.errors import UserError
 from surrodiff.kinds.registry import kind_of
 from surrodiff.networks import acceleration
-from surrodiff.planning.runs import ModelConfig, Run, TimingConfig
+from surrodiff.planning.measures import TimingConfig
+from surrodiff.planning.runs import ModelConfig, Run
 from surrodiff.planning.units import Evaluation, ImageScore, TrainStep, Unit
 from surrodiff.runtime import devices, distributed, locks
 from surrodiff.scoring import features

@@ -28,10 +28,12 @@ class LossLog:
         return ",".join([str(step if isinstance(step, str) else int(step)), *map(str, rest)]) + "\n"
 
     def add(self, row: dict[str, float]):
-        """Write a row through, so that a killed training leaves what it saw; the first column is the step."""
+        """Write a row through, so that a killed training leaves what it saw; the first column is the step. A log that
+        an earlier version began keeps its columns."""
         is_first = not self.rows
-        self.columns = list(row)
-        self.rows.append([float(value) for value in row.values()])
+        if is_first:
+            self.columns = list(row)
+        self.rows.append([float(row[column]) for column in self.columns])
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(self._line(self.columns) * is_first + self._line(self.rows[-1]))
 

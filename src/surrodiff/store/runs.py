@@ -25,7 +25,8 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from surrodiff.errors import UserError
-from surrodiff.planning.runs import CONFIGS, Config, Run, canonical
+from surrodiff.planning.measures import CONFIGS
+from surrodiff.planning.runs import Config, Run, canonical
 from surrodiff.runtime import distributed
 from surrodiff.runtime.locks import try_lock
 

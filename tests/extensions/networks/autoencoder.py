@@ -1,29 +1,24 @@
 """A linear autoencoder of images."""
 
-import math
-
 import torch
 from torch import nn
 
 
-class Encoder(nn.Module):
-    """Images (B, C, S, S) to the means (B, z_dim) of their codes."""
+class LinearAutoencoder(nn.Module):
+    """A linear variational autoencoder (Kingma and Welling, 2014), whose codes have unit variance."""
 
-    def __init__(self, image_size: int, image_channels: int, z_dim: int):
+    def __init__(self, image_size: int, image_channels: int, z_dim: int, prior_weight: float):
         super().__init__()
-        self.linear = nn.Linear(image_channels * image_size**2, z_dim)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x.flatten(1))
-
-
-class Decoder(nn.Module):
-    """Codes (B, z_dim) to images (B, C, S, S) in [-1, 1]."""
-
-    def __init__(self, image_size: int, image_channels: int, z_dim: int):
-        super().__init__()
-        self.shape = (image_channels, image_size, image_size)
-        self.linear = nn.Linear(z_dim, math.prod(self.shape))
+        self.z_dim, self.prior_weight, self.shape = z_dim, prior_weight, (image_channels, image_size, image_size)
+        pixels = image_channels * image_size**2
+        self.encoder, self.decoder = nn.Linear(pixels, z_dim), nn.Linear(z_dim, pixels)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return self.linear(z).unflatten(1, self.shape).tanh()
+        """Codes (B, z_dim) to images (B, C, S, S) in [-1, 1]."""
+        return self.decoder(z).unflatten(1, self.shape).tanh()
+
+    def loss(self, x_0: torch.Tensor, draws) -> torch.Tensor:
+        """The squared error of the decoded images, and `prior_weight` of the codes' squared distance from 0."""
+        mean = self.encoder(x_0.flatten(1))
+        decoded = self.decoder(mean + draws.normal(self.z_dim)).unflatten(1, self.shape).tanh()
+        return (decoded - x_0).square().mean() + self.prior_weight * mean.square().mean()
