@@ -11,6 +11,7 @@ from plans import plan_of
 from surrodiff.config import params as params_module
 from surrodiff.data import identity
 from surrodiff.data.pixels import to_float, to_uint8
+from surrodiff.dvc import recording
 from surrodiff.kinds.registry import kind_of
 from surrodiff.kinds.weights import load_evaluation
 from surrodiff.planning import plan as plan_module
@@ -191,6 +192,17 @@ def test_given_images_are_made_whatever_the_batch(raw, folder, own_results, make
 def test_what_no_row_uses_need_not_be_there(raw, tmp_path):
     raw["surrogates"]["Elsewhere"] = {"kind": "folder", "path": str(tmp_path / "nowhere")}
     identity.identified(params_module.parse(raw))
+
+
+def test_pruning_asks_nothing_of_presets_without_results(raw, folder, tmp_path, monkeypatch):
+    """The folder has enough images for the samples of `test`, and far too few for those of `paper`."""
+    raw["studies"] = {"own": STUDY | {"rows": [{"surrogate": "Elsewhere", "t_mid": 0}]}}
+    raw["presets"]["paper"]["groups"] = []
+    raw["surrogates"]["Elsewhere"] = {"kind": "folder", "path": str(folder)}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "test" / "scores" / "Old-12345678").mkdir(parents=True)
+    (leftover,) = recording.leftovers(params_module.parse(raw))
+    assert [path.name for path in leftover.paths] == ["Old-12345678"]
 
 
 def test_the_loss_of_images_that_no_model_made_is_blank(raw, own_results, make):

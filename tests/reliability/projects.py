@@ -26,7 +26,7 @@ def parameters(studies: dict, *, steps: int, samples: int, images: int, batch: i
     preset["execution"] |= {"sampling_batch": batch, "checkpoint_every": max(1, every // 3), "log_every": 2}
     preset["execution"]["gpus_per_job"] = processes
     presets = {"paper": raw["presets"]["paper"] | {"groups": []}, PRESET: preset}
-    shared = {key: raw[key] for key in ("models", "samplers")}
+    shared = {key: raw[key] for key in ("models", "samplers", "surrogates")}
     return {"preset": PRESET, "device": "cpu", "studies": studies, **shared, "presets": presets}
 
 

@@ -149,12 +149,10 @@ def made_by(score):
 
 def begins_after(score):
     """The markers of scores whose samples a score's samples begin with, where another job makes them."""
+    if EXECUTION.one_job_per_model:
+        return []
     begun = PLAN.runs[PLAN.runs[score].config.sample].config.begins_with(PLAN.runs)
-    return [
-        ancient(done("scores", run))
-        for run in PLAN.of_stage("scores")
-        if not EXECUTION.one_job_per_model and PLAN.runs[run].config.sample in begun
-    ]
+    return [ancient(done("scores", run)) for sample in begun for run in SCORED[sample]]
 
 
 def read_by(score, stage):

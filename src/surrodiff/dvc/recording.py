@@ -76,9 +76,11 @@ class Leftover:
 def leftovers(params: Params) -> list[Leftover]:
     """Runs below results/ that no preset of params.yaml asks for, whichever groups of studies it makes; those being
     written are not among them."""
-    wanted = {run for name in params.presets for run in _wanted(params, name)}
+    # Others may be about folders or files that are elsewhere.
+    presets = [name for name in params.presets if (Path("results") / name).is_dir()]
+    wanted = {run for name in presets for run in _wanted(params, name)}
     unwanted = []
-    for preset in params.presets:
+    for preset in presets:
         for stage in STAGES:
             final, work = Path("results") / preset / stage, Path("results") / preset / "work" / stage
             run_ids = {path.name for folder in (final, work) for path in folder.glob("*-????????")} - wanted
